@@ -1,0 +1,2 @@
+//! The `cortensor` binary: every role and tool of the network.
+fn main() {}

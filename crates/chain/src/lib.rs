@@ -1,0 +1,1 @@
+//! The embedded chain: EVM execution, state, mempool, JSON-RPC.

@@ -1,0 +1,1 @@
+//! Generated bindings, typed clients and deployment of the Cortensor contracts.

@@ -1,0 +1,1 @@
+//! The Engine trait and the backends that need no foreign code: openai and mock.

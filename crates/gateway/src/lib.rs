@@ -1,0 +1,1 @@
+//! HTTP API: OpenAI-compatible, Anthropic-compatible and native.

@@ -1,0 +1,1 @@
+//! Authenticated encrypted transport between nodes, over iroh.

@@ -1,0 +1,1 @@
+//! Supervisor and services: router, miner, wallet client.

@@ -1,0 +1,1 @@
+//! Verifiable sampling: the seeded sampler and its fixed-point logarithm; pure.
