@@ -1,1 +1,4 @@
 //! The embedded chain: EVM execution, state, mempool, JSON-RPC.
+
+mod config;
+pub use config::*;

@@ -1,1 +1,167 @@
-//! The Engine trait and the backends that need no foreign code: openai and mock.
+//! The [`Engine`] trait: what a miner needs of an inference backend, and the backends that need no foreign code.
+//!
+//! An engine turns a [`GenerationRequest`] into a stream of token events. Where it has logits, it asks the job's
+//! [`TokenSampler`] for every token instead of sampling by itself, so that a guard can repeat the choice. It knows
+//! nothing of receipts, vouchers or the network.
+
+use async_trait::async_trait;
+use cortensor_protocol::{
+    FinishReason, GenerationRequest, ModelManifest, TokenEvent, TokenId, TokenSampler, Usage,
+    manifest::{Load, Speed, Tier},
+    sampling::LogProb,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// What a backend serves. Fixed while the engine lives.
+#[derive(Clone, Debug)]
+pub struct EngineInfo {
+    /// The model.
+    pub manifest: ModelManifest,
+    /// What of its work can be checked.
+    pub tier: Tier,
+    /// Longest context of one sequence, in LLM tokens; at most the manifest's.
+    pub context: u32,
+    /// Sequences that run at once.
+    pub slots: u32,
+    /// Whether [`Engine::embed`] works.
+    pub embeds: bool,
+    /// Name and version of the backend, such as `llama.cpp b7001 (cpu)`.
+    pub build: String,
+}
+
+/// One generation handed to an engine.
+pub struct Job {
+    /// What is asked; already checked by [`GenerationRequest::check`].
+    pub request: GenerationRequest,
+    /// Output tokens that another node already produced. The engine goes on after them and does not report them again.
+    pub resume: Vec<TokenId>,
+    /// The text of those tokens, for backends that do not know token ids.
+    pub resume_text: String,
+    /// Draws the tokens. Backends without logits do not use it, which their tier says.
+    pub sampler: Box<dyn TokenSampler>,
+    /// Ends the generation at the next token. Dropping the [`Generation`] does the same.
+    pub cancel: CancellationToken,
+}
+
+/// What happens in a generation, in order: one `Started`, any number of `Token`, one `Finished` or `Failed`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EngineEvent {
+    /// The prompt was taken in.
+    Started {
+        /// The prompt's tokens, template included; empty where the backend does not tell.
+        prompt: Vec<TokenId>,
+        /// Their number (also where the ids are not told), and how many the cache held.
+        usage: Usage,
+    },
+    /// One more token.
+    Token(TokenEvent),
+    /// The end. `usage.output_tokens` counts the tokens of this engine only, not the resumed ones.
+    Finished {
+        /// Why.
+        reason: FinishReason,
+        /// Text that was held back as the possible beginning of a stop text and turned out not to be one; mostly empty.
+        tail: String,
+        /// What was used.
+        usage: Usage,
+    },
+    /// Broken off.
+    Failed(EngineError),
+}
+
+/// A running generation. Dropping it cancels it.
+#[derive(Debug)]
+pub struct Generation {
+    events: mpsc::Receiver<EngineEvent>,
+    _cancel: tokio_util::sync::DropGuard,
+}
+
+impl Generation {
+    /// Wraps a bounded channel; `cancel` is fired when the generation is dropped.
+    #[must_use]
+    pub fn new(events: mpsc::Receiver<EngineEvent>, cancel: CancellationToken) -> Self {
+        Self { events, _cancel: cancel.drop_guard() }
+    }
+
+    /// The next event, or `None` after the last.
+    pub async fn next(&mut self) -> Option<EngineEvent> {
+        self.events.recv().await
+    }
+
+    /// The next event if it is already there.
+    pub fn try_next(&mut self) -> Option<EngineEvent> {
+        self.events.try_recv().ok()
+    }
+}
+
+/// Why an engine did not do something. Stable kinds: a miner answers each with a wire code of its own.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// All slots and the waiting queue are taken.
+    #[error("all {slots} slots and the queue are taken")]
+    Busy {
+        /// Slots of this engine.
+        slots: u32,
+    },
+    /// Prompt and output do not fit.
+    #[error("the prompt has {prompt} tokens and asks for {output} more; the context holds {context}")]
+    ContextLength {
+        /// Tokens of the prompt and the resumed output.
+        prompt: u32,
+        /// Further tokens asked for.
+        output: u32,
+        /// Tokens that fit.
+        context: u32,
+    },
+    /// The request cannot be served by this model at all: names the parameter and the problem.
+    #[error("{parameter}: {problem}")]
+    Unsupported {
+        /// In OpenAI's spelling.
+        parameter: &'static str,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// The backend broke or is gone.
+    #[error("the engine failed: {0}")]
+    Backend(String),
+}
+
+/// Log-probability of one given token, from a single batched pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScoredToken {
+    /// The token that was given.
+    pub token: TokenId,
+    /// Its log-probability after everything before it.
+    pub logprob: LogProb,
+    /// The most probable tokens at its place, best first.
+    pub top: Vec<(TokenId, LogProb)>,
+}
+
+/// An inference backend serving one model.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// What it serves.
+    fn info(&self) -> &EngineInfo;
+
+    /// How busy it is.
+    fn load(&self) -> Load;
+
+    /// How fast it has been of late, one sequence alone; zeros before the first measurement.
+    fn speed(&self) -> Speed;
+
+    /// Whether it can take work now. An error says what is wrong.
+    async fn health(&self) -> Result<(), EngineError>;
+
+    /// The tokens of a request's prompt, chat template included.
+    async fn tokenize(&self, request: &GenerationRequest) -> Result<Vec<TokenId>, EngineError>;
+
+    /// Begins a generation. It waits in a bounded queue when all slots are taken, and is refused as busy beyond that.
+    async fn generate(&self, job: Job) -> Result<Generation, EngineError>;
+
+    /// Scores `output` after `prompt` in one pass, `top` alternatives each.
+    async fn score(&self, prompt: &[TokenId], output: &[TokenId], top: u8) -> Result<Vec<ScoredToken>, EngineError>;
+
+    /// Embeds texts; one unit-length vector each, and the number of tokens in all.
+    async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError>;
+}

@@ -1,1 +1,5 @@
-//! HTTP API: OpenAI-compatible, Anthropic-compatible and native.
+//! HTTP API: OpenAI-compatible, Anthropic-compatible and native, over any [`InferenceService`].
+
+mod service;
+
+pub use service::*;

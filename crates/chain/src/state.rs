@@ -1,0 +1,247 @@
+//! The Merkle-Patricia state: how a block's changes become a new state root, and how any account or slot of any past
+//! state is read and proved.
+//!
+//! [`StateStore`] is the seam: the chain knows only this trait, so another trie implementation can take the place of
+//! [`EthTrieStore`] without touching anything else. Implementations are pure functions of the nodes they are given;
+//! they guarantee that roots and nodes are those of the Ethereum specification (yellow paper, appendix D), so that a
+//! proof verifies with any verifier. They do not write: new nodes are returned and stored with the block in one commit.
+
+use std::{collections::HashMap, sync::Arc};
+
+use alloy::{
+    consensus::{EMPTY_ROOT_HASH, TrieAccount, constants::KECCAK_EMPTY},
+    primitives::{Address, B256, Bytes, U256, keccak256},
+    rlp,
+};
+use eth_trie::{EthTrie, Trie};
+use parking_lot::Mutex;
+use thiserror::Error;
+
+/// Where trie nodes are read from, by hash.
+pub trait NodeReader: Send + Sync {
+    /// The encoded node with this hash, or none when it was never stored.
+    fn node(&self, hash: B256) -> Result<Option<Vec<u8>>, StateError>;
+}
+
+/// Why a state could not be read or advanced. Every variant means that stored data is incomplete or damaged.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// A node that a root refers to is absent.
+    #[error("the state with root {root} is incomplete: {reason}")]
+    Incomplete {
+        /// The root that was walked from.
+        root: B256,
+        /// What the trie said.
+        reason: String,
+    },
+    /// A leaf does not decode as what it must be.
+    #[error("a leaf under root {root} is not a valid {what}")]
+    Leaf {
+        /// The root that was walked from.
+        root: B256,
+        /// The type expected.
+        what: &'static str,
+    },
+    /// The nodes could not be read.
+    #[error("reading trie nodes failed")]
+    Read(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What one block did to one account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountChange {
+    /// Whose account.
+    pub address: Address,
+    /// The account before the block.
+    pub before: Option<TrieAccount>,
+    /// Nonce, balance and code hash after the block; none when the account ceased to exist.
+    pub after: Option<AccountFields>,
+    /// The storage was erased before `slots` were written.
+    pub wiped: bool,
+    /// Slots whose value changed, with the value after the block.
+    pub slots: Vec<(U256, U256)>,
+}
+
+/// An account without its storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountFields {
+    /// Number of transactions sent or contracts created.
+    pub nonce: u64,
+    /// Balance in wei.
+    pub balance: U256,
+    /// Hash of the code.
+    pub code_hash: B256,
+}
+
+impl AccountFields {
+    fn is_empty(&self) -> bool {
+        self.nonce == 0 && self.balance.is_zero() && self.code_hash == KECCAK_EMPTY
+    }
+}
+
+/// The result of applying a block's changes to a state.
+#[derive(Clone, Debug, Default)]
+pub struct StateUpdate {
+    /// The new state root.
+    pub root: B256,
+    /// Every changed account as it now is; none when it ceased to exist.
+    pub accounts: Vec<(Address, Option<TrieAccount>)>,
+    /// New trie nodes by hash.
+    pub nodes: Vec<(B256, Vec<u8>)>,
+}
+
+/// A state that is committed to by one root per block.
+pub trait StateStore: Send + Sync + 'static {
+    /// The state after `changes`, starting from the state with this root.
+    fn apply(&self, nodes: &dyn NodeReader, root: B256, changes: &[AccountChange]) -> Result<StateUpdate, StateError>;
+
+    /// An account in the state with this root.
+    fn account(&self, nodes: &dyn NodeReader, root: B256, address: Address) -> Result<Option<TrieAccount>, StateError>;
+
+    /// A slot in the storage with this root; zero when it was never written.
+    fn slot(&self, nodes: &dyn NodeReader, storage_root: B256, slot: U256) -> Result<U256, StateError>;
+
+    /// The nodes from the state root to an account, or to where it would be.
+    fn prove_account(&self, nodes: &dyn NodeReader, root: B256, address: Address) -> Result<Vec<Bytes>, StateError>;
+
+    /// The nodes from a storage root to a slot, or to where it would be.
+    fn prove_slot(&self, nodes: &dyn NodeReader, storage_root: B256, slot: U256) -> Result<Vec<Bytes>, StateError>;
+}
+
+/// [`StateStore`] on the `eth_trie` crate.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EthTrieStore;
+
+impl StateStore for EthTrieStore {
+    fn apply(&self, nodes: &dyn NodeReader, root: B256, changes: &[AccountChange]) -> Result<StateUpdate, StateError> {
+        let overlay = Arc::new(Overlay::new(nodes));
+        let mut accounts = Vec::with_capacity(changes.len());
+        for change in changes {
+            accounts.push((change.address, account_after(&overlay, change)?));
+        }
+        let mut trie = open(&overlay, root)?;
+        for (address, account) in &accounts {
+            let key = keccak256(address);
+            match account {
+                Some(account) => trie.insert(key.as_slice(), &rlp::encode(account)),
+                None => trie.remove(key.as_slice()).map(|_| ()),
+            }
+            .map_err(|error| incomplete(root, &error))?;
+        }
+        let root = trie.root_hash().map_err(|error| incomplete(root, &error))?;
+        drop(trie);
+        Ok(StateUpdate { root, accounts, nodes: overlay.fresh.lock().drain().collect() })
+    }
+
+    fn account(&self, nodes: &dyn NodeReader, root: B256, address: Address) -> Result<Option<TrieAccount>, StateError> {
+        let leaf = get(nodes, root, keccak256(address))?;
+        leaf.map(|leaf| decode(root, "account", &leaf)).transpose()
+    }
+
+    fn slot(&self, nodes: &dyn NodeReader, storage_root: B256, slot: U256) -> Result<U256, StateError> {
+        let leaf = get(nodes, storage_root, keccak256(slot.to_be_bytes::<32>()))?;
+        leaf.map_or(Ok(U256::ZERO), |leaf| decode(storage_root, "storage value", &leaf))
+    }
+
+    fn prove_account(&self, nodes: &dyn NodeReader, root: B256, address: Address) -> Result<Vec<Bytes>, StateError> {
+        prove(nodes, root, keccak256(address))
+    }
+
+    fn prove_slot(&self, nodes: &dyn NodeReader, storage_root: B256, slot: U256) -> Result<Vec<Bytes>, StateError> {
+        prove(nodes, storage_root, keccak256(slot.to_be_bytes::<32>()))
+    }
+}
+
+/// The account with its new storage root, after its storage trie was updated in the overlay.
+fn account_after(overlay: &Arc<Overlay<'_>>, change: &AccountChange) -> Result<Option<TrieAccount>, StateError> {
+    let Some(after) = change.after.filter(|after| !after.is_empty()) else {
+        return Ok(None);
+    };
+    let kept = change.before.as_ref().filter(|_| !change.wiped);
+    let root = kept.map_or(EMPTY_ROOT_HASH, |before| before.storage_root);
+    let storage_root = if change.slots.is_empty() { root } else { storage_after(overlay, root, &change.slots)? };
+    Ok(Some(TrieAccount { nonce: after.nonce, balance: after.balance, storage_root, code_hash: after.code_hash }))
+}
+
+fn storage_after(overlay: &Arc<Overlay<'_>>, root: B256, slots: &[(U256, U256)]) -> Result<B256, StateError> {
+    let mut trie = open(overlay, root)?;
+    for (slot, value) in slots {
+        let key = keccak256(slot.to_be_bytes::<32>());
+        let outcome = if value.is_zero() {
+            trie.remove(key.as_slice()).map(|_| ())
+        } else {
+            trie.insert(key.as_slice(), &rlp::encode(value))
+        };
+        outcome.map_err(|error| incomplete(root, &error))?;
+    }
+    trie.root_hash().map_err(|error| incomplete(root, &error))
+}
+
+fn get(nodes: &dyn NodeReader, root: B256, key: B256) -> Result<Option<Vec<u8>>, StateError> {
+    if root == EMPTY_ROOT_HASH {
+        return Ok(None);
+    }
+    let trie = open(&Arc::new(Overlay::new(nodes)), root)?;
+    trie.get(key.as_slice()).map_err(|error| incomplete(root, &error))
+}
+
+fn prove(nodes: &dyn NodeReader, root: B256, key: B256) -> Result<Vec<Bytes>, StateError> {
+    if root == EMPTY_ROOT_HASH {
+        return Ok(Vec::new());
+    }
+    let mut trie = open(&Arc::new(Overlay::new(nodes)), root)?;
+    let proof = trie.get_proof(key.as_slice()).map_err(|error| incomplete(root, &error))?;
+    Ok(proof.into_iter().map(Bytes::from).collect())
+}
+
+fn open<'a>(overlay: &Arc<Overlay<'a>>, root: B256) -> Result<EthTrie<Overlay<'a>>, StateError> {
+    if root == EMPTY_ROOT_HASH {
+        return Ok(EthTrie::new(Arc::clone(overlay)));
+    }
+    EthTrie::from(Arc::clone(overlay), root).map_err(|error| incomplete(root, &error))
+}
+
+fn incomplete(root: B256, error: &eth_trie::TrieError) -> StateError {
+    StateError::Incomplete { root, reason: error.to_string() }
+}
+
+fn decode<T: rlp::Decodable>(root: B256, what: &'static str, mut leaf: &[u8]) -> Result<T, StateError> {
+    T::decode(&mut leaf).map_err(|_| StateError::Leaf { root, what })
+}
+
+/// Stored nodes below, nodes of the block being applied above.
+struct Overlay<'a> {
+    stored: &'a dyn NodeReader,
+    fresh: Mutex<HashMap<B256, Vec<u8>>>,
+}
+
+impl<'a> Overlay<'a> {
+    fn new(stored: &'a dyn NodeReader) -> Self {
+        Self { stored, fresh: Mutex::new(HashMap::new()) }
+    }
+}
+
+impl eth_trie::DB for Overlay<'_> {
+    type Error = StateError;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        let hash = B256::from_slice(key);
+        let fresh = self.fresh.lock().get(&hash).cloned();
+        fresh.map_or_else(|| self.stored.node(hash), |node| Ok(Some(node)))
+    }
+
+    fn insert(&self, key: &[u8], value: Vec<u8>) -> Result<(), StateError> {
+        self.fresh.lock().insert(B256::from_slice(key), value);
+        Ok(())
+    }
+
+    /// Nodes are kept: they belong to earlier states, and two storages may share one.
+    fn remove(&self, _key: &[u8]) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), StateError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,310 @@
+//! The database: blocks, receipts, indices, code, current state and trie nodes in one redb file.
+//!
+//! Guarantees: [`Store::commit`] writes everything that belongs to a block in one transaction with immediate
+//! durability, so after a crash a block is there completely or not at all; a [`Snapshot`] shows the chain exactly as
+//! it was after one block, whatever is committed meanwhile. Trie nodes are never deleted, so every past state stays
+//! readable and the file grows by the nodes that each block rewrites (an archive node). It interprets no transaction.
+
+mod record;
+mod snapshot;
+
+pub(crate) use record::{Receipt, StoredHeader};
+pub(crate) use snapshot::Snapshot;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use alloy::{
+    consensus::{Header, Sealed},
+    primitives::{Address, B256, Bytes, U256},
+    rlp,
+};
+use parking_lot::RwLock;
+use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+use revm::bytecode::Bytecode;
+use thiserror::Error;
+
+use crate::{config::Storage, state::StateUpdate, transaction::VerifiedTransaction};
+
+/// The layout below; a file with another number is refused.
+const SCHEMA_VERSION: u64 = 1;
+/// The name of the database inside its directory.
+const FILE_NAME: &str = "chain.redb";
+/// Contracts whose analysed code is kept in memory.
+const CODE_CACHE_ENTRIES: usize = 1_024;
+
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const HEADERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("headers");
+const NUMBERS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("numbers");
+const TRANSACTIONS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("transactions");
+const RECEIPTS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("receipts");
+const POSITIONS: TableDefinition<'_, &[u8; 32], (u64, u32)> = TableDefinition::new("positions");
+const CERTIFICATES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("certificates");
+const CODES: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("codes");
+const ACCOUNTS: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("accounts");
+const SLOTS: TableDefinition<'_, &[u8; 52], &[u8; 32]> = TableDefinition::new("slots");
+const NODES: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("nodes");
+
+/// A database operation that failed. The chain stops making blocks when it sees one: guessing would be worse.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The database refused or failed.
+    #[error("the database failed")]
+    Database(#[source] Box<redb::Error>),
+    /// A record does not decode.
+    #[error("the database holds a damaged {what}")]
+    Damaged {
+        /// Which kind of record.
+        what: &'static str,
+    },
+    /// The state is incomplete.
+    #[error("the state could not be read")]
+    State(#[from] crate::state::StateError),
+}
+
+impl<E: Into<redb::Error>> From<E> for StoreError {
+    fn from(error: E) -> Self {
+        Self::Database(Box::new(error.into()))
+    }
+}
+
+impl revm::database_interface::DBErrorMarker for StoreError {}
+
+/// Why a database could not be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The directory cannot be created.
+    #[error("cannot create {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process has the file open.
+    #[error("{} is in use by another process", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not a database, or damaged.
+    #[error("cannot open {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the database said.
+        source: Box<redb::Error>,
+    },
+    /// The file has another layout.
+    #[error("the data was written by another version (layout {found}, expected {SCHEMA_VERSION})")]
+    Schema {
+        /// The layout found.
+        found: u64,
+    },
+    /// The file belongs to another chain.
+    #[error("the data belongs to the chain with genesis {found}, not to the configured one with genesis {expected}")]
+    Genesis {
+        /// The genesis hash found.
+        found: B256,
+        /// The genesis hash that the configuration gives.
+        expected: B256,
+    },
+    /// Reading or writing failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A block with everything that its execution produced, ready to be written.
+#[derive(Debug)]
+pub(crate) struct BlockWrite {
+    pub(crate) header: Sealed<Header>,
+    /// Bytes of the block's encoding.
+    pub(crate) size: u64,
+    pub(crate) transactions: Vec<Arc<VerifiedTransaction>>,
+    pub(crate) receipts: Vec<Receipt>,
+    pub(crate) state: StateUpdate,
+    /// Per account: whether its slots are erased first, and the slots written.
+    pub(crate) slots: Vec<SlotWrite>,
+    pub(crate) codes: Vec<(B256, Bytes)>,
+}
+
+/// What a block did to the slots of one account.
+#[derive(Debug)]
+pub(crate) struct SlotWrite {
+    pub(crate) address: Address,
+    pub(crate) wiped: bool,
+    pub(crate) slots: Vec<(U256, U256)>,
+}
+
+/// Analysed code by hash. Analysis walks the whole code, so it is done once per contract, not once per call.
+#[derive(Debug, Default)]
+pub(crate) struct CodeCache(RwLock<HashMap<B256, Bytecode>>);
+
+impl CodeCache {
+    fn get(&self, hash: B256) -> Option<Bytecode> {
+        self.0.read().get(&hash).cloned()
+    }
+
+    fn put(&self, hash: B256, code: Bytecode) {
+        let mut entries = self.0.write();
+        if entries.len() >= CODE_CACHE_ENTRIES {
+            entries.clear();
+        }
+        entries.insert(hash, code);
+    }
+}
+
+/// The open database.
+#[derive(Debug)]
+pub(crate) struct Store {
+    database: Database,
+    codes: Arc<CodeCache>,
+}
+
+impl Store {
+    /// Opens the database, creating it when there is none.
+    pub(crate) fn open(storage: &Storage) -> Result<Self, OpenError> {
+        let database = match storage {
+            Storage::Memory => Database::builder()
+                .create_with_backend(redb::backends::InMemoryBackend::new())
+                .map_err(StoreError::from)?,
+            Storage::Directory(directory) => open_file(directory.clone())?,
+        };
+        let store = Self { database, codes: Arc::default() };
+        store.check_schema()?;
+        Ok(store)
+    }
+
+    /// The chain as of the last committed block; none when there is not even a genesis block.
+    pub(crate) fn snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
+        Snapshot::open(&self.database.begin_read()?, Arc::clone(&self.codes))
+    }
+
+    /// Writes one block. When this returns, the block survives a crash of the process or the machine.
+    pub(crate) fn commit(&self, block: &BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write()?;
+        write_block(&transaction, block, certificate)?;
+        write_state(&transaction, block)?;
+        transaction.commit()?;
+        for (hash, code) in &block.codes {
+            self.codes.put(*hash, Bytecode::new_raw(code.clone()));
+        }
+        Ok(())
+    }
+
+    fn check_schema(&self) -> Result<(), OpenError> {
+        let write = || -> Result<Option<u64>, StoreError> {
+            let transaction = self.database.begin_write()?;
+            let mut meta = transaction.open_table(META)?;
+            let found = meta.get("schema")?.map(|value| value.value().try_into().map(u64::from_be_bytes));
+            if found.is_none() {
+                meta.insert("schema", SCHEMA_VERSION.to_be_bytes().as_slice())?;
+                create_tables(&transaction)?;
+            }
+            drop(meta);
+            transaction.commit()?;
+            found.transpose().map_err(|_| StoreError::Damaged { what: "layout number" })
+        };
+        match write()? {
+            Some(found) if found != SCHEMA_VERSION => Err(OpenError::Schema { found }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn open_file(directory: PathBuf) -> Result<Database, OpenError> {
+    if let Err(source) = std::fs::create_dir_all(&directory) {
+        return Err(OpenError::Directory { path: directory, source });
+    }
+    let path = directory.join(FILE_NAME);
+    match Database::create(&path) {
+        Ok(database) => Ok(database),
+        Err(DatabaseError::DatabaseAlreadyOpen) => Err(OpenError::InUse { path }),
+        Err(error) => Err(OpenError::File { path, source: Box::new(error.into()) }),
+    }
+}
+
+/// Readers fail on a table that was never opened for writing.
+fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    transaction.open_table(HEADERS)?;
+    transaction.open_table(NUMBERS)?;
+    transaction.open_table(TRANSACTIONS)?;
+    transaction.open_table(RECEIPTS)?;
+    transaction.open_table(POSITIONS)?;
+    transaction.open_table(CERTIFICATES)?;
+    transaction.open_table(CODES)?;
+    transaction.open_table(ACCOUNTS)?;
+    transaction.open_table(SLOTS)?;
+    transaction.open_table(NODES)?;
+    Ok(())
+}
+
+fn write_block(transaction: &WriteTransaction, block: &BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
+    let number = block.header.number;
+    let hash = block.header.hash();
+    let header = StoredHeader::encode(&block.header, block.size, block.transactions.len());
+    transaction.open_table(HEADERS)?.insert(number, header.as_slice())?;
+    transaction.open_table(NUMBERS)?.insert(&hash.0, number)?;
+    if !certificate.is_empty() {
+        transaction.open_table(CERTIFICATES)?.insert(number, certificate)?;
+    }
+    let mut transactions = transaction.open_table(TRANSACTIONS)?;
+    let mut receipts = transaction.open_table(RECEIPTS)?;
+    let mut positions = transaction.open_table(POSITIONS)?;
+    for (index, (signed, receipt)) in (0_u32..).zip(block.transactions.iter().zip(&block.receipts)) {
+        let place = (number, index);
+        transactions.insert(place, record::encode_transaction(signed).as_slice())?;
+        receipts.insert(place, rlp::encode(receipt).as_slice())?;
+        positions.insert(&signed.hash().0, place)?;
+    }
+    Ok(())
+}
+
+fn write_state(transaction: &WriteTransaction, block: &BlockWrite) -> Result<(), StoreError> {
+    let mut codes = transaction.open_table(CODES)?;
+    for (hash, code) in &block.codes {
+        codes.insert(&hash.0, code.as_ref())?;
+    }
+    let mut accounts = transaction.open_table(ACCOUNTS)?;
+    for (address, account) in &block.state.accounts {
+        match account {
+            Some(account) => accounts.insert(&address.0.0, rlp::encode(account).as_slice())?,
+            None => accounts.remove(&address.0.0)?,
+        };
+    }
+    let mut table = transaction.open_table(SLOTS)?;
+    for SlotWrite { address, wiped, slots } in &block.slots {
+        if *wiped {
+            let (first, last) = (slot_key(*address, U256::ZERO), slot_key(*address, U256::MAX));
+            table.retain_in(&first..=&last, |_, _| false)?;
+        }
+        for (slot, value) in slots {
+            let key = slot_key(*address, *slot);
+            if value.is_zero() {
+                table.remove(&key)?;
+            } else {
+                table.insert(&key, &value.to_be_bytes::<32>())?;
+            }
+        }
+    }
+    // Neighbouring keys share pages, so sorted insertion touches each page once.
+    let mut sorted: Vec<_> = block.state.nodes.iter().collect();
+    sorted.sort_unstable_by_key(|(hash, _)| *hash);
+    let mut nodes = transaction.open_table(NODES)?;
+    for (hash, node) in sorted {
+        nodes.insert(&hash.0, node.as_slice())?;
+    }
+    Ok(())
+}
+
+fn slot_key(address: Address, slot: U256) -> [u8; 52] {
+    let mut key = [0; 52];
+    key[..20].copy_from_slice(address.as_slice());
+    key[20..].copy_from_slice(&slot.to_be_bytes::<32>());
+    key
+}

@@ -1,0 +1,303 @@
+//! The seam between the HTTP API and whatever serves it: the router implements [`InferenceService`].
+//!
+//! The gateway speaks HTTP dialects and knows nothing of miners, scheduling or the chain.
+
+use async_trait::async_trait;
+use cortensor_protocol::{
+    FinishReason, GenerationRequest, ModelId, Operator, Price, ReceiptFile, SessionId, TaskId, Tier, TokenEvent,
+    ToolFormat, Usage, Wei,
+    manifest::{Load, Speed},
+};
+use serde::Serialize;
+use std::{net::IpAddr, time::Duration};
+use tokio::sync::mpsc;
+
+/// What a client showed to be let in.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    /// `Authorization: Bearer …` or `x-api-key: …`.
+    pub api_key: Option<String>,
+    /// Where the request came from.
+    pub peer: Option<IpAddr>,
+}
+
+/// A client that was let in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Caller {
+    /// Stable name of the key, safe to log (not the key).
+    pub key_id: String,
+    /// The session that pays for it.
+    pub session: SessionId,
+    /// Whether it may use the operator's own pages (sessions of others, keys).
+    pub admin: bool,
+}
+
+/// Why the service did not do something. Each API shows it in its own shape, with [`ServiceError::code`] and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// 401.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// 403.
+    #[error("{0}")]
+    Forbidden(String),
+    /// 400: a parameter is wrong or not supported by the model.
+    #[error("{parameter}: {problem}")]
+    Invalid {
+        /// In the API's spelling.
+        parameter: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// 400 `context_length_exceeded`.
+    #[error("{0}")]
+    ContextLength(String),
+    /// 404: no miner serves this model.
+    #[error("no miner on this network serves the model {model:?}; GET /v1/models lists those that are served")]
+    UnknownModel {
+        /// As the client wrote it.
+        model: String,
+    },
+    /// 404.
+    #[error("{0}")]
+    NotFound(String),
+    /// 402: the session is exhausted, expired or over its credit limit.
+    #[error("{0}")]
+    Payment(String),
+    /// 429 with Retry-After: this key is over its limit, or every miner is busy and the queue is full.
+    #[error("{message}")]
+    Busy {
+        /// What is full, and what to do.
+        message: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// 503: nobody serves just now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// 504.
+    #[error("{0}")]
+    Timeout(String),
+    /// 500: a fault of ours.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// Events of one generation, in order: any number of `Tokens`, then one `Finished` or `Failed`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServiceEvent {
+    /// The prompt was taken in.
+    Started(Usage),
+    /// One or more tokens.
+    Tokens(Vec<TokenEvent>),
+    /// Done; receipt and voucher are durable.
+    Finished {
+        /// Why.
+        reason: FinishReason,
+        /// Text held back until the end; append it to the output.
+        tail: String,
+        /// What was used.
+        usage: Usage,
+    },
+    /// Broken off, after every other miner was tried.
+    Failed(ServiceError),
+}
+
+/// A running generation. Dropping it cancels the work within a second.
+#[derive(Debug)]
+pub struct ServiceGeneration {
+    /// Its task.
+    pub task: TaskId,
+    /// How the model writes tool calls.
+    pub tool_format: ToolFormat,
+    /// Its events; bounded, so a slow reader slows its own miner slot only.
+    pub events: mpsc::Receiver<ServiceEvent>,
+}
+
+/// A model that can be used now.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct ModelCard {
+    /// Name to use in requests.
+    pub name: String,
+    /// Manifest id.
+    #[schema(value_type = String)]
+    pub id: ModelId,
+    /// Lowest price on offer, in wei of COR per 1,000,000 LLM tokens.
+    #[schema(value_type = Object)]
+    pub price: Price,
+    /// Best tier on offer.
+    #[schema(value_type = String)]
+    pub tier: Tier,
+    /// Longest context on offer, in LLM tokens.
+    pub context: u32,
+    /// How many miners serve it now.
+    pub miners: u32,
+    /// Whether it embeds.
+    pub embeds: bool,
+    /// How tool calls are written.
+    #[schema(value_type = String)]
+    pub tool_format: ToolFormat,
+    /// Unix time in seconds since when this router knows it.
+    pub created: u64,
+}
+
+/// A node as this router sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct NodeView {
+    /// Its account.
+    #[schema(value_type = String)]
+    pub operator: Operator,
+    /// `ready`, `draining`, `unreachable`.
+    pub state: String,
+    /// What it serves.
+    pub models: Vec<NodeModelView>,
+    /// Unix time in milliseconds of its last sign of life.
+    pub last_seen_ms: u64,
+    /// Tasks finished through this router.
+    pub tasks_finished: u64,
+    /// Tasks that it failed here.
+    pub tasks_failed: u64,
+}
+
+/// One model of one node.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct NodeModelView {
+    /// Name of the model.
+    pub name: String,
+    /// What can be checked.
+    #[schema(value_type = String)]
+    pub tier: Tier,
+    /// Asked price.
+    #[schema(value_type = Object)]
+    pub price: Price,
+    /// Load at the last heartbeat.
+    #[schema(value_type = Object)]
+    pub load: Load,
+    /// Measured speed.
+    #[schema(value_type = Object)]
+    pub speed: Speed,
+    /// Sequences at once.
+    pub slots: u32,
+    /// Longest context.
+    pub context: u32,
+}
+
+/// One attempt at a task by one miner, with the reason for the choice.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct AttemptView {
+    /// The miner.
+    #[schema(value_type = String)]
+    pub miner: Operator,
+    /// Why it was chosen: the policy's own words and numbers.
+    pub reason: String,
+    /// Index of the first token that it was to deliver.
+    pub first_token: u32,
+    /// Tokens that it delivered.
+    pub output_tokens: u32,
+    /// What it is owed for that, in wei.
+    #[schema(value_type = String)]
+    pub owed: Wei,
+    /// How it ended: `running`, `finished`, or the failure.
+    pub outcome: String,
+}
+
+/// A task and the decisions made about it.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct TaskView {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: TaskId,
+    /// The session that pays.
+    #[schema(value_type = String)]
+    pub session: SessionId,
+    /// Name of the model.
+    pub model: String,
+    /// `running`, `finished`, `failed`, `cancelled`.
+    pub state: String,
+    /// Unix time in milliseconds.
+    pub created_ms: u64,
+    /// Time to the first token in milliseconds, once there was one.
+    pub first_token_ms: Option<u64>,
+    /// Time to the end in milliseconds.
+    pub duration_ms: Option<u64>,
+    /// Every miner that was tried, in order.
+    pub attempts: Vec<AttemptView>,
+    /// What was used.
+    #[schema(value_type = Object)]
+    pub usage: Usage,
+}
+
+/// A session as this router keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct SessionView {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: SessionId,
+    /// What was deposited.
+    #[schema(value_type = String)]
+    pub deposit: Wei,
+    /// What is owed to miners in all.
+    #[schema(value_type = String)]
+    pub spent: Wei,
+    /// Unix time in seconds.
+    pub expiry: u64,
+    /// `open`, `closing`, `closed`.
+    pub state: String,
+    /// Vouchers countersigned so far.
+    pub sequence: u64,
+}
+
+/// Whether the service can take work, and if not, why and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Readiness {
+    /// All checks passed.
+    pub ready: bool,
+    /// Each check with `ok` or what is wrong.
+    pub checks: Vec<(String, String)>,
+}
+
+/// Texts embedded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embeddings {
+    /// The task.
+    pub task: TaskId,
+    /// One vector per text.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens of all texts.
+    pub input_tokens: u32,
+}
+
+/// What the HTTP API needs.
+#[async_trait]
+pub trait InferenceService: Send + Sync + 'static {
+    /// Lets a client in.
+    async fn authenticate(&self, credentials: &Credentials) -> Result<Caller, ServiceError>;
+
+    /// Begins a generation; returns once a miner has accepted it (or none would).
+    async fn generate(&self, caller: &Caller, request: GenerationRequest) -> Result<ServiceGeneration, ServiceError>;
+
+    /// Embeds texts.
+    async fn embed(&self, caller: &Caller, model: &str, inputs: Vec<String>) -> Result<Embeddings, ServiceError>;
+
+    /// Models that can be used now.
+    async fn models(&self) -> Vec<ModelCard>;
+
+    /// Nodes that this router knows.
+    async fn nodes(&self) -> Vec<NodeView>;
+
+    /// A task of this caller's.
+    async fn task(&self, caller: &Caller, id: TaskId) -> Result<TaskView, ServiceError>;
+
+    /// The receipts of a task, one per miner that finished or handed over properly.
+    async fn receipts(&self, caller: &Caller, id: TaskId) -> Result<Vec<ReceiptFile>, ServiceError>;
+
+    /// The caller's session.
+    async fn session(&self, caller: &Caller) -> Result<SessionView, ServiceError>;
+
+    /// Whether it can take work.
+    async fn readiness(&self) -> Readiness;
+
+    /// Adds the service's own metrics to the text that Prometheus reads.
+    fn metrics(&self, text: &mut String);
+}
