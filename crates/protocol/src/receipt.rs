@@ -291,7 +291,8 @@ impl SignedReceipt {
         if receipt.tier < header.min_tier {
             return Err(VerifyError::Tier { demanded: header.min_tier, served: receipt.tier });
         }
-        let due = receipt.price.cost(receipt.input_tokens.into(), receipt.output_tokens.into()).unwrap_or(Wei(u128::MAX));
+        let due =
+            receipt.price.cost(receipt.input_tokens.into(), receipt.output_tokens.into()).unwrap_or(Wei(u128::MAX));
         if due != receipt.amount {
             return Err(VerifyError::Amount { charged: receipt.amount, due });
         }

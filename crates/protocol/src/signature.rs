@@ -135,7 +135,8 @@ pub(crate) mod tests {
     fn refuses_a_malleable_signature() {
         let hash = B256::repeat_byte(1);
         let (_, mut signature) = sign(7, hash);
-        let order = U256::from_str_radix("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16).unwrap();
+        let order =
+            U256::from_str_radix("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16).unwrap();
         let flipped = order - U256::from_be_slice(&signature.0[32..64]);
         signature.0[32..64].copy_from_slice(&flipped.to_be_bytes::<32>());
         signature.0[64] = 55 - signature.0[64];

@@ -76,11 +76,7 @@ impl fmt::Display for Wei {
 /// JSON carries wei as a decimal string, since JavaScript numbers lose precision above 2⁵³; binary codecs carry a u128.
 impl Serialize for Wei {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.collect_str(&self.0)
-        } else {
-            serializer.serialize_u128(self.0)
-        }
+        if serializer.is_human_readable() { serializer.collect_str(&self.0) } else { serializer.serialize_u128(self.0) }
     }
 }
 

@@ -270,10 +270,11 @@ pub enum DecodeError {
 /// # Errors
 /// [`DecodeError::TooLarge`] when it is above the bound, which the sender must prevent.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, DecodeError> {
-    let mut bytes = postcard::to_extend(message, vec![0u8; 4])
-        .expect("postcard encodes every message type into a growing buffer");
+    let mut bytes =
+        postcard::to_extend(message, vec![0u8; 4]).expect("postcard encodes every message type into a growing buffer");
     let length = bytes.len() - 4;
-    let header = u32::try_from(length).ok().filter(|_| length <= MAX_FRAME_BYTES).ok_or(DecodeError::TooLarge(length))?;
+    let header =
+        u32::try_from(length).ok().filter(|_| length <= MAX_FRAME_BYTES).ok_or(DecodeError::TooLarge(length))?;
     bytes[..4].copy_from_slice(&header.to_be_bytes());
     Ok(bytes)
 }
