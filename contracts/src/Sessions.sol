@@ -141,7 +141,7 @@ contract Sessions is ISessions, Ownable2Step, EIP712, ReentrancyGuardTransient {
         state.sessionKey = sessionKey;
         state.keyLimit = _clamp(keyLimit);
         state.keySpent = 0;
-        emit SessionKeyReplaced(id, previous, sessionKey, keyLimit, validUntil);
+        emit SessionKeyReplaced(id, previous, sessionKey, state.keyLimit, validUntil);
     }
 
     /// @inheritdoc ISessions
