@@ -4,6 +4,9 @@
 //! [`TokenSampler`] for every token instead of sampling by itself, so that a guard can repeat the choice. It knows
 //! nothing of receipts, vouchers or the network.
 
+pub mod chat;
+pub mod stop;
+
 use async_trait::async_trait;
 use cortensor_protocol::{
     FinishReason, GenerationRequest, ModelManifest, TokenEvent, TokenId, TokenSampler, Usage,
@@ -36,7 +39,9 @@ pub struct Job {
     pub request: GenerationRequest,
     /// Output tokens that another node already produced. The engine goes on after them and does not report them again.
     pub resume: Vec<TokenId>,
-    /// The text of those tokens, for backends that do not know token ids.
+    /// The text that was delivered for them. It is all that backends without token ids have to go on from; those with
+    /// ids compare it with the tokens' own text, since the other node may have held an unfinished character or a
+    /// possible stop text back: the rest of the tokens' text is then still to be delivered.
     pub resume_text: String,
     /// Draws the tokens. Backends without logits do not use it, which their tier says.
     pub sampler: Box<dyn TokenSampler>,

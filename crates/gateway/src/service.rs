@@ -8,7 +8,7 @@ use cortensor_protocol::{
     ToolFormat, Usage, Wei,
     manifest::{Load, Speed},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, time::Duration};
 use tokio::sync::mpsc;
 
@@ -184,7 +184,7 @@ pub struct NodeModelView {
 }
 
 /// One attempt at a task by one miner, with the reason for the choice.
-#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AttemptView {
     /// The miner.
     #[schema(value_type = String)]
@@ -203,7 +203,7 @@ pub struct AttemptView {
 }
 
 /// A task and the decisions made about it.
-#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TaskView {
     /// Its id.
     #[schema(value_type = String)]

@@ -181,7 +181,9 @@ pub enum TaskReply {
     Finished {
         /// Why.
         finish: FinishReason,
-        /// What was used, over the whole task.
+        /// Text that was held back as the possible beginning of a stop text and turned out not to be one.
+        tail: String,
+        /// What was used: the prompt, and the output of this miner alone.
         usage: Usage,
         /// Signed statement.
         receipt: Box<SignedReceipt>,
