@@ -17,10 +17,6 @@ interface Vm {
     function expectPartialRevert(bytes4 selector) external;
     function expectEmit(bool topic1, bool topic2, bool topic3, bool data, address emitter) external;
     function lastCallGas() external view returns (Gas memory);
-    function envOr(string calldata name, address fallbackValue) external view returns (address);
-    function envOr(string calldata name, uint256 fallbackValue) external view returns (uint256);
-    function startBroadcast() external;
-    function stopBroadcast() external;
     function assertEq(uint256 left, uint256 right, string calldata reason) external pure;
     function assertEq(address left, address right, string calldata reason) external pure;
     function assertEq(bytes32 left, bytes32 right, string calldata reason) external pure;
