@@ -3,11 +3,10 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import { binary, root } from "./foundry.mjs";
 
 const CONTRACTS = ["CortensorToken", "NodeRegistry", "ModelRegistry", "Sessions"];
-const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 
 /** SHA-256 over every source the contract was compiled from, each as path, newline, content. */
 function sourceHash(metadata) {
@@ -35,7 +34,7 @@ function artifact(name) {
   return `${JSON.stringify(value)}\n`;
 }
 
-execFileSync(join(root, "node_modules", ".bin", "forge"), ["build", "--force", "src"], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+execFileSync(binary("forge"), ["build", "--force", "src"], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
 mkdirSync(join(root, "artifacts"), { recursive: true });
 
 const check = process.argv.includes("--check");

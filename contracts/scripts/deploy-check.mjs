@@ -1,0 +1,60 @@
+// Runs script/Deploy.s.sol against a fresh anvil and asks the deployed contracts, through cast, whether they are wired.
+import { execFileSync, spawn } from "node:child_process";
+import { createServer } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { binary, root } from "./foundry.mjs";
+
+// Anvil's first account: unlocked there, worthless anywhere else.
+const SENDER = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
+const ATTEMPTS = 100;
+const run = (tool, args) => execFileSync(binary(tool), args, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+
+function freePort() {
+  return new Promise((resolve, reject) => {
+    const server = createServer().once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+async function waitFor(rpc) {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+    try {
+      return run("cast", ["chain-id", "--rpc-url", rpc]).trim();
+    } catch {
+      await sleep(100);
+    }
+  }
+  throw new Error(`anvil did not answer at ${rpc}`);
+}
+
+function deploy(rpc) {
+  const args = ["script", "script/Deploy.s.sol", "--rpc-url", rpc, "--broadcast", "--unlocked", "--sender", SENDER, "--json"];
+  const lines = run("forge", args).split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
+  const { returns } = lines.find((line) => line.returns);
+  return Object.fromEntries(Object.entries(returns).map(([name, { value }]) => [name, value]));
+}
+
+function check(what, actual, expected) {
+  if (actual.trim().toLowerCase() !== expected.toLowerCase()) throw new Error(`${what}: ${actual.trim()} instead of ${expected}`);
+  console.log(`${what}: ${actual.trim()}`);
+}
+
+const port = await freePort();
+const rpc = `http://127.0.0.1:${port}`;
+const anvil = spawn(binary("anvil"), ["--port", String(port), "--silent"], { stdio: "inherit" });
+try {
+  console.log(`anvil: chain ${await waitFor(rpc)}`);
+  const { token, registry, models, sessions } = deploy(rpc);
+  const call = (to, signature, ...args) => run("cast", ["call", "--rpc-url", rpc, to, signature, ...args]);
+  check("sessions.token", call(sessions, "token()(address)"), token);
+  check("sessions.nodeRegistry", call(sessions, "nodeRegistry()(address)"), registry);
+  check("sessions.modelRegistry", call(sessions, "modelRegistry()(address)"), models);
+  check("registry.token", call(registry, "token()(address)"), token);
+  check("registry.isSlasher(sessions)", call(registry, "isSlasher(address)(bool)", sessions), "true");
+  check("sessions.owner", call(sessions, "owner()(address)"), SENDER);
+} finally {
+  anvil.kill();
+}
