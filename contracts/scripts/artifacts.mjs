@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { binary, root } from "./foundry.mjs";
+import { options, root } from "./foundry.mjs";
 
 const CONTRACTS = ["CortensorToken", "NodeRegistry", "ModelRegistry", "Sessions"];
 
@@ -34,7 +34,7 @@ function artifact(name) {
   return `${JSON.stringify(value)}\n`;
 }
 
-execFileSync(binary("forge"), ["build", "--force", "src"], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+execFileSync("forge", ["build", "--force", "src"], { ...options, stdio: ["ignore", "ignore", "inherit"] });
 mkdirSync(join(root, "artifacts"), { recursive: true });
 
 const check = process.argv.includes("--check");

@@ -2,12 +2,12 @@
 import { execFileSync, spawn } from "node:child_process";
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { binary, root } from "./foundry.mjs";
+import { options } from "./foundry.mjs";
 
 // Anvil's first account: unlocked there, worthless anywhere else.
 const SENDER = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
 const ATTEMPTS = 100;
-const run = (tool, args) => execFileSync(binary(tool), args, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+const run = (tool, args) => execFileSync(tool, args, { ...options, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 
 function freePort() {
   return new Promise((resolve, reject) => {
@@ -44,7 +44,7 @@ function check(what, actual, expected) {
 
 const port = await freePort();
 const rpc = `http://127.0.0.1:${port}`;
-const anvil = spawn(binary("anvil"), ["--port", String(port), "--silent"], { stdio: "inherit" });
+const anvil = spawn("anvil", ["--port", String(port), "--silent"], { ...options, stdio: "inherit" });
 try {
   console.log(`anvil: chain ${await waitFor(rpc)}`);
   const { token, registry, models, sessions } = deploy(rpc);
