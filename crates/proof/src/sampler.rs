@@ -1,0 +1,442 @@
+//! The protocol's sampler: penalties, temperature, top-k, top-p, min-p, and the argmax with seeded Gumbel noise.
+//!
+//! The rule, in integers from the first step on:
+//!
+//! 1. A logit is taken with 20 fractional bits, truncated toward zero and saturated to an i32; NaN and −∞ are masked.
+//! 2. To it, in this order: each `logit_bias` of the token is added; if the token occurs in the output, it is divided (if
+//!    positive) or multiplied (otherwise) by `repeat_penalty`, and `presence + count × frequency` is subtracted. Divisions
+//!    truncate toward zero; the result saturates to an i32.
+//! 3. d = highest logit − logit. With T = 0 the token with d = 0 and the lowest id is chosen.
+//! 4. D = ⌊d · R / 2³²⌋ with R = ⌊4,096,000,000 · 2³² / T⌋ (T in millionths): the distance in nats with 32 fractional
+//!    bits, after the temperature.
+//! 5. Tokens are ordered by d, then by id. top-k keeps the first k. top-p keeps, of these, the shortest beginning whose
+//!    weights [`exp_neg_q32`]`(D)` sum to at least p of their total. min-p keeps those with D ≤ −ln(min-p).
+//! 6. Of the tokens kept, the one with the highest g − D is chosen ([`crate::gumbel`]), ties to the lowest id.
+//!
+//! The noise is bounded, so tokens far behind need none; which these are is decided by bounds that never change the
+//! outcome. When every token is masked, token 0 is returned with the lowest log-probability.
+
+use crate::{
+    fixed::{exp_neg_q32, ln_q64},
+    gumbel::{CHUNK, Gumbel, StepKey},
+    softmax::{Softmax, highest},
+};
+use cortensor_protocol::{
+    LogProb, Sampled, SamplingParams, TokenId, TokenSampler,
+    sampling::{Micro, Seed},
+};
+use std::collections::HashMap;
+
+/// Fractional bits of a logit.
+pub const LOGIT_BITS: u32 = 20;
+
+/// A masked token.
+const MASKED: i32 = i32::MIN;
+
+/// One unit of a logit in millionths, as a fraction.
+const MICRO: i64 = 1_000_000;
+
+/// Buckets into which distances are sorted when a truncation looks for its edge.
+const BUCKETS: u32 = 4_096;
+
+/// The sampler of one generation. See the module's text for the rule.
+#[derive(Debug)]
+pub struct SeededSampler {
+    seed: Seed,
+    params: SamplingParams,
+    alternatives: usize,
+    scale: Scale,
+    occurrences: Occurrences,
+    /// Logits after penalties, filled up with masked ones to whole chunks; kept between steps to save the allocation.
+    logits: Vec<i32>,
+    chunk_maxima: Vec<i32>,
+}
+
+impl SeededSampler {
+    /// A sampler that reports `alternatives` most probable tokens with each choice.
+    #[must_use]
+    pub fn new(seed: Seed, params: SamplingParams, alternatives: u8) -> Self {
+        let scale = Scale::new(params.temperature);
+        Self {
+            seed,
+            params,
+            alternatives: usize::from(alternatives),
+            scale,
+            occurrences: Occurrences::default(),
+            logits: Vec::new(),
+            chunk_maxima: Vec::new(),
+        }
+    }
+
+    /// Steps 1 and 2. Returns the highest logit with the lowest id that has it.
+    fn take(&mut self, logits: &[f32], output: &[TokenId]) -> Option<Highest> {
+        let padded = logits.len().div_ceil(CHUNK) * CHUNK;
+        self.logits.clear();
+        self.logits.reserve(padded);
+        self.logits.extend(logits.iter().map(|logit| to_fixed(*logit)));
+        self.logits.resize(padded, MASKED);
+        self.penalise(output);
+        let maximum = |chunk: &[i32]| chunk.iter().copied().fold(MASKED, i32::max);
+        self.chunk_maxima.clear();
+        self.chunk_maxima.extend(self.logits.chunks_exact(CHUNK).map(maximum));
+        let logit = maximum(&self.chunk_maxima);
+        let chunk = self.chunk_maxima.iter().position(|chunk| *chunk == logit && logit != MASKED)?;
+        let offset = self.logits[chunk * CHUNK..].iter().position(|other| *other == logit)?;
+        Some(Highest { logit, token: token(chunk * CHUNK + offset) })
+    }
+
+    fn penalise(&mut self, output: &[TokenId]) {
+        for (token, bias) in &self.params.logit_bias {
+            if let Some(logit) = self.logits.get_mut(*token as usize).filter(|logit| **logit != MASKED) {
+                *logit = saturate(i64::from(*logit) + to_logit(i64::from(bias.0)));
+            }
+        }
+        let (presence, frequency) =
+            (i64::from(self.params.presence_penalty.0), i64::from(self.params.frequency_penalty.0));
+        let repeat = self.params.repeat_penalty;
+        if presence == 0 && frequency == 0 && repeat == Micro::ONE {
+            return;
+        }
+        for (token, count) in self.occurrences.update(output) {
+            if let Some(logit) = self.logits.get_mut(*token as usize).filter(|logit| **logit != MASKED) {
+                let repeated = repeat_penalty(i64::from(*logit), i64::from(repeat.0));
+                let micro = presence.saturating_add(frequency.saturating_mul(i64::from(*count)));
+                *logit = saturate(repeated.saturating_sub(to_logit(micro)));
+            }
+        }
+    }
+
+    /// Steps 3 to 6.
+    fn choose(&self, step: u32, best: Highest) -> TokenId {
+        if self.params.temperature.0 == 0 {
+            return best.token;
+        }
+        let key = StepKey::derive(self.seed, step);
+        let mut race = Race::new(key, &self.scale, best);
+        let reach = self.scale.farthest((Gumbel::MAX.0 - Gumbel::MIN.0).unsigned_abs());
+        let limit = reach.min(self.min_p_limit());
+        let view = View { logits: &self.logits, chunk_maxima: &self.chunk_maxima, highest: best.logit };
+        match self.truncated(&view, reach) {
+            Some(kept) => {
+                for (distance, token) in kept.into_iter().filter(|(distance, _)| *distance <= limit) {
+                    race.enter(token, distance, key.bits(token));
+                }
+            }
+            None => race.enter_all(&view, limit),
+        }
+        race.winner
+    }
+
+    /// The farthest distance that min-p keeps.
+    fn min_p_limit(&self) -> u32 {
+        match self.params.min_p.0 {
+            0 => u32::MAX,
+            micro if i64::from(micro) >= MICRO => self.scale.farthest(0),
+            micro => {
+                let nats = ln_q64(1_000_000, 0) - ln_q64(u128::from(micro), 0);
+                self.scale.farthest(u64::try_from(nats >> 32).expect("-ln of a number below 1 is positive and small"))
+            }
+        }
+    }
+
+    /// What top-k and top-p keep, in no particular order; `None` when neither truncates.
+    fn truncated(&self, view: &View<'_>, reach: u32) -> Option<Vec<Candidate>> {
+        let k = self.params.top_k as usize;
+        let by_k = k > 0 && k < view.logits.len();
+        let by_p = self.params.top_p < Micro::ONE;
+        if !by_k {
+            return by_p.then(|| view.top_p(reach, self.params.top_p, &self.scale));
+        }
+        let mut kept = view.top_k(reach, k);
+        if by_p {
+            kept.sort_unstable();
+            let total = kept.iter().map(|(distance, _)| self.scale.weight(*distance)).sum();
+            let length = nucleus(&kept, 0, share(total, self.params.top_p), &self.scale);
+            kept.truncate(length);
+        }
+        Some(kept)
+    }
+}
+
+impl TokenSampler for SeededSampler {
+    fn sample(&mut self, step: u32, logits: &mut [f32], output: &[TokenId]) -> Sampled {
+        let Some(best) = self.take(logits, output) else {
+            return Sampled { token: 0, logprob: LogProb(i16::MIN), top: Vec::new() };
+        };
+        let token = self.choose(step, best);
+        let softmax = Softmax::new(logits);
+        let top = highest(logits, self.alternatives);
+        Sampled {
+            token,
+            logprob: softmax.logprob(logits[token as usize]),
+            top: top.into_iter().map(|(token, logit)| (token, softmax.logprob(logit))).collect(),
+        }
+    }
+}
+
+/// A distance and the token that has it; orders as the truncations need it.
+type Candidate = (u32, TokenId);
+
+/// The highest logit and the lowest id that has it.
+#[derive(Clone, Copy, Debug)]
+struct Highest {
+    logit: i32,
+    token: TokenId,
+}
+
+/// How often each token occurs in the output, counted once and then carried on.
+#[derive(Debug, Default)]
+struct Occurrences {
+    counts: HashMap<TokenId, u32>,
+    counted: usize,
+    last: Option<TokenId>,
+}
+
+impl Occurrences {
+    fn update(&mut self, output: &[TokenId]) -> &HashMap<TokenId, u32> {
+        // Another output than the one counted so far is counted afresh.
+        if self.counted > output.len() || self.counted.checked_sub(1).map(|i| output[i]) != self.last {
+            *self = Self::default();
+        }
+        for token in &output[self.counted..] {
+            *self.counts.entry(*token).or_default() += 1;
+        }
+        self.counted = output.len();
+        self.last = output.last().copied();
+        &self.counts
+    }
+}
+
+/// Distances between logits in nats at a temperature: step 4 of the rule.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    rate: u64,
+}
+
+impl Scale {
+    fn new(temperature: Micro) -> Self {
+        let rate = (4_096_000_000u128 << 32) / u128::from(temperature.0.max(1));
+        Self { rate: u64::try_from(rate).expect("4.096e9 times 2^32 is below 2^64") }
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "2^32 times 2^64, shifted by 32, is below 2^64")]
+    fn nats(&self, distance: u32) -> u64 {
+        ((u128::from(distance) * u128::from(self.rate)) >> 32) as u64
+    }
+
+    /// The largest distance that is at most `nats`.
+    fn farthest(&self, nats: u64) -> u32 {
+        let distance = (((u128::from(nats) + 1) << 32) - 1) / u128::from(self.rate.max(1));
+        u32::try_from(distance).unwrap_or(u32::MAX)
+    }
+
+    #[inline]
+    fn weight(&self, distance: u32) -> u64 {
+        exp_neg_q32(self.nats(distance))
+    }
+}
+
+/// The vocabulary of one step, as distances from the highest logit.
+struct View<'a> {
+    logits: &'a [i32],
+    chunk_maxima: &'a [i32],
+    highest: i32,
+}
+
+impl View<'_> {
+    #[inline]
+    fn distance(&self, logit: i32) -> u32 {
+        self.highest.wrapping_sub(logit).cast_unsigned()
+    }
+
+    /// Calls `visit` for every token that is not masked and not farther than `limit`.
+    fn each(&self, limit: u32, mut visit: impl FnMut(Candidate)) {
+        for (chunk, maximum) in self.chunk_maxima.iter().enumerate() {
+            if *maximum == MASKED || self.distance(*maximum) > limit {
+                continue;
+            }
+            let start = chunk * CHUNK;
+            for (offset, logit) in self.logits[start..start + CHUNK].iter().enumerate() {
+                let distance = self.distance(*logit);
+                if distance <= limit && *logit != MASKED {
+                    visit((distance, token(start + offset)));
+                }
+            }
+        }
+    }
+
+    fn collect(&self, limit: u32) -> Vec<Candidate> {
+        let mut kept = Vec::new();
+        self.each(limit, |candidate| kept.push(candidate));
+        kept
+    }
+
+    /// The first `k` of those within reach.
+    fn top_k(&self, reach: u32, k: usize) -> Vec<Candidate> {
+        let shift = bucket_shift(reach);
+        let mut counts = vec![0u32; BUCKETS as usize];
+        self.each(reach, |(distance, _)| counts[(distance >> shift) as usize] += 1);
+        let mut sum = 0usize;
+        let edge = counts.iter().position(|count| {
+            sum += *count as usize;
+            sum >= k
+        });
+        let Some(edge) = edge else { return self.collect(reach) };
+        let mut kept = self.collect(bucket_end(edge, shift).min(reach));
+        if kept.len() > k {
+            kept.select_nth_unstable(k);
+            kept.truncate(k);
+        }
+        kept
+    }
+
+    /// The shortest beginning that weighs at least `p` of the whole.
+    fn top_p(&self, reach: u32, p: Micro, scale: &Scale) -> Vec<Candidate> {
+        let shift = bucket_shift(reach);
+        let mut weights = vec![0u64; BUCKETS as usize];
+        self.each(reach, |(distance, _)| weights[(distance >> shift) as usize] += scale.weight(distance));
+        let target = share(weights.iter().sum(), p);
+        let mut before = 0u64;
+        let mut edge = 0;
+        while edge + 1 < weights.len() && before + weights[edge] < target {
+            before += weights[edge];
+            edge += 1;
+        }
+        let mut kept = self.collect(bucket_end(edge, shift).min(reach));
+        // All of the buckets before the edge are in; only the edge's own bucket must be put in order.
+        let (mut inside, mut outside) = (0, kept.len());
+        while inside < outside {
+            if (kept[inside].0 >> shift) as usize == edge {
+                outside -= 1;
+                kept.swap(inside, outside);
+            } else {
+                inside += 1;
+            }
+        }
+        kept[inside..].sort_unstable();
+        let length = inside + nucleus(&kept[inside..], before, target, scale);
+        kept.truncate(length.max(1));
+        kept
+    }
+}
+
+/// Distances up to `reach` fall into [`BUCKETS`] buckets when shifted so far.
+fn bucket_shift(reach: u32) -> u32 {
+    (u32::BITS - reach.leading_zeros()).saturating_sub(BUCKETS.ilog2())
+}
+
+/// The last distance of a bucket.
+fn bucket_end(bucket: usize, shift: u32) -> u32 {
+    let end = ((bucket as u64 + 1) << shift) - 1;
+    u32::try_from(end).unwrap_or(u32::MAX)
+}
+
+/// What must be reached: p of the total, rounded up, at least one unit.
+fn share(total: u64, p: Micro) -> u64 {
+    let target = (u128::from(total) * u128::from(p.0)).div_ceil(1_000_000).max(1);
+    u64::try_from(target).expect("p is below one, so the share is at most the total")
+}
+
+/// How many of the sorted candidates it takes to reach the target, beginning from `before`.
+fn nucleus(sorted: &[Candidate], before: u64, target: u64, scale: &Scale) -> usize {
+    let mut sum = before;
+    for (position, (distance, _)) in sorted.iter().enumerate() {
+        if sum >= target {
+            return position;
+        }
+        sum += scale.weight(*distance);
+    }
+    sorted.len()
+}
+
+/// The argmax of g − D among the tokens that enter: step 6 of the rule.
+struct Race<'a> {
+    key: StepKey,
+    scale: &'a Scale,
+    winner: TokenId,
+    score: i128,
+}
+
+impl<'a> Race<'a> {
+    /// Begins with the token of the highest logit, which every truncation keeps.
+    fn new(key: StepKey, scale: &'a Scale, best: Highest) -> Self {
+        let score = i128::from(Gumbel::from_bits(key.bits(best.token)).0);
+        Self { key, scale, winner: best.token, score }
+    }
+
+    /// What the noise of a token at this distance must reach to win or tie.
+    fn needed(&self, distance: u32) -> i128 {
+        self.score + i128::from(self.scale.nats(distance))
+    }
+
+    fn enter(&mut self, token: TokenId, distance: u32, bits: u32) {
+        let needed = self.needed(distance);
+        if i128::from(Gumbel::at_most(bits.leading_ones()).0) < needed {
+            return;
+        }
+        let noise = i128::from(Gumbel::from_bits(bits).0);
+        if noise > needed || (noise == needed && token < self.winner) {
+            self.score = noise - i128::from(self.scale.nats(distance));
+            self.winner = token;
+        }
+    }
+
+    /// Enters every token within the limit. Random bits are drawn for whole chunks, and only those with enough leading
+    /// ones to win are looked at one by one.
+    fn enter_all(&mut self, view: &View<'_>, limit: u32) {
+        for (chunk, maximum) in view.chunk_maxima.iter().enumerate() {
+            let nearest = view.distance(*maximum);
+            if *maximum == MASKED || nearest > limit {
+                continue;
+            }
+            let Some(least) = least_bits(self.needed(nearest)) else { continue };
+            let bits = self.key.bits_of_chunk(u32::try_from(chunk).expect("vocabularies are below 2^24"));
+            if !bits.iter().fold(false, |any, x| any | (*x >= least)) {
+                continue;
+            }
+            let start = chunk * CHUNK;
+            for (offset, (x, logit)) in bits.iter().zip(&view.logits[start..start + CHUNK]).enumerate() {
+                let distance = view.distance(*logit);
+                if *x >= least && distance <= limit && *logit != MASKED {
+                    self.enter(token(start + offset), distance, *x);
+                }
+            }
+        }
+    }
+}
+
+/// The lowest bits whose noise may reach `needed`, or `None` when no noise does.
+fn least_bits(needed: i128) -> Option<u32> {
+    (0..=32)
+        .find(|ones| i128::from(Gumbel::at_most(*ones).0) >= needed)
+        .map(|ones| !u32::MAX.checked_shr(ones).unwrap_or(0))
+}
+
+fn token(position: usize) -> TokenId {
+    TokenId::try_from(position).expect("vocabularies are below 2^24")
+}
+
+/// Step 1 of the rule.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "truncation toward zero within the range is the rule")]
+fn to_fixed(logit: f32) -> i32 {
+    /// The largest f32 below 2^31.
+    const LIMIT: f32 = 2_147_483_520.0;
+    let scaled = (logit * 1_048_576.0).max(-LIMIT).min(LIMIT) as i32;
+    if logit > f32::NEG_INFINITY { scaled } else { MASKED }
+}
+
+/// Millionths as a logit.
+fn to_logit(micro: i64) -> i64 {
+    micro.saturating_mul(1 << LOGIT_BITS) / MICRO
+}
+
+fn repeat_penalty(logit: i64, micro: i64) -> i64 {
+    if logit > 0 { logit * MICRO / micro.max(1) } else { logit * micro / MICRO }
+}
+
+fn saturate(logit: i64) -> i32 {
+    let bounded = logit.clamp(i64::from(i32::MIN) + 1, i64::from(i32::MAX));
+    i32::try_from(bounded).expect("clamped to the range")
+}
