@@ -22,7 +22,7 @@ use revm::{
     DatabaseCommit as _, ExecuteCommitEvm as _, MainBuilder as _, SystemCallEvm as _,
     context_interface::result::{EVMError, ExecutionResult, InvalidTransaction},
     database::{BundleState, State, states::bundle_state::BundleRetention},
-    database_interface::WrapDatabaseRef,
+    database_interface::{WrapDatabaseRef, bal::EvmDatabaseError},
 };
 use thiserror::Error;
 
@@ -150,8 +150,9 @@ pub(crate) fn execute(
     let mut run = Run::new(&header);
     run.transactions(&mut state, rules, transactions, on_invalid)?;
     state.merge_transitions(BundleRetention::PlainState);
-    let block = seal(view, header, run.included, run.receipts, &state.take_bundle())?;
-    Ok(Executed { block, invalid: run.invalid })
+    let Run { included, receipts, invalid, .. } = run;
+    let block = seal(view, header, included, receipts, &state.take_bundle())?;
+    Ok(Executed { block, invalid })
 }
 
 /// EIP-2935: the history contract learns the parent's hash before the first transaction.
@@ -249,9 +250,9 @@ impl<'a> Run<'a> {
     }
 }
 
-fn fatal(error: EVMError<StoreError>) -> ExecuteError {
+fn fatal(error: EVMError<EvmDatabaseError<StoreError>>) -> ExecuteError {
     match error {
-        EVMError::Database(error) => ExecuteError::Store(error),
+        EVMError::Database(EvmDatabaseError::Database(error)) => ExecuteError::Store(error),
         other => ExecuteError::Evm(other.to_string()),
     }
 }

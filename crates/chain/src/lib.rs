@@ -1,4 +1,37 @@
-//! The embedded chain: EVM execution, state, mempool, JSON-RPC.
+//! The embedded chain: EVM execution, persistent Merkle-Patricia state, mempool, Ethereum JSON-RPC.
+//!
+//! [`Chain::start`] runs one in process; several can run side by side (the demo runs an L1 and an L2). One writer owns
+//! the state and readers work on snapshots, so a query never waits for a block. Which block comes next is decided by a
+//! [`Consensus`] engine; [`Solo`] is that of a single validator.
+//!
+//! Guarantees: a block is durable before anyone can see it, and final when they do; `kill -9` loses no block that was
+//! ever shown; roots and proofs are Ethereum's. What it does not do: blob transactions, peer-to-peer gossip, holding
+//! keys, pruning of past states.
 
+mod chain;
 mod config;
+mod consensus;
+mod core;
+mod evm;
+mod execute;
+mod genesis;
+mod metrics;
+mod pool;
+mod receipt;
+mod rpc;
+mod state;
+mod store;
+mod transaction;
+
+pub use chain::{Chain, ChainHandle, StartError, StopError};
 pub use config::*;
+pub use consensus::{
+    BlockAttributes, BlockProducer, CheckError, Consensus, ConsensusError, Proposal, ProposedBlock, Solo,
+};
+pub use core::SubmitError;
+pub use execute::ExecuteError;
+pub use metrics::MetricsSnapshot;
+pub use pool::PoolError;
+pub use state::{AccountChange, AccountFields, EthTrieStore, NodeReader, StateError, StateStore, StateUpdate};
+pub use store::{OpenError, StoreError};
+pub use transaction::{DecodeError, TRANSACTION_BYTES_MAX, VerifiedTransaction};

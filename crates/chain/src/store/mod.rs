@@ -281,7 +281,7 @@ fn write_state(transaction: &WriteTransaction, block: &BlockWrite) -> Result<(),
     for SlotWrite { address, wiped, slots } in &block.slots {
         if *wiped {
             let (first, last) = (slot_key(*address, U256::ZERO), slot_key(*address, U256::MAX));
-            table.retain_in(&first..=&last, |_, _| false)?;
+            table.retain_in::<&[u8; 52], _>(&first..=&last, |_, _| false)?;
         }
         for (slot, value) in slots {
             let key = slot_key(*address, *slot);

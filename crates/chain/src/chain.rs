@@ -1,0 +1,216 @@
+//! Starting, watching and stopping a chain.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use alloy::{
+    consensus::{Header, Sealed},
+    primitives::{B256, Bytes},
+};
+use thiserror::Error;
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    config::{Config, ConfigError},
+    consensus::{BlockProducer, Consensus, ConsensusError, Solo},
+    core::{Core, SubmitError},
+    genesis::genesis_block,
+    metrics::MetricsSnapshot,
+    rpc,
+    state::{EthTrieStore, StateStore},
+    store::{OpenError, Store, StoreError},
+    transaction::VerifiedTransaction,
+};
+
+/// Requests to seal a block at once that may wait; development only.
+const SEAL_REQUESTS_MAX: usize = 16;
+
+/// Why a chain did not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database cannot be used.
+    #[error("cannot open the chain's data")]
+    Open(#[from] OpenError),
+    /// The JSON-RPC server cannot listen.
+    #[error("cannot listen on {listen}")]
+    Listen {
+        /// The address asked for.
+        listen: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Opening the database ended abnormally.
+    #[error("opening the chain's data ended abnormally: {0}")]
+    Aborted(String),
+}
+
+/// How a chain ended.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StopError {
+    /// The consensus engine gave up.
+    #[error("the chain stopped by itself")]
+    Consensus(#[from] ConsensusError),
+    /// The consensus engine's task ended abnormally.
+    #[error("the chain ended abnormally: {0}")]
+    Aborted(String),
+}
+
+/// Starts chains.
+#[derive(Clone, Copy, Debug)]
+pub struct Chain;
+
+impl Chain {
+    /// Starts a chain with one validator: opens or creates its data, serves JSON-RPC, makes blocks.
+    pub async fn start(config: Config) -> Result<ChainHandle, StartError> {
+        let (seal, requests) = mpsc::channel(SEAL_REQUESTS_MAX);
+        let solo = Solo::new(config.sealing, requests);
+        Self::launch(config, Box::new(solo), Some(seal)).await
+    }
+
+    /// Starts a chain whose blocks this engine decides. [`Config::sealing`] is the engine's business then.
+    pub async fn start_with(config: Config, consensus: Box<dyn Consensus>) -> Result<ChainHandle, StartError> {
+        Self::launch(config, consensus, None).await
+    }
+
+    async fn launch(
+        config: Config,
+        consensus: Box<dyn Consensus>,
+        seal: Option<rpc::SealSender>,
+    ) -> Result<ChainHandle, StartError> {
+        config.validate()?;
+        let opened = tokio::task::spawn_blocking(move || open(config)).await;
+        let core = Arc::new(opened.map_err(|error| StartError::Aborted(error.to_string()))??);
+        let stop = CancellationToken::new();
+        let server = rpc::serve(Arc::clone(&core), seal, stop.clone())
+            .await
+            .map_err(|source| StartError::Listen { listen: core.config.listen, source })?;
+        let engine = tokio::spawn(supervise(Arc::clone(&core), consensus, stop.clone()));
+        let head = core.snapshot().head().header.number;
+        tracing::info!(chain_id = core.config.chain_id, address = %server.address, head, "the chain is running");
+        Ok(ChainHandle { core, server, engine, stop: stop.drop_guard() })
+    }
+}
+
+/// Runs the engine and marks the chain as stopped when it ends for whatever reason.
+async fn supervise(
+    core: Arc<Core>,
+    consensus: Box<dyn Consensus>,
+    stop: CancellationToken,
+) -> Result<(), ConsensusError> {
+    let running = StoppedOnDrop(Arc::clone(&core));
+    let outcome = consensus.run(BlockProducer::new(core), stop).await;
+    if let Err(error) = &outcome {
+        tracing::error!(error = error as &dyn std::error::Error, "the chain stopped making blocks");
+    }
+    drop(running);
+    outcome
+}
+
+/// Marks the chain as stopped, even when its engine panics.
+struct StoppedOnDrop(Arc<Core>);
+
+impl Drop for StoppedOnDrop {
+    fn drop(&mut self) {
+        self.0.running.send_replace(false);
+    }
+}
+
+fn open(config: Config) -> Result<Core, OpenError> {
+    let trie: Arc<dyn StateStore> = Arc::new(EthTrieStore);
+    let genesis = genesis_block(&config, &*trie)?;
+    let store = Store::open(&config.storage)?;
+    if store.snapshot()?.is_none() {
+        store.commit(&genesis, &[])?;
+    }
+    let head = store.snapshot()?.ok_or(StoreError::Damaged { what: "head" })?;
+    let expected = genesis.header.hash();
+    match head.block_hash(0)? {
+        Some(found) if found == expected => Ok(Core::new(config, store, trie, head)),
+        found => Err(OpenError::Genesis { found: found.unwrap_or_default(), expected }),
+    }
+}
+
+/// A running chain. Dropping it stops the chain without waiting; [`ChainHandle::shutdown`] waits.
+pub struct ChainHandle {
+    core: Arc<Core>,
+    server: rpc::Server,
+    engine: JoinHandle<Result<(), ConsensusError>>,
+    stop: DropGuard,
+}
+
+impl std::fmt::Debug for ChainHandle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ChainHandle").field("url", &self.http_url()).finish_non_exhaustive()
+    }
+}
+
+impl ChainHandle {
+    /// The EIP-155 chain identifier.
+    #[must_use]
+    pub fn chain_id(&self) -> u64 {
+        self.core.config.chain_id
+    }
+
+    /// Where the JSON-RPC server listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// The JSON-RPC server's URL over HTTP.
+    #[must_use]
+    pub fn http_url(&self) -> String {
+        format!("http://{}", self.server.address)
+    }
+
+    /// The JSON-RPC server's URL over WebSocket, on the same port.
+    #[must_use]
+    pub fn ws_url(&self) -> String {
+        format!("ws://{}", self.server.address)
+    }
+
+    /// The header of the last committed block.
+    #[must_use]
+    pub fn head(&self) -> Sealed<Header> {
+        self.core.snapshot().head().header.clone()
+    }
+
+    /// What made a block final, as the consensus engine encoded it; none for blocks that a single validator made.
+    pub fn certificate(&self, number: u64) -> Result<Option<Bytes>, StoreError> {
+        self.core.snapshot().certificate(number)
+    }
+
+    /// Takes a transaction into the pool without going through the server.
+    pub fn submit(&self, transaction: VerifiedTransaction) -> Result<B256, SubmitError> {
+        self.core.submit(transaction)
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub fn metrics(&self) -> MetricsSnapshot {
+        let counts = self.core.with_pool(crate::pool::Pool::counts);
+        self.core.metrics.snapshot(self.core.snapshot().head().header.number, counts)
+    }
+
+    /// Resolves when the chain makes no more blocks, which without [`ChainHandle::shutdown`] means that it failed.
+    pub async fn stopped(&self) {
+        let mut running = self.core.running.subscribe();
+        // The sender lives as long as `self`, so the wait cannot fail before the value changes.
+        let _ = running.wait_for(|running| !running).await;
+    }
+
+    /// Stops taking requests, finishes the block being made, and closes the data.
+    pub async fn shutdown(self) -> Result<(), StopError> {
+        self.server.stop().await;
+        drop(self.stop);
+        match self.engine.await {
+            Ok(outcome) => Ok(outcome?),
+            Err(error) => Err(StopError::Aborted(error.to_string())),
+        }
+    }
+}

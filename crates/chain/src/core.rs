@@ -1,0 +1,283 @@
+//! What the writer and all readers of one chain share: the database, the head, the pool.
+//!
+//! The head is swapped and the pool adjusted under one lock, so a transaction is always judged against the head that
+//! the pool stands on. Lock order: pool, then head. No lock is held during execution or a commit.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use alloy::{
+    consensus::constants::KECCAK_EMPTY,
+    primitives::{Address, B256, map::HashMap},
+};
+use parking_lot::{Mutex, RwLock};
+use thiserror::Error;
+use tokio::sync::{Notify, broadcast, watch};
+
+use crate::{
+    config::Config,
+    evm::StateView,
+    execute::{BlockAttributes, ExecuteError, Executed, OnInvalid, Rules, execute},
+    metrics::Metrics,
+    pool::{Pool, PoolError, PoolRules, SenderAccount},
+    state::StateStore,
+    store::{BlockWrite, Snapshot, Store, StoreError},
+    transaction::VerifiedTransaction,
+};
+
+/// Announcements of waiting transactions that a slow listener may fall behind by before it misses some.
+const ANNOUNCEMENTS_BUFFERED: usize = 16_384;
+/// The least gas that a transaction uses, which bounds how many fit into a block.
+const TRANSACTION_GAS_MIN: u64 = 21_000;
+
+/// Why a transaction was not taken.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The pool's rules refuse it.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The sender's account could not be read.
+    #[error("the sender's account could not be read")]
+    Store(#[from] StoreError),
+    /// The chain makes no more blocks.
+    #[error("the chain has stopped and takes no transactions")]
+    Stopped,
+}
+
+/// Wall time plus what development methods added.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    offset_seconds: AtomicI64,
+    /// The exact time of the next block, once.
+    next: Mutex<Option<u64>>,
+}
+
+impl Clock {
+    /// Unix seconds.
+    pub(crate) fn now(&self) -> u64 {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+        wall.saturating_add_signed(self.offset_seconds.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn advance(&self, seconds: u64) -> i64 {
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX / 4);
+        self.offset_seconds.fetch_add(seconds, Ordering::Relaxed).saturating_add(seconds)
+    }
+
+    pub(crate) fn set_next(&self, timestamp: u64) {
+        *self.next.lock() = Some(timestamp);
+    }
+
+    /// The time of the block being made; a time set for it also moves the clock.
+    fn take(&self) -> u64 {
+        let Some(next) = self.next.lock().take() else {
+            return self.now();
+        };
+        let ahead = i64::try_from(next).unwrap_or(i64::MAX).saturating_sub_unsigned(self.now());
+        self.offset_seconds.fetch_add(ahead, Ordering::Relaxed);
+        next
+    }
+}
+
+/// Shared state of one chain.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) rules: Rules,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
+    store: Store,
+    trie: Arc<dyn StateStore>,
+    head: RwLock<Arc<Snapshot>>,
+    pool: Mutex<Pool>,
+    pool_rules: PoolRules,
+    /// Woken when an executable transaction arrives.
+    pub(crate) ready: Notify,
+    /// The number of the head; subscriptions follow it.
+    pub(crate) head_number: watch::Sender<u64>,
+    /// Hashes of transactions that became executable.
+    pub(crate) announcements: broadcast::Sender<B256>,
+    /// Cleared when the chain stops making blocks.
+    pub(crate) running: watch::Sender<bool>,
+}
+
+impl Core {
+    pub(crate) fn new(config: Config, store: Store, trie: Arc<dyn StateStore>, head: Snapshot) -> Self {
+        let pool_rules = PoolRules {
+            chain_id: config.chain_id,
+            gas_limit: config.gas_limit,
+            tip_min_wei: config.fees.tip_min_wei,
+            allow_unprotected: config.dev,
+            limits: config.limits,
+        };
+        Self {
+            rules: Rules { chain_id: config.chain_id, gas_limit: config.gas_limit, fees: config.fees },
+            clock: Clock::default(),
+            metrics: Metrics::default(),
+            store,
+            trie,
+            head_number: watch::Sender::new(head.head().header.number),
+            head: RwLock::new(Arc::new(head)),
+            pool: Mutex::new(Pool::new(pool_rules)),
+            pool_rules,
+            ready: Notify::new(),
+            announcements: broadcast::Sender::new(ANNOUNCEMENTS_BUFFERED),
+            running: watch::Sender::new(true),
+            config,
+        }
+    }
+
+    /// The chain as of its last block.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.head.read())
+    }
+
+    /// The state after the last block.
+    pub(crate) fn head_view(&self) -> StateView {
+        StateView::head(self.snapshot(), Arc::clone(&self.trie))
+    }
+
+    /// The state after any block.
+    pub(crate) fn view_at(&self, snapshot: Arc<Snapshot>, header: &alloy::consensus::Header) -> StateView {
+        StateView::at(snapshot, Arc::clone(&self.trie), header)
+    }
+
+    /// Runs a closure on the pool.
+    pub(crate) fn with_pool<T>(&self, read: impl FnOnce(&Pool) -> T) -> T {
+        read(&self.pool.lock())
+    }
+
+    /// Takes a transaction into the pool.
+    pub(crate) fn submit(&self, transaction: VerifiedTransaction) -> Result<B256, SubmitError> {
+        let outcome = self.try_submit(transaction);
+        if outcome.is_err() {
+            Metrics::add(&self.metrics.pool_refused, 1);
+        }
+        outcome
+    }
+
+    fn try_submit(&self, transaction: VerifiedTransaction) -> Result<B256, SubmitError> {
+        if !*self.running.borrow() {
+            return Err(SubmitError::Stopped);
+        }
+        self.pool_rules.check(&transaction)?;
+        let hash = transaction.hash();
+        let now = self.clock.now();
+        let added = {
+            let mut pool = self.pool.lock();
+            let account = sender_account(&self.snapshot(), transaction.sender())?;
+            pool.add(Arc::new(transaction), account, now)?
+        };
+        if !added.executable.is_empty() {
+            self.ready.notify_one();
+        }
+        for hash in added.executable {
+            // Nobody listening is fine.
+            let _ = self.announcements.send(hash);
+        }
+        Ok(hash)
+    }
+
+    /// Whether a block made now would hold a transaction.
+    pub(crate) fn has_executable(&self) -> bool {
+        let pool = self.pool.lock();
+        let base_fee = self.rules.next_base_fee(&self.snapshot().head().header);
+        pool.has_executable(base_fee)
+    }
+
+    /// The attributes of the block that is made now; a time set for it is used up.
+    pub(crate) fn attributes(&self) -> BlockAttributes {
+        self.attributes_at(self.clock.take())
+    }
+
+    /// The attributes that a block made now would have.
+    pub(crate) fn peek_attributes(&self) -> BlockAttributes {
+        let set = *self.clock.next.lock();
+        self.attributes_at(set.unwrap_or_else(|| self.clock.now()))
+    }
+
+    fn attributes_at(&self, time: u64) -> BlockAttributes {
+        let snapshot = self.snapshot();
+        let parent = &snapshot.head().header;
+        let seed = [parent.mix_hash, parent.hash()].concat();
+        BlockAttributes {
+            timestamp: time.max(parent.timestamp),
+            coinbase: self.config.coinbase,
+            prev_randao: alloy::primitives::keccak256(seed),
+            extra_data: alloy::primitives::Bytes::new(),
+        }
+    }
+
+    /// Executes the best waiting transactions on the head. What can never run leaves the pool.
+    pub(crate) fn build(&self, attributes: &BlockAttributes) -> Result<BlockWrite, ExecuteError> {
+        let start = Instant::now();
+        let (view, transactions) = {
+            let mut pool = self.pool.lock();
+            pool.expire(self.clock.now());
+            let view = self.head_view();
+            let base_fee = self.rules.next_base_fee(&view.snapshot().head().header);
+            let count_max = usize::try_from(self.rules.gas_limit / TRANSACTION_GAS_MIN).unwrap_or(usize::MAX);
+            (view, pool.best(base_fee, count_max))
+        };
+        let Executed { block, invalid } = execute(&view, &self.rules, attributes, transactions, OnInvalid::Skip)?;
+        if !invalid.is_empty() {
+            Metrics::add(&self.metrics.pool_invalid, invalid.len() as u64);
+            let mut pool = self.pool.lock();
+            for (hash, reason) in invalid {
+                tracing::debug!(%hash, %reason, "a waiting transaction can never run and was dropped");
+                pool.discard(hash);
+            }
+        }
+        Metrics::add_since(&self.metrics.build_micros, start);
+        Ok(block)
+    }
+
+    /// Executes the transactions of a block that was built elsewhere.
+    pub(crate) fn rebuild(
+        &self,
+        attributes: &BlockAttributes,
+        transactions: Vec<Arc<VerifiedTransaction>>,
+    ) -> Result<BlockWrite, ExecuteError> {
+        Ok(execute(&self.head_view(), &self.rules, attributes, transactions, OnInvalid::Fail)?.block)
+    }
+
+    /// Makes a block durable, then visible, then announces it.
+    pub(crate) fn commit(&self, block: &BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
+        let start = Instant::now();
+        self.store.commit(block, certificate)?;
+        let snapshot = self.store.snapshot()?.ok_or(StoreError::Damaged { what: "head" })?;
+        let changed: HashMap<Address, SenderAccount> = block
+            .state
+            .accounts
+            .iter()
+            .map(|(address, account)| {
+                let account = account.as_ref().map(|account| (account.nonce, account.balance)).unwrap_or_default();
+                (*address, SenderAccount { nonce: account.0, balance: account.1, is_contract: false })
+            })
+            .collect();
+        {
+            let mut pool = self.pool.lock();
+            *self.head.write() = Arc::new(snapshot);
+            pool.head_changed(|address| changed.get(&address).copied());
+        }
+        self.head_number.send_replace(block.header.number);
+        Metrics::add(&self.metrics.blocks, 1);
+        Metrics::add(&self.metrics.transactions, block.transactions.len() as u64);
+        Metrics::add(&self.metrics.gas_used, block.header.gas_used);
+        Metrics::add_since(&self.metrics.commit_micros, start);
+        Ok(())
+    }
+}
+
+fn sender_account(snapshot: &Snapshot, address: Address) -> Result<SenderAccount, StoreError> {
+    let Some(account) = snapshot.account(address)? else {
+        return Ok(SenderAccount::default());
+    };
+    let is_contract = account.code_hash != KECCAK_EMPTY && !snapshot.code(account.code_hash)?.is_eip7702();
+    Ok(SenderAccount { nonce: account.nonce, balance: account.balance, is_contract })
+}
