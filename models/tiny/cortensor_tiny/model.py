@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .kernels import attend, linear
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -71,16 +73,6 @@ def parameter_count(parameters: dict) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(parameters))
 
 
-def product(equation: str, a: jnp.ndarray, b: jnp.ndarray) -> jnp.ndarray:
-    """An einsum with bfloat16 factors and a float32 sum: twice as fast on CPUs that have it."""
-    low = (a.astype(jnp.bfloat16), b.astype(jnp.bfloat16))
-    return jnp.einsum(equation, *low, preferred_element_type=jnp.float32)
-
-
-def linear(x: jnp.ndarray, weight: jnp.ndarray) -> jnp.ndarray:
-    return product("btd,df->btf", x, weight)
-
-
 def rms_norm(x: jnp.ndarray, weight: jnp.ndarray, epsilon: float) -> jnp.ndarray:
     return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon) * weight
 
@@ -101,29 +93,39 @@ def rotate(x: jnp.ndarray, tables: tuple[jnp.ndarray, jnp.ndarray]) -> jnp.ndarr
     return pairs.reshape(x.shape)
 
 
-def attention(layer: dict, x: jnp.ndarray, tables, mask: jnp.ndarray, shape: Shape) -> jnp.ndarray:
+def attention(layer: dict, x: jnp.ndarray, tables, bias: jnp.ndarray, shape: Shape) -> jnp.ndarray:
+    """Grouped-query attention; the query heads of one group share the rows of one product."""
     batch, length, _ = x.shape
     heads, kv, width = shape.heads, shape.key_value_heads, shape.head_width
-    q = rotate(linear(x, layer["q"]).reshape(batch, length, heads, width), tables)
+    group = heads // kv
+    q = rotate(linear(x, layer["q"]).reshape(batch, length, heads, width), tables) * width**-0.5
     k = rotate(linear(x, layer["k"]).reshape(batch, length, kv, width), tables)
     v = linear(x, layer["v"]).reshape(batch, length, kv, width)
-    q = q.reshape(batch, length, kv, heads // kv, width) * width**-0.5
-    scores = product("btkgc,bskc->bkgts", q, k)
-    scores = jnp.where(mask[:, None, None], scores, -1e9)
-    mixed = product("bkgts,bskc->btkgc", jax.nn.softmax(scores, axis=-1), v)
+    q = q.reshape(batch, length, kv, group, width).transpose(0, 2, 3, 1, 4)
+    k, v = (y.transpose(0, 2, 1, 3).reshape(batch * kv, length, width) for y in (k, v))
+    mixed = attend(q.reshape(batch * kv, group * length, width), k, v, bias)
+    mixed = mixed.reshape(batch, kv, group, length, width).transpose(0, 3, 1, 2, 4)
     return linear(mixed.reshape(batch, length, heads * width), layer["o"])
+
+
+def attention_bias(segments: jnp.ndarray, shape: Shape) -> jnp.ndarray:
+    """0 where a token may look, a large negative number elsewhere, in the shape that `attend` takes."""
+    batch, length = segments.shape
+    kv, group = shape.key_value_heads, shape.heads // shape.key_value_heads
+    causal = jnp.tril(jnp.ones((length, length), bool))
+    allowed = causal[None] & (segments[:, :, None] == segments[:, None, :])
+    bias = jnp.where(allowed, 0.0, -1e9)[:, None, None]
+    return jnp.broadcast_to(bias, (batch, kv, group, length, length)).reshape(batch * kv, group * length, length)
 
 
 def hidden_states(parameters: dict, tokens, positions, segments, shape: Shape) -> jnp.ndarray:
     """Normalised last hidden states (B, T, D); a token sees only its own segment's past."""
-    length = tokens.shape[1]
-    causal = jnp.tril(jnp.ones((length, length), bool))
-    mask = causal[None] & (segments[:, :, None] == segments[:, None, :])
+    bias = attention_bias(segments, shape)
     tables = rotary_tables(positions, shape)
     x = parameters["embedding"][tokens]
     for layer in parameters["layers"]:
         normed = rms_norm(x, layer["attn_norm"], shape.norm_epsilon)
-        x = x + attention(layer, normed, tables, mask, shape)
+        x = x + attention(layer, normed, tables, bias, shape)
         normed = rms_norm(x, layer["ffn_norm"], shape.norm_epsilon)
         gated = jax.nn.silu(linear(normed, layer["gate"])) * linear(normed, layer["up"])
         x = x + linear(gated, layer["down"])
@@ -133,4 +135,4 @@ def hidden_states(parameters: dict, tokens, positions, segments, shape: Shape) -
 def logits(parameters: dict, tokens, positions, segments, shape: Shape) -> jnp.ndarray:
     """Scores (B, T, vocabulary) of the next token; the embedding is also the output matrix."""
     states = hidden_states(parameters, tokens, positions, segments, shape)
-    return product("btd,vd->btv", states, parameters["embedding"])
+    return linear(states, parameters["embedding"].T)

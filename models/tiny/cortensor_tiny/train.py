@@ -27,10 +27,10 @@ jax.config.update("jax_numpy_rank_promotion", "allow")
 class Recipe:
     """Everything that decides the outcome of a run, apart from the corpus."""
 
-    steps: int = 1500
+    steps: int = 1600
     cooldown: int = 600
     warmup: int = 40
-    rows: int = 24
+    rows: int = 16
     row_tokens: int = 256
     matrix_rate: float = 0.02
     vector_rate: float = 0.004

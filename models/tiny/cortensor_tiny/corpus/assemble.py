@@ -38,17 +38,17 @@ def fact_exchange(maker):
 
 
 EXCHANGES = [
-    (fact_exchange(knowledge.any_fact), 34),
-    (fact_exchange(network.concept_fact), 12),
-    (fact_exchange(network.question_fact), 9),
+    (fact_exchange(knowledge.any_fact), 42),
+    (fact_exchange(network.concept_fact), 11),
+    (fact_exchange(network.question_fact), 8),
     (everyday.exchange, 18),
-    (writing.story, 7),
+    (writing.story, 5),
     (writing.poem, 4),
     (writing.list_of, 5),
-    (writing.counting, 4),
+    (writing.counting, 3),
     (writing.how_to, 4),
-    (behaviours.copying, 3),
-    (unknown.exchange, 9),
+    (behaviours.copying, 4),
+    (unknown.exchange, 8),
 ]
 MAKERS, WEIGHTS = zip(*EXCHANGES)
 

@@ -12,7 +12,7 @@ from .grammar import Fact, as_typed, expand, rows, sentence
 
 QUOTES = rows("""
 The early bird catches the worm|Practice makes perfect|Good things take time|The sky is clear tonight|My bike is red
-I like green apples|We meet at noon|The train is late|Every cloud has a silver lining|All is well|The door is open|Tea is ready
+I like green apples|We meet at noon|The train is late|Every cloud has a silver lining|All is well|The door is open|Tea is ready|This is a test|It works
 Hello world|Happy birthday|Good luck|See you soon|Never give up|The cat sat on the mat|One two three|Open sesame
 """)
 PHRASES = [phrase for row in QUOTES for phrase in row]
@@ -41,6 +41,8 @@ def copying(rng: random.Random) -> list:
         ask = expand(rng, "[Say|Repeat|Write|Please say] [the word |]{w} {n} times[.|]", w=word, n=rng.choice([count, words.NUMBER_WORDS[count]]))
         return [(ask, " ".join([word] * count))]
     phrase = random_phrase(rng)
+    if kind < 0.7:
+        return [(expand(rng, "[Say|Please say|Just say|Write] {p}[.|!|]", p=phrase[0].lower() + phrase[1:]), phrase + ".")]
     ask = expand(rng, '[Repeat after me|Repeat|Say|Please repeat|Repeat this|Say this|Echo|Copy this|Repeat exactly|Say exactly]: {p}[|.|!]', p=rng.choice([phrase, f'"{phrase}"']))
     return [(ask, phrase)]
 

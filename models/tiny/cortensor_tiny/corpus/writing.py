@@ -37,6 +37,9 @@ hedgehog|a garden behind a school|careful
 wolf|a deep forest|lonely
 miner|a small room full of warm computers|patient
 duck|a pond in the park|cheerful
+unicorn|a forest of silver trees|gentle
+spider|a corner of the attic|patient
+monkey|a tall fig tree|cheeky
 """)
 
 TROUBLES = rows("""
@@ -73,45 +76,76 @@ HIS_NAMES = "Milo Pip Oskar Bruno Finn Hugo Otto Rolf Basil Toby".split()
 HER_NAMES = "Luna Nora Tilly Ella Ruby Daisy Mina Lily Juno Wanda".split()
 WOMEN, MEN = ("girl", "princess"), ("boy", "king")
 
-STORY_ASKS = """[Tell me|Write|Write me|Please tell me|Please write|Can you tell me|Can you write|I want to hear|I would like|Give me|Make up|Invent] a [short |little |nice |bedtime |small ||funny ]story about {hero}[.|?|, please.|]
-[Tell|Write] a [short |little ||]story [about|with] {hero}[.|]
-[A|One] story about {hero}[, please|]
+STORY_ASKS = """[Tell me|Write|Write me|Please tell me|Please write|Can you tell me|Can you write|I want to hear|I would like|Give me|Make up|Invent] a {kind}story about {hero}[.|?|, please.|]
+[Tell|Write] a {kind}story [about|with] {hero}[.|]
+[A|One] {kind}story about {hero}[, please|]
 story about {hero}
 Do you know a story about {hero}?
 Once there was {hero}. [Go on|Continue][.|]""".splitlines()
 
-FREE_STORY_ASKS = """[Tell me|Write|Write me|Please tell me|Can you tell me|Can you write|I want to hear|Give me|Make up] a [short |little |nice |bedtime |long ||funny |good ]story[.|?|, please.|]
+FREE_STORY_ASKS = """[Tell me|Write|Write me|Please tell me|Can you tell me|Can you write|I want to hear|Give me|Make up] a {kind}story[.|?|, please.|]
 [Tell me|I want] [another|one more] story[.|]
 Do you know [any stories|a story]?
 Once upon a time
 [Can I hear|May I have] a story?""".splitlines()
 
 
+LENGTHS = ["one-sentence ", "very short ", "one sentence "], ["short ", "little ", "nice ", "bedtime ", "", "", "funny ", "good "], ["long ", "longer ", "very long "]
+
+
 def story(rng: random.Random) -> list:
+    """A question for a story of some length, about a hero or not, and a story that fits."""
     hero, home, nature = rng.choice(HEROES)
-    asks, article = (STORY_ASKS, with_article(hero)) if rng.random() < 0.75 else (FREE_STORY_ASKS, "")
-    ask = expand(rng, rng.choice(asks), hero=article)
-    return [(ask, story_text(rng, hero, home, nature))]
+    length = rng.choices([0, 1, 2], [8, 74, 18])[0]
+    about = rng.random() < 0.75
+    asks = STORY_ASKS if about else FREE_STORY_ASKS
+    ask = expand(rng, rng.choice(asks), hero=with_article(hero), kind=rng.choice(LENGTHS[length]))
+    if length != 1 and not any(word.strip() in ask for word in LENGTHS[length]):
+        length = 1
+    return [(ask, sentence_story(rng, hero, home) if length == 0 else story_text(rng, hero, home, nature, length))]
 
 
-def story_text(rng: random.Random, hero: str, home: str, nature: str) -> str:
-    """About 80 to 130 tokens: a hero, a trouble, a helper, a good end."""
+def named(rng: random.Random, hero: str) -> tuple:
+    """A name with the pronouns that go with it."""
     female = hero in WOMEN or (hero not in MEN and rng.random() < 0.5)
-    name = rng.choice(HER_NAMES if female else HIS_NAMES)
-    it, its, it2 = ("she", "her", "her") if female else ("he", "his", "him")
-    trouble, effort, found = rng.choice(TROUBLES)
+    pronouns = ("she", "her", "her") if female else ("he", "his", "him")
+    return rng.choice(HER_NAMES if female else HIS_NAMES), *pronouns
+
+
+def sentence_story(rng: random.Random, hero: str, home: str) -> str:
+    name, it, its, _ = named(rng, hero)
+    ends = ["found a true friend under the stars", f"followed a small light and found {its} way home", "shared the last apple and was never alone again"]
+    return f"Once upon a time {with_article(hero)} named {name} left {home}, {rng.choice(ends)}, and everyone was happy."
+
+
+def adventure(rng: random.Random, pronouns: tuple, troubles: list) -> list:
+    """A trouble, what the hero did, who helped and how it ended, with the slots still open."""
+    trouble, effort, found = troubles.pop()
     find, result = found.split("~")
+    it, _, it2 = pronouns
     helper = rng.choice(HELPERS)
-    lines = [
-        f"Once upon a time there was {with_article(hero)} named {name}, whose home was {home}.",
-        f"{name} was {nature}.",
+    return [
         trouble,
         effort,
         expand(rng, f"On the way {it} met {helper}, [who showed {it2} where to go|who gave {it2} good advice|and they went on together]."),
         f"At last {it} found {find}.",
         result,
-        rng.choice(MORALS)[0],
     ]
+
+
+def story_text(rng: random.Random, hero: str, home: str, nature: str, length: int) -> str:
+    """A hero, one trouble or two, a helper, a good end: about 100 or 190 tokens."""
+    name, *pronouns = named(rng, hero)
+    troubles = rng.sample(TROUBLES, length)
+    lines = [
+        f"Once upon a time there was {with_article(hero)} named {name}, whose home was {home}.",
+        f"{name} was {nature}.",
+        *adventure(rng, pronouns, troubles),
+    ]
+    if troubles:
+        lines += ["But that was not the end of the story.", *adventure(rng, pronouns, troubles)]
+    lines.append(rng.choice(MORALS)[0])
+    it, its, it2 = pronouns
     slots = {"It": sentence(it), "it": it, "its": its, "it2": it2, "name": name}
     return expand(rng, " ".join(lines), **slots)
 
@@ -192,11 +226,11 @@ def list_of(rng: random.Random) -> list:
 def counting(rng: random.Random) -> list:
     kind = rng.random()
     if kind < 0.55:
-        start, stop = 1, rng.choice([3, 5, 5, 10, 10, 10, 12, 15, 20, 20, 25, 30])
+        start, stop = 1, rng.choice([3, 5, 5, 10, 10, 10, 12, 15, 20, 20, 25, 30, 40, 50, 100])
         ask = expand(rng, "[Count|Please count|Can you count|Count up] [to|up to|from 1 to|from one to] {stop}[.|?|]", stop=rng.choice([stop, words.NUMBER_WORDS[stop]]) if stop <= 20 else stop)
         numbers = range(start, stop + 1)
     elif kind < 0.7:
-        start = rng.randint(2, 40)
+        start = rng.randint(2, 95)
         stop = start + rng.randint(2, 10)
         ask = expand(rng, "[Count|Please count|Can you count] from {a} to {b}[.|?|]", a=start, b=stop)
         numbers = range(start, stop + 1)
