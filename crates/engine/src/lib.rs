@@ -5,6 +5,7 @@
 //! nothing of receipts, vouchers or the network.
 
 pub mod chat;
+pub mod mock;
 pub mod stop;
 
 use async_trait::async_trait;
