@@ -1,1 +1,43 @@
-//! Generated bindings, typed clients and deployment of the Cortensor contracts.
+//! The Cortensor contracts, seen from Rust: bindings generated from the committed artifacts, typed clients, deployment,
+//! keystore, and a cache of chain state.
+//!
+//! Everything speaks plain Ethereum JSON-RPC and works on any EVM chain. Clients take and return the types of
+//! `cortensor_protocol`; Solidity's forms stay in [`bindings`]. Refusals of a contract are decoded into
+//! [`Revert`] with its name and arguments. Nothing here retries a transaction that was accepted, and no failed read is
+//! ever replaced by a default.
+//!
+//! Not here: consensus, gossip, any policy on which node to use, and any key that is not an Ethereum account.
+
+pub mod artifact;
+pub mod bindings;
+mod cache;
+mod connection;
+mod deploy;
+mod deployment;
+mod events;
+pub mod keystore;
+mod models;
+mod read;
+mod registry;
+mod revert;
+mod sessions;
+mod token;
+mod wallet;
+
+pub use cache::{CacheError, CacheLimits, RegistryCache};
+pub use connection::{ChainTime, ConnectError, Endpoint, Provider, connect, install_tls};
+pub use deploy::{DeployError, DeployParameters, EnsureError, MinimumStakes, deploy, deploy_once};
+pub use deployment::{Contracts, Deployment, DeploymentFileError, VerifyError};
+pub use events::{BlockRange, Equivocation, Payment, RedeemedVoucher, SessionEvent, Shortfall};
+pub use models::{ModelEntry, ModelTerms, Models, ModelsError, PriceBounds};
+pub use read::ReadError;
+pub use registry::{
+    Consent, NodeEntry, NodeRegistration, Registry, RegistryError, TransportBinding, Unbonding, MAX_PAGE,
+};
+pub use revert::Revert;
+pub use sessions::{
+    Evidence, OpenRequest, OpenedSession, Redeemed, Redemption, Session, SessionStatus, SessionTerms, SessionsClient,
+    SessionsError, SessionsParameters, MAX_BATCH,
+};
+pub use token::{PermitSignature, Token, TokenError};
+pub use wallet::{Confirmed, SendError, Wallet};

@@ -1,0 +1,59 @@
+//! The compiled contracts, embedded: interface and bytecode as committed under `contracts/artifacts`.
+//!
+//! Parsed once, on first use. A malformed artifact is a broken build, so parsing panics instead of returning an error.
+
+use alloy::{json_abi::JsonAbi, primitives::Bytes};
+use serde::Deserialize;
+use std::sync::LazyLock;
+
+/// One compiled contract.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Artifact {
+    /// Name of the contract.
+    pub contract_name: String,
+    /// Its interface.
+    pub abi: JsonAbi,
+    /// Code that deploys it, without constructor arguments.
+    pub bytecode: Bytes,
+    /// Code that stands on chain, with zeros where immutable values go.
+    pub deployed_bytecode: Bytes,
+}
+
+fn parse(text: &str) -> Artifact {
+    serde_json::from_str(text).expect("committed artifacts are valid; a test parses each")
+}
+
+/// `CortensorToken`.
+pub static TOKEN: LazyLock<Artifact> =
+    LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/CortensorToken.json")));
+/// `NodeRegistry`.
+pub static NODE_REGISTRY: LazyLock<Artifact> =
+    LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/NodeRegistry.json")));
+/// `ModelRegistry`.
+pub static MODEL_REGISTRY: LazyLock<Artifact> =
+    LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/ModelRegistry.json")));
+/// `Sessions`.
+pub static SESSIONS: LazyLock<Artifact> =
+    LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Sessions.json")));
+
+/// All of them.
+#[must_use]
+pub fn all() -> [&'static Artifact; 4] {
+    [&TOKEN, &NODE_REGISTRY, &MODEL_REGISTRY, &SESSIONS]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_interface_and_code() {
+        for artifact in all() {
+            assert!(artifact.abi.functions().count() > 10, "{}", artifact.contract_name);
+            assert!(artifact.bytecode.len() > artifact.deployed_bytecode.len(), "{}", artifact.contract_name);
+            // EIP-170: no chain accepts more.
+            assert!(artifact.deployed_bytecode.len() <= 24_576, "{}", artifact.contract_name);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Types generated at build time from the contracts' interfaces, one module a contract.
+//!
+//! `abi/` holds the interfaces of `contracts/artifacts` with Solidity's own value types (`Roles`, `ModelId`,
+//! `SessionId`) replaced by what they wrap, because the macro cannot resolve them across interfaces; a test keeps both
+//! equal. Calls, events and errors only: how they are sent and read is this crate's own, so that nonces, errors and
+//! block pinning are the same everywhere. The macro expansions live here and nowhere else.
+
+#![allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+
+/// `CortensorToken`: ERC-20 with permit and votes.
+pub mod token {
+    alloy::sol!(
+        #[sol(all_derives)]
+        CortensorToken,
+        "abi/CortensorToken.json"
+    );
+}
+
+/// `NodeRegistry`: who serves, with which keys and stake.
+pub mod registry {
+    alloy::sol!(
+        #[sol(all_derives)]
+        NodeRegistry,
+        "abi/NodeRegistry.json"
+    );
+}
+
+/// `ModelRegistry`: models and their terms.
+pub mod models {
+    alloy::sol!(
+        #[sol(all_derives)]
+        ModelRegistry,
+        "abi/ModelRegistry.json"
+    );
+}
+
+/// `Sessions`: deposits, vouchers, payments.
+pub mod sessions {
+    alloy::sol!(
+        #[sol(all_derives)]
+        Sessions,
+        "abi/Sessions.json"
+    );
+}

@@ -1,0 +1,295 @@
+//! Where the contracts stand on one chain: the record that `deploy` writes and every role reads.
+//!
+//! [`Deployment::verify`] asks the chain whether the record is true: chain id, code at each address and how the
+//! contracts refer to each other. Files are written atomically; a malformed file is an error and never overwritten.
+
+use crate::{
+    artifact,
+    bindings::{registry::NodeRegistry, sessions::Sessions},
+    connection::Provider,
+    models::Models,
+    read::{ReadError, read},
+    registry::Registry,
+    sessions::SessionsClient,
+    token::Token,
+};
+use alloy::{
+    eips::BlockId,
+    primitives::{Address, Bytes},
+    providers::Provider as _,
+};
+use cortensor_protocol::Domain;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Largest deployment file that is read.
+const MAX_FILE_BYTES: u64 = 64 * 1024;
+
+/// Addresses of the contracts on one chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// The chain.
+    pub chain_id: u64,
+    /// A block at or before which all of them stood and, for a new deployment, before which none did: where to start
+    /// reading logs.
+    pub block: u64,
+    /// `CortensorToken`.
+    pub token: Address,
+    /// `NodeRegistry`.
+    pub registry: Address,
+    /// `ModelRegistry`.
+    pub models: Address,
+    /// `Sessions`.
+    pub sessions: Address,
+}
+
+/// Clients for all contracts of one deployment.
+#[derive(Clone, Debug)]
+pub struct Contracts {
+    /// COR.
+    pub token: Token,
+    /// Nodes.
+    pub registry: Registry,
+    /// Models.
+    pub models: Models,
+    /// Sessions.
+    pub sessions: SessionsClient,
+}
+
+/// Why a deployment record is not true of a chain.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The chain could not be read.
+    #[error("cannot check the deployment")]
+    Read(#[source] ReadError),
+    /// Another chain.
+    #[error("the contracts are deployed on chain {expected}, but this endpoint serves chain {found}")]
+    WrongChain {
+        /// Of the record.
+        expected: u64,
+        /// Of the endpoint.
+        found: u64,
+    },
+    /// Nothing there.
+    #[error("there is no {contract} at {address}; was the chain's data removed?")]
+    NoCode {
+        /// Name of the contract.
+        contract: &'static str,
+        /// Where it should be.
+        address: Address,
+    },
+    /// Something else there.
+    #[error("the code at {address} is not this version's {contract}")]
+    OtherCode {
+        /// Name of the contract.
+        contract: &'static str,
+        /// Where it should be.
+        address: Address,
+    },
+    /// The contracts do not belong together.
+    #[error("{contract} refers to {found} as its {reference}, not to {expected}")]
+    Unrelated {
+        /// The contract that was asked.
+        contract: &'static str,
+        /// What it refers to.
+        reference: &'static str,
+        /// Of the record.
+        expected: Address,
+        /// Of the chain.
+        found: Address,
+    },
+    /// Routers' stakes would not make miners whole.
+    #[error("the sessions contract {0} may not slash in the node registry")]
+    NotSlasher(Address),
+}
+
+/// Why a deployment file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeploymentFileError {
+    /// Reading or writing failed.
+    #[error("cannot access {}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It holds something else.
+    #[error("{} is not a deployment record", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// It is far too large.
+    #[error("{} has {bytes} bytes, a deployment record at most {MAX_FILE_BYTES}", .path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+}
+
+impl Deployment {
+    /// Clients for these contracts.
+    #[must_use]
+    pub fn contracts(&self, provider: &Provider) -> Contracts {
+        Contracts {
+            token: Token::new(provider.clone(), self.token),
+            registry: Registry::new(provider.clone(), self.registry),
+            models: Models::new(provider.clone(), self.models),
+            sessions: SessionsClient::new(provider.clone(), self.sessions),
+        }
+    }
+
+    /// The domain under which vouchers are signed.
+    #[must_use]
+    pub fn domain(&self) -> Domain {
+        Domain { chain_id: self.chain_id, sessions: self.sessions }
+    }
+
+    /// Asks the chain whether all of this is true.
+    ///
+    /// # Errors
+    /// When it is not, or cannot be found out.
+    pub async fn verify(&self, provider: &Provider) -> Result<(), VerifyError> {
+        let found = provider.get_chain_id().await.map_err(|error| VerifyError::Read(error.into()))?;
+        if found != self.chain_id {
+            return Err(VerifyError::WrongChain { expected: self.chain_id, found });
+        }
+        self.verify_code(provider).await?;
+        self.verify_references(provider).await
+    }
+
+    async fn verify_code(&self, provider: &Provider) -> Result<(), VerifyError> {
+        let contracts = [
+            ("CortensorToken", self.token, &artifact::TOKEN),
+            ("NodeRegistry", self.registry, &artifact::NODE_REGISTRY),
+            ("ModelRegistry", self.models, &artifact::MODEL_REGISTRY),
+            ("Sessions", self.sessions, &artifact::SESSIONS),
+        ];
+        for (contract, address, artifact) in contracts {
+            let code = provider.get_code_at(address).await.map_err(|error| VerifyError::Read(error.into()))?;
+            if code.is_empty() {
+                return Err(VerifyError::NoCode { contract, address });
+            }
+            if !is_instance(&code, &artifact.deployed_bytecode) {
+                return Err(VerifyError::OtherCode { contract, address });
+            }
+        }
+        Ok(())
+    }
+
+    async fn verify_references(&self, provider: &Provider) -> Result<(), VerifyError> {
+        let latest = BlockId::latest();
+        let registry_token = read(provider, self.registry, &NodeRegistry::tokenCall {}, latest).await;
+        let sessions_token = read(provider, self.sessions, &Sessions::tokenCall {}, latest).await;
+        let nodes = read(provider, self.sessions, &Sessions::nodeRegistryCall {}, latest).await;
+        let models = read(provider, self.sessions, &Sessions::modelRegistryCall {}, latest).await;
+        let references = [
+            ("NodeRegistry", "token", self.token, registry_token),
+            ("Sessions", "token", self.token, sessions_token),
+            ("Sessions", "node registry", self.registry, nodes),
+            ("Sessions", "model registry", self.models, models),
+        ];
+        for (contract, reference, expected, found) in references {
+            let found = found.map_err(VerifyError::Read)?;
+            if found != expected {
+                return Err(VerifyError::Unrelated { contract, reference, expected, found });
+            }
+        }
+        let call = NodeRegistry::isSlasherCall { account: self.sessions };
+        match read(provider, self.registry, &call, latest).await.map_err(VerifyError::Read)? {
+            true => Ok(()),
+            false => Err(VerifyError::NotSlasher(self.sessions)),
+        }
+    }
+
+    /// Reads a record, or `None` where there is no file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds something else.
+    pub fn load(path: &Path) -> Result<Option<Self>, DeploymentFileError> {
+        let failed = |source| DeploymentFileError::Io { path: path.to_owned(), source };
+        let bytes = match fs::metadata(path) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        if bytes > MAX_FILE_BYTES {
+            return Err(DeploymentFileError::TooLarge { path: path.to_owned(), bytes });
+        }
+        let text = fs::read_to_string(path).map_err(failed)?;
+        let malformed = |source| DeploymentFileError::Malformed { path: path.to_owned(), source };
+        serde_json::from_str(&text).map(Some).map_err(malformed)
+    }
+
+    /// Writes the record, replacing the file at once or not at all.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), DeploymentFileError> {
+        let text = serde_json::to_string_pretty(self).expect("addresses and numbers always have a JSON form");
+        crate::keystore::write_atomically(path, text.as_bytes(), 0o644)
+            .map_err(|source| DeploymentFileError::Io { path: path.to_owned(), source })
+    }
+}
+
+/// Whether `code` is `template` with its immutable values filled in: they may only stand where the template is zero.
+fn is_instance(code: &Bytes, template: &Bytes) -> bool {
+    code.len() == template.len() && code.iter().zip(template).all(|(byte, expected)| byte == expected || *expected == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deployment() -> Deployment {
+        Deployment {
+            chain_id: 31337,
+            block: 5,
+            token: Address::repeat_byte(1),
+            registry: Address::repeat_byte(2),
+            models: Address::repeat_byte(3),
+            sessions: Address::repeat_byte(4),
+        }
+    }
+
+    #[test]
+    fn files_round_trip_and_absence_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deployment.json");
+        assert_eq!(Deployment::load(&path).unwrap(), None);
+        deployment().save(&path).unwrap();
+        assert_eq!(Deployment::load(&path).unwrap(), Some(deployment()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn other_files_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deployment.json");
+        for text in ["", "{}", "{\"chain_id\": 1, \"extra\": 2}"] {
+            fs::write(&path, text).unwrap();
+            assert!(matches!(Deployment::load(&path), Err(DeploymentFileError::Malformed { .. })), "{text}");
+        }
+        fs::write(&path, vec![b' '; 65 * 1024]).unwrap();
+        assert!(matches!(Deployment::load(&path), Err(DeploymentFileError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn immutable_values_are_the_only_difference_allowed() {
+        let template = Bytes::from_static(&[1, 0, 0, 2]);
+        assert!(is_instance(&Bytes::from_static(&[1, 9, 8, 2]), &template));
+        assert!(!is_instance(&Bytes::from_static(&[1, 9, 8, 3]), &template));
+        assert!(!is_instance(&Bytes::from_static(&[1, 9, 8]), &template));
+    }
+}
