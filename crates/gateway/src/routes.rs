@@ -1,0 +1,67 @@
+//! The table of routes.
+
+use crate::{
+    app::App,
+    config::{Cors, GatewayConfig},
+    dialect::{Dialect, chat::Chat},
+    generation,
+    metrics::Metrics,
+    native,
+    service::InferenceService,
+};
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::HeaderValue,
+    response::Response,
+    routing::{MethodRouter, get, post},
+};
+use std::sync::Arc;
+use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+
+/// The whole API over a service, for a server of one's own; [`crate::serve`] adds the bounds that need the socket.
+pub fn router(service: Arc<dyn InferenceService>, config: GatewayConfig) -> Router {
+    with_metrics(service, config, Arc::default())
+}
+
+pub(crate) fn with_metrics(service: Arc<dyn InferenceService>, config: GatewayConfig, metrics: Arc<Metrics>) -> Router {
+    let cors = cors_layer(&config.cors);
+    let app = Arc::new(App::new(service, config, metrics));
+    let routes = Router::new()
+        .route("/v1/chat/completions", dialect::<Chat>())
+        .route("/v1/models", get(native::models))
+        // Names of models may hold slashes.
+        .route("/v1/models/{*name}", get(native::model))
+        .route("/v1/session", get(native::session))
+        .route("/v1/nodes", get(native::nodes))
+        .route("/v1/tasks/{id}", get(native::task))
+        .route("/v1/tasks/{id}/receipts", get(native::receipts))
+        .route("/healthz", get(native::healthz))
+        .route("/readyz", get(native::readyz))
+        .route("/metrics", get(native::metrics))
+        .fallback(native::not_found)
+        .method_not_allowed_fallback(native::wrong_method)
+        .with_state(app);
+    match cors {
+        Some(layer) => routes.layer(layer),
+        None => routes,
+    }
+}
+
+fn dialect<D: Dialect>() -> MethodRouter<Arc<App>> {
+    post(|State(app): State<Arc<App>>, request: Request| -> std::pin::Pin<Box<dyn Future<Output = Response> + Send>> {
+        Box::pin(generation::serve::<D>(app, request))
+    })
+}
+
+fn cors_layer(cors: &Cors) -> Option<CorsLayer> {
+    let origins = match cors {
+        Cors::Off => return None,
+        Cors::Any => AllowOrigin::any(),
+        Cors::Origins(origins) => {
+            AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+        }
+    };
+    let exposed = [crate::app::REQUEST_ID, generation::TASK, axum::http::header::RETRY_AFTER];
+    Some(CorsLayer::new().allow_origin(origins).allow_methods(Any).allow_headers(Any).expose_headers(exposed))
+}
