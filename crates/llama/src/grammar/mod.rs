@@ -1,0 +1,56 @@
+//! Grammars that constrain an output: GBNF, JSON schemas and forced tool calls.
+//!
+//! Every source becomes one form ([`expr`]), is lowered to bytes and run by a pushdown machine ([`machine`]) that says
+//! which tokens may come next. Guarantees: time and memory are bounded for any input; what cannot be enforced is refused
+//! by name rather than ignored; the mask depends on the grammar and the output alone, so that another node computes the
+//! same one. llama.cpp's own grammar code is not used: it ends the process on some inputs and ignores parts of schemas.
+
+mod expr;
+mod gbnf;
+mod machine;
+mod pattern;
+mod request;
+mod schema;
+
+pub(crate) use machine::Matcher;
+pub(crate) use request::for_request;
+
+/// Most bytes of a grammar or schema.
+pub const MAX_SOURCE_BYTES: usize = 128 * 1024;
+
+/// Why a grammar or schema cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GrammarError {
+    /// The text breaks the syntax.
+    #[error("line {line}: {problem}")]
+    Syntax {
+        /// From 1.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The text is longer than [`MAX_SOURCE_BYTES`], or grows beyond bounds when repetitions are written out.
+    #[error("it is too large: {0}")]
+    TooLarge(&'static str),
+    /// A rule is used and not defined.
+    #[error("the rule {0:?} is not defined")]
+    Undefined(String),
+    /// A rule can begin with itself.
+    #[error("the rule {0:?} begins with itself; write the recursion at the end of the rule")]
+    LeftRecursion(String),
+    /// A schema says something that cannot be enforced while writing.
+    #[error("{at}: {problem}")]
+    Schema {
+        /// JSON pointer to the place.
+        at: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// So many readings are open at once that the next token cannot be decided in bounded time.
+    #[error("it is too ambiguous to follow")]
+    TooAmbiguous,
+    /// No token of this model continues the output.
+    #[error("no token of this model continues the output")]
+    DeadEnd,
+}

@@ -1,0 +1,136 @@
+//! Grammars, schemas and forced tool calls on the real vocabulary.
+
+use crate::support::{chat, job, refused, run, seeded, shared};
+use cortensor_engine::{Engine, EngineError};
+use cortensor_protocol::{
+    ChatMessage, FinishReason, GenerationRequest, Prompt, ResponseFormat, Role, Tool, ToolChoice, ToolFormat,
+};
+use serde_json::{Value, json};
+
+fn schema(schema: &Value) -> GenerationRequest {
+    let mut request = chat("Describe an animal as JSON.");
+    request.response_format = ResponseFormat::JsonSchema(schema.to_string());
+    request.max_tokens = 200;
+    request
+}
+
+#[tokio::test]
+async fn answers_follow_a_schema() {
+    let engine = shared();
+    let wanted = json!({
+        "type": "object",
+        "properties": {
+            "kind": {"enum": ["cat", "dog", "bird"]},
+            "legs": {"type": "integer", "minimum": 2, "maximum": 4},
+            "tame": {"type": "boolean"},
+            "code": {"type": "string", "pattern": "^[A-Z]{2}-[0-9]{3}$"},
+            "tags": {"type": "array", "items": {"type": "string", "maxLength": 6}, "minItems": 1, "maxItems": 2}
+        },
+        "required": ["kind", "legs", "tame", "code", "tags"],
+        "additionalProperties": false
+    });
+    for seed in 0..4 {
+        let answer = run(&engine, seeded(schema(&wanted), seed)).await;
+        assert_eq!(answer.reason, FinishReason::EndOfSequence, "{:?}", answer.text());
+        let value: Value = serde_json::from_str(&answer.text()).expect(&answer.text());
+        assert!(["cat", "dog", "bird"].contains(&value["kind"].as_str().unwrap()));
+        assert!((2..=4).contains(&value["legs"].as_i64().unwrap()));
+        assert!(value["tame"].is_boolean());
+        let code = value["code"].as_str().unwrap().as_bytes();
+        assert!(code.len() == 6 && code[2] == b'-' && code[..2].iter().all(u8::is_ascii_uppercase));
+        assert!((1..=2).contains(&value["tags"].as_array().unwrap().len()));
+        assert_eq!(value.as_object().unwrap().len(), 5);
+    }
+}
+
+#[tokio::test]
+async fn json_objects_and_grammars() {
+    let engine = shared();
+    let mut request = chat("Say something.");
+    request.response_format = ResponseFormat::Grammar("root ::= (\"yes\" | \"no\") [.!]{2}".into());
+    let answer = run(&engine, job(request.clone())).await;
+    assert!(["yes..", "yes!!", "yes.!", "yes!.", "no..", "no!!", "no.!", "no!."].contains(&answer.text().as_str()));
+    assert_eq!(answer.reason, FinishReason::EndOfSequence);
+    // A hand-over in the middle stays within the grammar.
+    let resume = answer.ids()[..1].to_vec();
+    let rest = run(&engine, cortensor_engine::Job { resume, ..job(request.clone()) }).await;
+    assert_eq!(rest.ids(), answer.ids()[1..]);
+    request.response_format = ResponseFormat::JsonObject;
+    request.max_tokens = 250;
+    let answer = run(&engine, job(request)).await;
+    if answer.reason == FinishReason::EndOfSequence {
+        assert!(serde_json::from_str::<Value>(&answer.text()).unwrap().is_object());
+    } else {
+        assert!(answer.text().starts_with('{'));
+    }
+}
+
+fn with_tools(choice: ToolChoice) -> GenerationRequest {
+    let tool = |name: &str, parameters: Value| Tool {
+        name: name.into(),
+        description: "a tool".into(),
+        parameters: parameters.to_string(),
+    };
+    let city = json!({"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]});
+    let mut request = chat("");
+    request.max_tokens = 200;
+    request.prompt = Prompt::Chat {
+        messages: vec![ChatMessage::text(Role::User, "What is the weather in Paris?")],
+        tools: vec![tool("weather", city), tool("time", json!({"type": "object", "properties": {}, "additionalProperties": false}))],
+        tool_choice: choice,
+    };
+    request
+}
+
+#[tokio::test]
+async fn tool_calls_can_be_forced() {
+    let engine = shared();
+    if engine.info().manifest.tool_format == ToolFormat::None {
+        let error = refused(&engine, job(with_tools(ToolChoice::Required))).await;
+        assert!(matches!(error, EngineError::Unsupported { parameter: "tools", .. }), "{error:?}");
+        return;
+    }
+    let answer = run(&engine, job(with_tools(ToolChoice::Named("weather".into())))).await;
+    let text = answer.text();
+    let call = text.strip_prefix("<tool_call>\n").and_then(|text| text.strip_suffix("\n</tool_call>"));
+    let call: Value = serde_json::from_str(call.expect(&text)).unwrap();
+    assert_eq!(call["name"], "weather");
+    assert!(["Paris", "Rome"].contains(&call["arguments"]["city"].as_str().unwrap()));
+    let answer = run(&engine, job(with_tools(ToolChoice::Required))).await;
+    assert!(answer.text().starts_with("<tool_call>\n{\"name\": \""), "{:?}", answer.text());
+}
+
+#[tokio::test]
+async fn hostile_grammars_and_schemas_are_refused_or_bounded() {
+    let engine = shared();
+    let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(5000), close.repeat(5000));
+    let formats = [
+        ResponseFormat::Grammar(String::new()),
+        ResponseFormat::Grammar("root ::= root \"a\"".into()),
+        ResponseFormat::Grammar("root ::= a\na ::= b?\n".into()),
+        ResponseFormat::Grammar(format!("root ::= {}", deep("(", ")"))),
+        ResponseFormat::Grammar("root ::= [a-z]{1000000000}".into()),
+        ResponseFormat::Grammar("root ::= (([a-z]{1000}){1000}){1000}".into()),
+        ResponseFormat::Grammar("root ::= \"\\xZZ\"".into()),
+        ResponseFormat::Grammar("root ::= <[5]>".into()),
+        ResponseFormat::Grammar("x".repeat(200_000)),
+        ResponseFormat::JsonSchema("{".into()),
+        ResponseFormat::JsonSchema(deep("{\"not\":", "}")),
+        ResponseFormat::JsonSchema(deep("[", "]")),
+        ResponseFormat::JsonSchema(r##"{"$ref":"#"}"##.into()),
+        ResponseFormat::JsonSchema(r##"{"$ref":"#/nowhere"}"##.into()),
+        ResponseFormat::JsonSchema(r#"{"type":"string","pattern":"(((((a{1000}){1000}){1000}){1000}){1000})"}"#.into()),
+        ResponseFormat::JsonSchema(r#"{"type":"string","pattern":"(?=a)b"}"#.into()),
+        ResponseFormat::JsonSchema(r#"{"type":"array","uniqueItems":true}"#.into()),
+        ResponseFormat::JsonSchema(r#"{"type":"number","multipleOf":3}"#.into()),
+        ResponseFormat::JsonSchema(r#"{"type":"string","minLength":99999999999}"#.into()),
+    ];
+    for format in formats {
+        let mut request = chat("x");
+        request.response_format = format.clone();
+        let error = refused(&engine, job(request)).await;
+        let named = matches!(error, EngineError::Unsupported { parameter: "response_format", .. });
+        assert!(named, "{error:?} for {}", &format!("{format:?}").chars().take(120).collect::<String>());
+    }
+    engine.health().await.unwrap();
+}
