@@ -1,0 +1,48 @@
+//! The crate against real chains: every scenario runs on a fresh anvil process.
+//!
+//! `npm ci` in `contracts/` installs anvil; without it these tests fail and say so.
+
+mod anvil;
+mod cache;
+mod conformance;
+mod deployment;
+mod hashes;
+mod money;
+mod refusals;
+mod registry;
+mod wallet;
+mod world;
+
+/// Runs each scenario on a chain of its own.
+macro_rules! on_anvil {
+    ($($module:ident::$scenario:ident),* $(,)?) => {
+        mod on_anvil {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $scenario() {
+                    let chain = crate::anvil::Anvil::start().await;
+                    crate::$module::$scenario(chain.url()).await;
+                }
+            )*
+        }
+    };
+}
+
+on_anvil![
+    cache::follows_the_chain_and_forgets_what_changed,
+    deployment::deploys_once_and_knows_its_own,
+    deployment::offers_contracts_to_their_owner,
+    hashes::protocol_and_contracts_hash_alike,
+    money::a_session_from_deposit_to_refund,
+    money::a_shortfall_is_paid_by_the_routers_stake,
+    money::an_equivocating_router_is_slashed_once,
+    money::closing_without_the_router_waits_for_grace,
+    money::a_replaced_key_counts_until_grace_ends,
+    refusals::refusals_are_readable,
+    refusals::vouchers_of_others_pay_nothing,
+    registry::nodes_come_stake_and_go,
+    registry::another_account_can_run_an_operator,
+    registry::models_are_published_and_retired,
+    wallet::one_account_sends_many_at_once,
+    wallet::two_wallets_of_one_account_compete_and_both_win,
+];
