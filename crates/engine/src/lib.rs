@@ -6,6 +6,7 @@
 
 pub mod chat;
 pub mod mock;
+pub mod openai;
 pub mod stop;
 
 use async_trait::async_trait;
