@@ -7,7 +7,7 @@ use alloy::{
     primitives::{B256, Bytes},
 };
 use thiserror::Error;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::{mpsc, watch}, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -135,6 +135,58 @@ fn open(config: Config) -> Result<Core, OpenError> {
     }
 }
 
+/// Takes transactions into a chain's pool. Holding it does not keep the chain running, but does keep its data open.
+#[derive(Clone)]
+pub struct Submitter(Arc<Core>);
+
+impl std::fmt::Debug for Submitter {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Submitter").finish_non_exhaustive()
+    }
+}
+
+impl Submitter {
+    /// Takes a transaction into the pool.
+    pub fn submit(&self, transaction: VerifiedTransaction) -> Result<B256, SubmitError> {
+        self.0.submit(transaction)
+    }
+}
+
+/// Follows a chain's head.
+pub struct Blocks {
+    core: Arc<Core>,
+    numbers: watch::Receiver<u64>,
+}
+
+impl std::fmt::Debug for Blocks {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Blocks").field("number", &*self.numbers.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Blocks {
+    /// Resolves when there is a block that this has not seen. Several blocks at once are one change.
+    pub async fn changed(&mut self) -> Result<(), BlocksEnded> {
+        let mut running = self.core.running.subscribe();
+        tokio::select! {
+            changed = self.numbers.changed() => changed.map_err(|_| BlocksEnded),
+            // The sender lives in `self.core`, so the wait ends only when the value changes.
+            _ = running.wait_for(|running| !running) => Err(BlocksEnded),
+        }
+    }
+
+    /// The header of the last committed block.
+    #[must_use]
+    pub fn head(&self) -> Sealed<Header> {
+        self.core.snapshot().head().header.clone()
+    }
+}
+
+/// The chain makes no more blocks.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("the chain makes no more blocks")]
+pub struct BlocksEnded;
+
 /// A running chain. Dropping it stops the chain without waiting; [`ChainHandle::shutdown`] waits.
 pub struct ChainHandle {
     core: Arc<Core>,
@@ -183,6 +235,18 @@ impl ChainHandle {
     /// What made a block final, as the consensus engine encoded it; none for blocks that a single validator made.
     pub fn certificate(&self, number: u64) -> Result<Option<Bytes>, StoreError> {
         self.core.snapshot().certificate(number)
+    }
+
+    /// Follows the head.
+    #[must_use]
+    pub fn blocks(&self) -> Blocks {
+        Blocks { core: Arc::clone(&self.core), numbers: self.core.head_number.subscribe() }
+    }
+
+    /// Something that takes transactions like [`ChainHandle::submit`] and can be given to other threads.
+    #[must_use]
+    pub fn submitter(&self) -> Submitter {
+        Submitter(Arc::clone(&self.core))
     }
 
     /// Takes a transaction into the pool without going through the server.

@@ -265,11 +265,12 @@ impl Core {
             *self.head.write() = Arc::new(snapshot);
             pool.head_changed(|address| changed.get(&address).copied());
         }
-        self.head_number.send_replace(block.header.number);
         Metrics::add(&self.metrics.blocks, 1);
         Metrics::add(&self.metrics.transactions, block.transactions.len() as u64);
         Metrics::add(&self.metrics.gas_used, block.header.gas_used);
         Metrics::add_since(&self.metrics.commit_micros, start);
+        // Last, so that whoever follows the head finds everything else already there.
+        self.head_number.send_replace(block.header.number);
         Ok(())
     }
 }

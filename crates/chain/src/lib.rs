@@ -8,6 +8,7 @@
 //! ever shown; roots and proofs are Ethereum's. What it does not do: blob transactions, peer-to-peer gossip, holding
 //! keys, pruning of past states.
 
+pub mod bench;
 mod chain;
 mod config;
 mod consensus;
@@ -23,7 +24,7 @@ mod state;
 mod store;
 mod transaction;
 
-pub use chain::{Chain, ChainHandle, StartError, StopError};
+pub use chain::{Blocks, BlocksEnded, Chain, ChainHandle, StartError, StopError, Submitter};
 pub use config::*;
 pub use consensus::{
     BlockAttributes, BlockProducer, CheckError, Consensus, ConsensusError, Proposal, ProposedBlock, Solo,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use alloy::{
     consensus::Transaction as _,
-    primitives::{Address, U64},
+    primitives::U64,
     rpc::types::Transaction,
 };
 use jsonrpsee::{Methods, core::RpcResult, proc_macros::rpc};
@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::{Api, resolve::pending};
 use crate::transaction::VerifiedTransaction;
 
-/// Transactions by sender and nonce.
-type ByNonce<T> = BTreeMap<Address, BTreeMap<String, T>>;
+/// Transactions by checksummed sender and decimal nonce, the keys that go-ethereum uses.
+type ByNonce<T> = BTreeMap<String, BTreeMap<String, T>>;
 
 /// Waiting transactions in two groups.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -46,7 +46,7 @@ impl PoolApi {
         for (executable, transaction) in self.0.core.with_pool(crate::pool::Pool::content) {
             let group = if executable { &mut groups.pending } else { &mut groups.queued };
             let nonce = transaction.envelope().nonce().to_string();
-            group.entry(transaction.sender()).or_default().insert(nonce, show(&transaction));
+            group.entry(transaction.sender().to_string()).or_default().insert(nonce, show(&transaction));
         }
         groups
     }
