@@ -5,13 +5,15 @@
 //! makes the same choice. It does not run models, and it does not yet verify traces.
 //!
 //! [`philox`] gives 32 random bits per token and step, [`fixed`] the logarithm and exponential in integers, [`gumbel`]
-//! the noise made of both, [`softmax`] the reported (not deciding) log-probabilities, [`sampler`] the choice.
+//! the noise made of both, [`softmax`] the reported (not deciding) log-probabilities, [`sampler`] the choice, [`vectors`]
+//! its test vectors for other languages.
 
 pub mod fixed;
 pub mod gumbel;
 pub mod philox;
 pub mod sampler;
 pub mod softmax;
+pub mod vectors;
 
 pub use gumbel::{Gumbel, StepKey};
 pub use sampler::SeededSampler;
