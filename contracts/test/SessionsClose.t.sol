@@ -29,6 +29,7 @@ contract SessionsCloseTest is World {
         vm.assertEq(uint8(s.status), uint8(ISessions.Status.Settled), "status");
         vm.assertEq(s.deposit, total, "reserve");
         vm.assertEq(s.finalSequence, 2, "final sequence");
+        vm.assertEq(sessions.graceEnd(id), block.timestamp + GRACE, "the window begins");
 
         // The reserve pays the rest of the final total, then the session ends empty.
         vm.assertEq(sessions.redeem(signVoucher(voucherFor(id, miner, total), 2, total)), total - spent, "rest");

@@ -160,6 +160,11 @@ contract SessionsOpenTest is World {
         ISessions.Session memory s = sessions.session(openSession());
         vm.assertEq(s.maxInputPrice, INPUT_PRICE - 1, "lowered input");
         vm.assertEq(s.maxOutputPrice, OUTPUT_PRICE - 2, "lowered output");
+        vm.prank(PUBLISHER);
+        models.setTerms(MODEL, ROYALTY, IModelRegistry.PriceBounds(0, NO_BOUND, 0, OUTPUT_PRICE - 3));
+        s = sessions.session(openSession());
+        vm.assertEq(s.maxInputPrice, INPUT_PRICE, "each on its own");
+        vm.assertEq(s.maxOutputPrice, OUTPUT_PRICE - 3, "lowered output alone");
     }
 
     function test_openForAnyModelPaysNoRoyalty() public {
