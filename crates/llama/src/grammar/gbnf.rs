@@ -3,7 +3,7 @@
 
 use super::{
     GrammarError, MAX_SOURCE_BYTES,
-    expr::{Expr, MAX_DEPTH, Program, RuleId, Rules},
+    expr::{Expr, MAX_DEPTH, RuleId, Rules},
 };
 use std::collections::HashMap;
 
@@ -11,13 +11,7 @@ use std::collections::HashMap;
 const MAX_RULES: usize = 4096;
 
 /// Parses a grammar; its start is the rule `root`.
-pub(super) fn parse(source: &str) -> Result<Program, GrammarError> {
-    let (rules, root) = parse_rules(source)?;
-    rules.compile(root)
-}
-
-/// Parses a grammar into rules that can be built upon.
-pub(super) fn parse_rules(source: &str) -> Result<(Rules, RuleId), GrammarError> {
+pub(super) fn parse(source: &str) -> Result<(Rules, RuleId), GrammarError> {
     if source.len() > MAX_SOURCE_BYTES {
         return Err(GrammarError::TooLarge("a grammar has at most 128 KiB"));
     }

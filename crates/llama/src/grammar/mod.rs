@@ -11,12 +11,14 @@ mod machine;
 mod pattern;
 mod request;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use machine::Matcher;
 pub(crate) use request::for_request;
 
 /// Most bytes of a grammar or schema.
-pub const MAX_SOURCE_BYTES: usize = 128 * 1024;
+const MAX_SOURCE_BYTES: usize = 128 * 1024;
 
 /// Why a grammar or schema cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +32,7 @@ pub enum GrammarError {
         /// What is wrong.
         problem: String,
     },
-    /// The text is longer than [`MAX_SOURCE_BYTES`], or grows beyond bounds when repetitions are written out.
+    /// The text is longer than 128 KiB, or grows beyond bounds when repetitions are written out.
     #[error("it is too large: {0}")]
     TooLarge(&'static str),
     /// A rule is used and not defined.

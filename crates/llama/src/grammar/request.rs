@@ -31,7 +31,7 @@ pub(crate) fn for_request(request: &GenerationRequest) -> Result<Option<Matcher>
         ResponseFormat::Text => return Ok(None),
         ResponseFormat::JsonObject => json_object(),
         ResponseFormat::JsonSchema(source) => json_schema(source).map_err(unsupported("response_format"))?,
-        ResponseFormat::Grammar(source) => gbnf::parse_rules(source).map_err(unsupported("response_format"))?,
+        ResponseFormat::Grammar(source) => gbnf::parse(source).map_err(unsupported("response_format"))?,
     };
     if choice == ToolChoice::Auto && !tools.is_empty() {
         // The model may answer in the wanted form or call a tool.
@@ -88,6 +88,3 @@ fn arguments(rules: &mut Rules, tool: &Tool) -> Result<RuleId, GrammarError> {
     }
     schema::add(rules, &value)
 }
-
-#[cfg(test)]
-pub(crate) mod tests;

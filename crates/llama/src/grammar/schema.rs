@@ -51,7 +51,6 @@ struct Json {
     space: RuleId,
     value: RuleId,
     object: RuleId,
-    array: RuleId,
     string: RuleId,
     number: RuleId,
     integer: RuleId,
@@ -82,7 +81,7 @@ impl Json {
         let choices = [object, array, string, number].map(Expr::Rule).into_iter();
         let words = ["true", "false", "null"].map(Expr::text);
         rules.define(value, Expr::Choice(choices.chain(words).collect()));
-        let json = Self { space, value, object, array, string, number, integer, character };
+        let json = Self { space, value, object, string, number, integer, character };
         rules.define(object, json.map_of(Expr::Rule(string), Expr::Rule(value)));
         rules.define(array, json.list_of(&Expr::Rule(value), 0, None));
         json

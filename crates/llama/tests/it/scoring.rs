@@ -70,9 +70,10 @@ async fn embeddings_have_unit_length_and_put_like_beside_like() {
 async fn side_jobs_do_not_disturb_a_generation() {
     let engine = load(|_| ());
     let alone = run(&engine, job(chat("What do bees make?"))).await;
+    let texts = ["bees".to_owned(), "honey".to_owned()];
     let (beside, embedded, scored) = tokio::join!(
         run(&engine, job(chat("What do bees make?"))),
-        engine.embed(&["bees".into(), "honey".into()][..]),
+        engine.embed(&texts),
         engine.score(&alone.prompt, &[1, 2, 3], 1),
     );
     assert_eq!(beside.ids(), alone.ids());
