@@ -179,11 +179,8 @@ impl RegistryCache {
     #[must_use]
     pub fn new(provider: Provider, deployment: &Deployment, limits: CacheLimits) -> Self {
         let contracts = deployment.contracts(&provider);
-        let state = State {
-            nodes: Bounded::new(limits.nodes),
-            sessions: Bounded::new(limits.sessions),
-            followed: None,
-        };
+        let state =
+            State { nodes: Bounded::new(limits.nodes), sessions: Bounded::new(limits.sessions), followed: None };
         Self {
             provider,
             registry: contracts.registry,

@@ -104,8 +104,7 @@ impl Endpoint {
     }
 
     fn parsed(&self) -> Result<Url, ConnectError> {
-        let url =
-            Url::parse(&self.url).map_err(|source| ConnectError::Url { url: self.url.clone(), source })?;
+        let url = Url::parse(&self.url).map_err(|source| ConnectError::Url { url: self.url.clone(), source })?;
         match url.scheme() {
             "http" | "https" => Ok(url),
             scheme => Err(ConnectError::Scheme { scheme: scheme.to_owned(), url }),

@@ -6,9 +6,7 @@
 
 use crate::{
     artifact::{self, Artifact},
-    bindings::{
-        models::ModelRegistry, registry::NodeRegistry, sessions::Sessions, token::CortensorToken,
-    },
+    bindings::{models::ModelRegistry, registry::NodeRegistry, sessions::Sessions, token::CortensorToken},
     deployment::{Deployment, DeploymentFileError, VerifyError},
     read::{ReadError, head},
     revert::Revert,

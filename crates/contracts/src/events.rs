@@ -221,9 +221,7 @@ impl SessionEvent {
                 key: e.sessionKey,
                 previous_valid_until: e.previousValidUntil,
             },
-            E::SessionCloseRequested(e) => {
-                Self::CloseRequested { session: session(e.session), grace_end: e.graceEnd }
-            }
+            E::SessionCloseRequested(e) => Self::CloseRequested { session: session(e.session), grace_end: e.graceEnd },
             E::SessionSettled(e) => Self::Settled {
                 session: session(e.session),
                 final_sequence: e.finalSequence,

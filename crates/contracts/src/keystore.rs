@@ -108,8 +108,9 @@ impl PasswordSource<'_> {
                 warn_if_others_read(path);
                 first_line(read_bounded(path).map_err(failed)?)
             }
-            Self::Environment(name) => std::env::var(name)
-                .map_err(|source| PasswordError::Environment { name: name.clone(), source })?,
+            Self::Environment(name) => {
+                std::env::var(name).map_err(|source| PasswordError::Environment { name: name.clone(), source })?
+            }
             Self::Prompt(ask) => ask().map_err(PasswordError::Prompt)?,
         };
         Password::new(text)
@@ -322,8 +323,8 @@ impl KdfParams {
 
 fn parse(path: &Path) -> Result<KeyFile, KeystoreError> {
     let text = read_bounded(path).map_err(|source| KeystoreError::Io { path: path.to_owned(), source })?;
-    let file: KeyFile = serde_json::from_str(&text)
-        .map_err(|source| KeystoreError::Malformed { path: path.to_owned(), source })?;
+    let file: KeyFile =
+        serde_json::from_str(&text).map_err(|source| KeystoreError::Malformed { path: path.to_owned(), source })?;
     match file.unsupported() {
         Some(what) => Err(KeystoreError::Unsupported { path: path.to_owned(), what }),
         None => Ok(file),
@@ -489,10 +490,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key.json");
         let signer = create(&path, &password("a"), Strength::DevelopmentOnly).unwrap();
-        assert!(matches!(
-            create(&path, &password("b"), Strength::DevelopmentOnly),
-            Err(KeystoreError::Exists(_))
-        ));
+        assert!(matches!(create(&path, &password("b"), Strength::DevelopmentOnly), Err(KeystoreError::Exists(_))));
         assert!(write_new(&path, b"x").is_err(), "even when the first look missed the file");
         assert_eq!(open(&path, &password("a")).unwrap().address(), signer.address());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

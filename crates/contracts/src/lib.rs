@@ -32,12 +32,12 @@ pub use events::{BlockRange, Equivocation, Payment, RedeemedVoucher, SessionEven
 pub use models::{ModelEntry, ModelTerms, Models, ModelsError, PriceBounds};
 pub use read::ReadError;
 pub use registry::{
-    Consent, NodeEntry, NodeRegistration, Registry, RegistryError, TransportBinding, Unbonding, MAX_PAGE,
+    Consent, MAX_PAGE, NodeEntry, NodeRegistration, Registry, RegistryError, TransportBinding, Unbonding,
 };
 pub use revert::Revert;
 pub use sessions::{
-    Evidence, OpenRequest, OpenedSession, Redeemed, Redemption, Session, SessionStatus, SessionTerms, SessionsClient,
-    SessionsError, SessionsParameters, MAX_BATCH,
+    Evidence, MAX_BATCH, OpenRequest, OpenedSession, Redeemed, Redemption, Session, SessionStatus, SessionTerms,
+    SessionsClient, SessionsError, SessionsParameters,
 };
 pub use token::{PermitSignature, Token, TokenError};
 pub use wallet::{Confirmed, SendError, Wallet};

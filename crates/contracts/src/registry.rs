@@ -25,8 +25,7 @@ pub const MAX_PAGE: usize = 100;
 /// How long a consent that is used at once stays good, in seconds of chain time.
 const CONSENT_LIFETIME_S: u64 = 3600;
 
-const ROLES: [RoleSet; 5] =
-    [RoleSet::ROUTER, RoleSet::MINER, RoleSet::GUARD, RoleSet::VALIDATOR, RoleSet::STORAGE];
+const ROLES: [RoleSet; 5] = [RoleSet::ROUTER, RoleSet::MINER, RoleSet::GUARD, RoleSet::VALIDATOR, RoleSet::STORAGE];
 
 /// The registry's own EIP-712 message; the contract accepts what is signed with it, and a test says so.
 mod message {
@@ -335,8 +334,7 @@ impl Registry {
         let deadline = now.saturating_add(CONSENT_LIFETIME_S);
         let operator_address = operator.address();
         let nonce = self.read("a consent nonce", &sol::noncesCall { owner: operator_address }).await?;
-        let message =
-            message::Consent { operator: operator_address, owner, nonce, deadline: U256::from(deadline) };
+        let message = message::Consent { operator: operator_address, owner, nonce, deadline: U256::from(deadline) };
         let hash = message.eip712_signing_hash(&eip712_domain! {
             name: "Cortensor NodeRegistry",
             version: "1",
@@ -538,12 +536,7 @@ impl Registry {
         answer.map_err(|source| RegistryError::Read { what, source })
     }
 
-    async fn read_at<C: SolCall>(
-        &self,
-        what: &'static str,
-        call: &C,
-        block: u64,
-    ) -> Result<C::Return, RegistryError> {
+    async fn read_at<C: SolCall>(&self, what: &'static str, call: &C, block: u64) -> Result<C::Return, RegistryError> {
         let answer = read(&self.provider, self.address, call, BlockId::number(block)).await;
         answer.map_err(|source| RegistryError::Read { what, source })
     }

@@ -8,7 +8,7 @@ use alloy::{
     dyn_abi::{DynSolValue, ErrorExt},
     json_abi::Error,
     primitives::{Bytes, Selector},
-    sol_types::{PanicKind, Revert as Message, Panic, SolError},
+    sol_types::{Panic, PanicKind, Revert as Message, SolError},
     transports::{RpcError, TransportError},
 };
 use std::{collections::BTreeMap, fmt, sync::LazyLock};
@@ -29,9 +29,7 @@ impl Revert {
     /// Decodes what a reverting call returned.
     #[must_use]
     pub fn decode(data: &Bytes) -> Self {
-        let (name, arguments) = message(data)
-            .or_else(|| custom(data))
-            .unwrap_or_else(|| (unknown(data), Vec::new()));
+        let (name, arguments) = message(data).or_else(|| custom(data)).unwrap_or_else(|| (unknown(data), Vec::new()));
         Self { name, arguments, data: data.clone() }
     }
 
@@ -154,7 +152,7 @@ mod tests {
     #[test]
     fn messages_and_panics_read_as_text() {
         check(Message { reason: "no".into() }.abi_encode(), "Error(message no)");
-        check(Panic { code: U256::from(0x11) }.abi_encode(), "Panic(kind arithmetic operation overflowed outside of an unchecked block)");
+        check(Panic { code: U256::from(0x11) }.abi_encode(), "Panic(kind arithmetic underflow or overflow)");
     }
 
     #[test]

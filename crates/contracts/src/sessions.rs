@@ -6,7 +6,9 @@
 use crate::{
     bindings::sessions::{ISessions, Sessions as sol},
     connection::Provider,
-    events::{BlockRange, Equivocation, RedeemedVoucher, SessionEvent, Shortfall, logs, redeemed_filter, session_filter},
+    events::{
+        BlockRange, Equivocation, RedeemedVoucher, SessionEvent, Shortfall, logs, redeemed_filter, session_filter,
+    },
     read::{ReadError, head, read, wei},
     revert::Revert,
     token::{Token, TokenError},
@@ -458,9 +460,8 @@ impl SessionsClient {
     }
 
     fn opened(&self, confirmed: Confirmed) -> Result<OpenedSession, SessionsError> {
-        let event: sol::SessionOpened = confirmed
-            .event(self.address)
-            .map_err(|source| SessionsError::Send { what: "open a session", source })?;
+        let event: sol::SessionOpened =
+            confirmed.event(self.address).map_err(|source| SessionsError::Send { what: "open a session", source })?;
         Ok(OpenedSession {
             id: SessionId(event.session),
             max_price: Price { input: Wei(event.params.maxInputPrice), output: Wei(event.params.maxOutputPrice) },
@@ -495,11 +496,7 @@ impl SessionsClient {
     ///
     /// # Errors
     /// When there are too many or the transaction fails.
-    pub async fn redeem_batch(
-        &self,
-        wallet: &Wallet,
-        vouchers: &[SignedVoucher],
-    ) -> Result<Redeemed, SessionsError> {
+    pub async fn redeem_batch(&self, wallet: &Wallet, vouchers: &[SignedVoucher]) -> Result<Redeemed, SessionsError> {
         if vouchers.len() > MAX_BATCH {
             return Err(SessionsError::BatchTooLong(vouchers.len()));
         }

@@ -17,6 +17,7 @@ use alloy::{
     sol_types::{SolCall, SolEvent},
     transports::TransportError,
 };
+use rand::Rng as _;
 use std::{
     sync::{
         Arc,
@@ -30,6 +31,9 @@ use tokio::sync::Mutex;
 const GAS_MARGIN_PERCENT: u64 = 25;
 /// How often a nonce that somebody else used is replaced by the next.
 const NONCE_ATTEMPTS: u32 = 4;
+/// Two senders that make the same call with the same nonce would make the very same transaction, and one of the two calls
+/// would be lost without a trace. A little randomness in the fee cap, which is not what is paid, tells them apart.
+const FEE_SALT_WEI: u128 = 1 << 20;
 /// Longest wait for a receipt, unless [`Wallet::with_patience`] says otherwise.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -263,9 +267,10 @@ impl Wallet {
         let gas = provider.estimate_gas(request.clone()).await.map_err(SendError::preparing)?;
         let fees = provider.estimate_eip1559_fees().await.map_err(SendError::preparing)?;
         let gas = gas.saturating_add(gas / 100 * GAS_MARGIN_PERCENT);
+        let salt: u128 = rand::rng().random_range(0..FEE_SALT_WEI);
         Ok(request
             .with_gas_limit(gas)
-            .with_max_fee_per_gas(fees.max_fee_per_gas)
+            .with_max_fee_per_gas(fees.max_fee_per_gas.saturating_add(salt))
             .with_max_priority_fee_per_gas(fees.max_priority_fee_per_gas))
     }
 

@@ -4,11 +4,11 @@ use crate::{
     anvil::Anvil,
     world::{World, signer},
 };
+use alloy::{primitives::Address, providers::Provider as _, signers::local::PrivateKeySigner};
 use cortensor_contracts::{
     DeployError, DeployParameters, Deployment, EnsureError, VerifyError, Wallet, bindings::sessions::Sessions, connect,
     deploy, deploy_once,
 };
-use alloy::{primitives::Address, providers::Provider as _, signers::local::PrivateKeySigner};
 
 pub(crate) async fn deploys_once_and_knows_its_own(url: &str) {
     let folder = tempfile::tempdir().unwrap();

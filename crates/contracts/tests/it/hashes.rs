@@ -21,8 +21,7 @@ pub(crate) async fn protocol_and_contracts_hash_alike(url: &str) {
         let (hash, digest) = sessions.voucher_hashes(&voucher).await.unwrap();
         assert_eq!((hash, digest), (voucher.struct_hash(), voucher.signing_hash(&domain)));
 
-        let promise =
-            Countersignature { voucher_hash: hash, session, sequence: small(6), session_total: Wei(big(7)) };
+        let promise = Countersignature { voucher_hash: hash, session, sequence: small(6), session_total: Wei(big(7)) };
         assert_eq!(sessions.countersignature_digest(&promise).await.unwrap(), promise.signing_hash(&domain));
 
         let close = SessionClose { session, final_sequence: small(8), final_total: Wei(big(9)) };

@@ -1,4 +1,4 @@
-//! The crate against real chains: every scenario runs on a fresh anvil process.
+//! The crate against real chains: every scenario runs on a fresh anvil process and on a fresh chain of our own.
 //!
 //! `npm ci` in `contracts/` installs anvil; without it these tests fail and say so.
 
@@ -13,8 +13,8 @@ mod registry;
 mod wallet;
 mod world;
 
-/// Runs each scenario on a chain of its own.
-macro_rules! on_anvil {
+/// Runs each scenario on both kinds of chain.
+macro_rules! on_every_chain {
     ($($module:ident::$scenario:ident),* $(,)?) => {
         mod on_anvil {
             $(
@@ -25,10 +25,23 @@ macro_rules! on_anvil {
                 }
             )*
         }
+
+        mod on_our_chain {
+            use cortensor_chain::{Chain, Config};
+
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $scenario() {
+                    let chain = Chain::start(Config::development(31_337)).await.unwrap();
+                    crate::$module::$scenario(&chain.http_url()).await;
+                    chain.shutdown().await.unwrap();
+                }
+            )*
+        }
     };
 }
 
-on_anvil![
+on_every_chain![
     cache::follows_the_chain_and_forgets_what_changed,
     deployment::deploys_once_and_knows_its_own,
     deployment::offers_contracts_to_their_owner,

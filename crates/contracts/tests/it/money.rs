@@ -1,9 +1,7 @@
 //! The money flow: deposit, vouchers, redemption, shortfall, equivocation, closing; conserved at every step.
 
 use crate::world::{Books, TREASURY, World, cor, evidence, signer};
-use cortensor_contracts::{
-    BlockRange, ModelTerms, PriceBounds, SessionEvent, SessionStatus, Wallet,
-};
+use cortensor_contracts::{BlockRange, ModelTerms, PriceBounds, SessionEvent, SessionStatus, Wallet};
 use cortensor_protocol::{ModelId, Operator, Wei};
 
 fn royalty(bps: u16) -> ModelTerms {
@@ -44,7 +42,8 @@ pub(crate) async fn a_session_from_deposit_to_refund(url: &str) {
 
     // The same voucher again pays nothing, alone or in a batch with itself.
     assert_eq!(sessions.redeem(&world.reporter, &first).await.unwrap().paid(), Wei::ZERO);
-    let batch = [books.pay(world.miner(0), 5), first.clone(), books.pay(world.miner(1), 3), books.pay(world.miner(1), 4)];
+    let batch =
+        [books.pay(world.miner(0), 5), first.clone(), books.pay(world.miner(1), 3), books.pay(world.miner(1), 4)];
     let redeemed = sessions.redeem_batch(&world.reporter, &batch).await.unwrap();
     assert_eq!(redeemed.paid(), cor(12));
     assert_eq!(redeemed.vouchers.len(), 3, "the old voucher paid nothing");
@@ -150,8 +149,7 @@ pub(crate) async fn an_equivocating_router_is_slashed_once(url: &str) {
     let lie = other.pay(world.miner(1), 1);
     assert!(honest[0].countersignature.contradicts(&lie.countersignature));
     let stake = world.slashable(&world.router).await;
-    let proven =
-        sessions.prove_equivocation(&world.reporter, &evidence(&honest[0]), &evidence(&lie)).await.unwrap();
+    let proven = sessions.prove_equivocation(&world.reporter, &evidence(&honest[0]), &evidence(&lie)).await.unwrap();
     assert_eq!(proven.slashed, Wei(stake.0 / 2));
     assert_eq!(proven.reward, Wei(stake.0 / 20));
     assert_eq!(world.credit(world.reporter.address()).await, proven.reward);

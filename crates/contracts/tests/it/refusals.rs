@@ -62,7 +62,10 @@ pub(crate) async fn vouchers_of_others_pay_nothing(url: &str) {
     {
         let error = sessions.redeem(&world.miners[1], &forged).await.unwrap_err();
         let revert = error.revert().unwrap_or_else(|| panic!("{name}: {error:?}"));
-        assert!(["RouterSignatureInvalid", "KeyUnknown", "SignatureInvalid"].contains(&revert.name()), "{name}: {revert}");
+        assert!(
+            ["RouterSignatureInvalid", "KeyUnknown", "SignatureInvalid"].contains(&revert.name()),
+            "{name}: {revert}"
+        );
     }
     let mut elsewhere = Books::new(&world, first.id);
     elsewhere.domain.chain_id = 1;

@@ -75,8 +75,7 @@ impl World {
         let provider = connect(url).await.unwrap();
         let wallet = async |index| Wallet::new(provider.clone(), signer(index)).await.unwrap();
         let deployer = wallet(0).await;
-        let parameters =
-            DeployParameters { treasury: TREASURY, ..DeployParameters::development(deployer.address()) };
+        let parameters = DeployParameters { treasury: TREASURY, ..DeployParameters::development(deployer.address()) };
         let deployment = deploy(&deployer, &parameters).await.unwrap();
         Self {
             contracts: deployment.contracts(&provider),
@@ -242,12 +241,8 @@ impl Books {
     }
 
     pub(crate) fn sign(&self, voucher: Voucher, sequence: u64, session_total: Wei) -> SignedVoucher {
-        let promise = Countersignature {
-            voucher_hash: voucher.struct_hash(),
-            session: voucher.session,
-            sequence,
-            session_total,
-        };
+        let promise =
+            Countersignature { voucher_hash: voucher.struct_hash(), session: voucher.session, sequence, session_total };
         SignedVoucher {
             signature: sign(&self.key, voucher.signing_hash(&self.domain)),
             router_signature: sign(&self.router, promise.signing_hash(&self.domain)),
@@ -257,8 +252,7 @@ impl Books {
     }
 
     pub(crate) fn close(&self) -> (SessionClose, Signature65) {
-        let close =
-            SessionClose { session: self.session, final_sequence: self.sequence, final_total: self.total() };
+        let close = SessionClose { session: self.session, final_sequence: self.sequence, final_total: self.total() };
         let signature = sign(&self.router, close.signing_hash(&self.domain));
         (close, signature)
     }
