@@ -432,6 +432,11 @@ impl Pool {
         for nonce in stale {
             self.remove(address, nonce);
         }
+        while let Some(sender) = self.senders.get(&address).filter(|sender| sender.cost > account.balance)
+            && let Some(nonce) = sender.by_nonce.keys().next_back().copied()
+        {
+            self.remove(address, nonce);
+        }
         if let Some(sender) = self.senders.get_mut(&address) {
             sender.advance_gap();
         }
@@ -513,4 +518,231 @@ fn check_bump(old: &VerifiedTransaction, new: &VerifiedTransaction) -> Result<()
         && new.tip_cap() >= raised(old.tip_cap());
     let more = new.envelope().max_fee_per_gas() > old.envelope().max_fee_per_gas();
     if enough && more { Ok(()) } else { Err(PoolError::ReplacementUnderpriced) }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::{
+        consensus::{SignableTransaction as _, TxEip1559, TxEnvelope},
+        primitives::{Signature, TxKind},
+        signers::{SignerSync as _, local::PrivateKeySigner},
+    };
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    const RICH: U256 = U256::from_limbs([0, 0, 1, 0]);
+
+    fn rules(limits: Limits) -> PoolRules {
+        PoolRules { chain_id: 1, gas_limit: 30_000_000, tip_min_wei: 0, allow_unprotected: false, limits }
+    }
+
+    fn pool() -> Pool {
+        Pool::new(rules(Limits::default()))
+    }
+
+    fn signer(index: u8) -> PrivateKeySigner {
+        PrivateKeySigner::from_bytes(&B256::repeat_byte(index + 1)).unwrap()
+    }
+
+    fn transaction(sender: u8, nonce: u64, tip: u128) -> Arc<VerifiedTransaction> {
+        let tx = TxEip1559 {
+            chain_id: 1,
+            nonce,
+            gas_limit: 21_000,
+            max_fee_per_gas: 1_000 + tip,
+            max_priority_fee_per_gas: tip,
+            to: TxKind::Call(Address::ZERO),
+            ..TxEip1559::default()
+        };
+        let signature: Signature = signer(sender).sign_hash_sync(&tx.signature_hash()).unwrap();
+        Arc::new(TxEnvelope::from(tx.into_signed(signature)).try_into().unwrap())
+    }
+
+    fn rich(nonce: u64) -> SenderAccount {
+        SenderAccount { nonce, balance: RICH, is_contract: false }
+    }
+
+    fn nonces(pool: &Pool, base_fee: u64) -> Vec<(Address, u64)> {
+        let best = pool.best(base_fee, usize::MAX);
+        best.iter().map(|tx| (tx.sender(), tx.envelope().nonce())).collect()
+    }
+
+    #[test]
+    fn a_gap_holds_back_what_is_behind_it() {
+        let mut pool = pool();
+        assert_eq!(pool.add(transaction(0, 2, 1), rich(0), 0).unwrap(), Added::default());
+        assert_eq!(pool.add(transaction(0, 0, 1), rich(0), 0).unwrap().executable.len(), 1);
+        assert_eq!((pool.counts(), pool.next_nonce(signer(0).address())), ((1, 1), Some(1)));
+        let added = pool.add(transaction(0, 1, 1), rich(0), 0).unwrap();
+        let expected = [transaction(0, 1, 1).hash(), transaction(0, 2, 1).hash()];
+        assert_eq!(added.executable, expected);
+        assert_eq!((pool.counts(), pool.next_nonce(signer(0).address())), ((3, 0), Some(3)));
+    }
+
+    #[test]
+    fn a_replacement_pays_ten_per_cent_more_on_both_caps() {
+        let mut pool = pool();
+        pool.add(transaction(0, 0, 1_000), rich(0), 0).unwrap();
+        pool.add(transaction(0, 1, 1_000), rich(0), 0).unwrap();
+        for tip in [1_000, 1_001, 1_099] {
+            let outcome = pool.add(transaction(0, 0, tip), rich(0), 0);
+            let expected = if tip == 1_000 { PoolError::AlreadyKnown } else { PoolError::ReplacementUnderpriced };
+            assert_eq!(outcome, Err(expected), "{tip}");
+        }
+        let replacement = transaction(0, 0, 1_200);
+        let added = pool.add(Arc::clone(&replacement), rich(0), 0).unwrap();
+        assert_eq!(added.executable, [replacement.hash()], "the one behind is not announced again");
+        assert_eq!(pool.counts(), (2, 0));
+        assert!(pool.get(transaction(0, 0, 1_000).hash()).is_none());
+    }
+
+    #[test]
+    fn everything_waiting_together_must_be_affordable() {
+        let mut pool = pool();
+        let one = transaction(0, 0, 0).cost_max();
+        let account = SenderAccount { nonce: 0, balance: one * U256::from(2), is_contract: false };
+        pool.add(transaction(0, 0, 0), account, 0).unwrap();
+        pool.add(transaction(0, 1, 0), account, 0).unwrap();
+        let expected = PoolError::Funds { balance: account.balance, queued: account.balance, cost: one, overshot: one };
+        assert_eq!(pool.add(transaction(0, 2, 0), account, 0), Err(expected));
+        // Spending elsewhere makes the rest unaffordable one by one.
+        pool.head_changed(|_| Some(SenderAccount { nonce: 0, balance: one - U256::from(1), is_contract: false }));
+        assert_eq!(pool.counts(), (0, 0));
+    }
+
+    #[test]
+    fn the_best_paying_go_first_and_nonces_stay_in_order() {
+        let mut pool = pool();
+        for (sender, nonce, tip) in [(0, 0, 5), (0, 1, 100), (1, 0, 50), (2, 0, 50)] {
+            pool.add(transaction(sender, nonce, tip), rich(0), 0).unwrap();
+        }
+        let [a, b, c] = [0, 1, 2].map(|index| signer(index).address());
+        assert_eq!(nonces(&pool, 0), [(b, 0), (c, 0), (a, 0), (a, 1)]);
+        assert_eq!(nonces(&pool, 1_010), [(b, 0), (c, 0)], "one that cannot pay the base fee blocks its followers");
+        assert!(nonces(&pool, 5_000).is_empty() && !pool.has_executable(5_000));
+    }
+
+    #[test]
+    fn a_full_pool_makes_room_only_for_who_pays_more() {
+        let mut pool = Pool::new(rules(Limits { pool_transactions_max: 2, ..Limits::default() }));
+        pool.add(transaction(0, 0, 10), rich(0), 0).unwrap();
+        pool.add(transaction(1, 0, 20), rich(0), 0).unwrap();
+        assert_eq!(pool.add(transaction(2, 0, 10), rich(0), 0), Err(PoolError::Full));
+        pool.add(transaction(2, 0, 11), rich(0), 0).unwrap();
+        assert!(pool.get(transaction(0, 0, 10).hash()).is_none());
+        let mut small = Pool::new(rules(Limits { pool_bytes_max: 150, ..Limits::default() }));
+        small.add(transaction(0, 0, 10), rich(0), 0).unwrap();
+        assert_eq!(small.add(transaction(1, 0, 10), rich(0), 0), Err(PoolError::Full));
+    }
+
+    #[test]
+    fn one_sender_cannot_fill_the_pool() {
+        let limits = Limits { pool_per_sender_max: 3, pool_queued_per_sender_max: 1, ..Limits::default() };
+        let mut pool = Pool::new(rules(limits));
+        pool.add(transaction(0, 5, 1), rich(0), 0).unwrap();
+        assert_eq!(pool.add(transaction(0, 7, 1), rich(0), 0), Err(PoolError::AccountLimit { limit: 1 }));
+        pool.add(transaction(0, 0, 1), rich(0), 0).unwrap();
+        pool.add(transaction(0, 1, 1), rich(0), 0).unwrap();
+        assert_eq!(pool.add(transaction(0, 2, 1), rich(0), 0), Err(PoolError::AccountLimit { limit: 3 }));
+    }
+
+    #[test]
+    fn what_waits_too_long_behind_a_gap_expires() {
+        let mut pool = pool();
+        pool.add(transaction(0, 0, 1), rich(0), 1_000).unwrap();
+        pool.add(transaction(0, 2, 1), rich(0), 1_000).unwrap();
+        pool.expire(1_000 + 3 * 60 * 60);
+        assert_eq!(pool.counts(), (1, 1));
+        pool.expire(1_001 + 3 * 60 * 60);
+        assert_eq!(pool.counts(), (1, 0), "what can run does not expire");
+    }
+
+    /// Something that happens to a pool.
+    #[derive(Clone, Debug)]
+    enum Event {
+        Add { sender: u8, nonce: u64, tip: u128 },
+        /// A block takes the best transactions.
+        Block { count: usize, base_fee: u64 },
+        /// Something else uses a sender's nonces or money.
+        Spend { sender: u8, nonces: u64, balance: u64 },
+        Discard { position: usize },
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            8 => (0_u8..4, 0_u64..8, 0_u128..2_000).prop_map(|(sender, nonce, tip)| Event::Add { sender, nonce, tip }),
+            2 => (0_usize..6, 0_u64..1_500).prop_map(|(count, base_fee)| Event::Block { count, base_fee }),
+            1 => (0_u8..4, 0_u64..3, 0_u64..400_000_000).prop_map(|(sender, nonces, balance)| Event::Spend { sender, nonces, balance }),
+            1 => (0_usize..20).prop_map(|position| Event::Discard { position }),
+        ]
+    }
+
+    fn apply(pool: &mut Pool, accounts: &mut [SenderAccount; 4], event: Event) {
+        match event {
+            Event::Add { sender, nonce, tip } => {
+                let account = accounts[usize::from(sender)];
+                let _ = pool.add(transaction(sender, account.nonce + nonce, tip), account, 0);
+            }
+            Event::Block { count, base_fee } => {
+                for tx in pool.best(base_fee, count) {
+                    let index = (0..4_u8).find(|index| signer(*index).address() == tx.sender()).unwrap();
+                    let account = &mut accounts[usize::from(index)];
+                    assert_eq!(tx.envelope().nonce(), account.nonce, "the block is executable in this order");
+                    account.nonce += 1;
+                    account.balance = account.balance.checked_sub(tx.cost_max()).expect("affordable in this order");
+                }
+                let accounts = *accounts;
+                pool.head_changed(|address| {
+                    (0..4_u8).find(|index| signer(*index).address() == address).map(|index| accounts[usize::from(index)])
+                });
+            }
+            Event::Spend { sender, nonces, balance } => {
+                let account = &mut accounts[usize::from(sender)];
+                account.nonce += nonces;
+                account.balance = U256::from(balance);
+                let (account, address) = (*account, signer(sender).address());
+                pool.head_changed(|changed| (changed == address).then_some(account));
+            }
+            Event::Discard { position } => {
+                if let Some((_, tx)) = pool.content().get(position) {
+                    pool.discard(tx.hash());
+                }
+            }
+        }
+    }
+
+    /// What must hold whatever happened.
+    fn check(pool: &Pool, limits: &Limits) {
+        assert!(pool.by_hash.len() <= limits.pool_transactions_max);
+        assert_eq!(pool.by_hash.len(), pool.by_price.len());
+        assert_eq!(pool.content().len(), pool.by_hash.len());
+        assert_eq!(pool.bytes, pool.content().iter().map(|(_, tx)| tx.encoded().len()).sum::<usize>());
+        for sender in pool.senders.values() {
+            assert!(!sender.by_nonce.is_empty() && sender.by_nonce.len() <= limits.pool_per_sender_max);
+            assert!(sender.by_nonce.keys().all(|nonce| *nonce >= sender.account.nonce));
+            assert!((sender.account.nonce..sender.gap).all(|nonce| sender.by_nonce.contains_key(&nonce)));
+            assert!(!sender.by_nonce.contains_key(&sender.gap));
+            let cost = sender.by_nonce.values().fold(U256::ZERO, |sum, entry| sum + entry.transaction.cost_max());
+            assert_eq!(sender.cost, cost);
+            assert!(cost <= sender.account.balance);
+        }
+        assert_eq!(pool.best(0, usize::MAX).len(), pool.counts().0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn invariants_hold_whatever_happens(events in vec(event(), 0..60)) {
+            let limits = Limits { pool_transactions_max: 12, pool_per_sender_max: 6, pool_queued_per_sender_max: 3, ..Limits::default() };
+            let mut pool = Pool::new(rules(limits));
+            let start = SenderAccount { nonce: 0, balance: U256::from(400_000_000_u64), is_contract: false };
+            let mut accounts = [start; 4];
+            for event in events {
+                apply(&mut pool, &mut accounts, event);
+                check(&pool, &limits);
+            }
+        }
+    }
 }

@@ -245,3 +245,159 @@ impl eth_trie::DB for Overlay<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use alloy::consensus::proofs::state_root_unhashed;
+    use alloy_trie::{Nibbles, proof::verify_proof, root::storage_root_unhashed};
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    /// Every node that any state so far needed.
+    #[derive(Default)]
+    struct Nodes(HashMap<B256, Vec<u8>>);
+
+    impl NodeReader for Nodes {
+        fn node(&self, hash: B256) -> Result<Option<Vec<u8>>, StateError> {
+            Ok(self.0.get(&hash).cloned())
+        }
+    }
+
+    /// The state kept the naive way.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    struct Model(BTreeMap<Address, (AccountFields, BTreeMap<U256, U256>)>);
+
+    impl Model {
+        fn account(&self, address: Address) -> Option<TrieAccount> {
+            let (fields, slots) = self.0.get(&address)?;
+            let slots = slots.iter().map(|(slot, value)| (B256::from(*slot), *value));
+            Some(TrieAccount {
+                nonce: fields.nonce,
+                balance: fields.balance,
+                storage_root: storage_root_unhashed(slots),
+                code_hash: fields.code_hash,
+            })
+        }
+
+        fn root(&self) -> B256 {
+            state_root_unhashed(self.0.keys().map(|address| (*address, self.account(*address).unwrap())))
+        }
+
+        fn apply(&mut self, change: &AccountChange) {
+            let Some(fields) = change.after.filter(|fields| !fields.is_empty()) else {
+                self.0.remove(&change.address);
+                return;
+            };
+            let entry = self.0.entry(change.address).or_insert((fields, BTreeMap::new()));
+            entry.0 = fields;
+            if change.wiped {
+                entry.1.clear();
+            }
+            for (slot, value) in &change.slots {
+                if value.is_zero() { entry.1.remove(slot) } else { entry.1.insert(*slot, *value) };
+            }
+        }
+    }
+
+    /// One account's change: which account, its fields, whether it is wiped, and slots.
+    type Step = (u8, Option<(u64, u64)>, bool, Vec<(u8, u8)>);
+
+    fn step() -> impl Strategy<Value = Step> {
+        let fields = prop_oneof![1 => Just(None), 5 => (0_u64..3, 0_u64..5).prop_map(Some)];
+        (0_u8..12, fields, prop::bool::weighted(0.1), vec((0_u8..20, 0_u8..4), 0..8))
+    }
+
+    fn address(index: u8) -> Address {
+        Address::from_word(keccak256([index]))
+    }
+
+    /// The changes of one block, one per account, as execution would report them.
+    fn changes(model: &Model, steps: Vec<Step>) -> Vec<AccountChange> {
+        let steps: BTreeMap<u8, Step> = steps.into_iter().map(|step| (step.0, step)).collect();
+        let change = |(index, fields, wiped, slots): Step| {
+            let slots: BTreeMap<u8, u8> = slots.into_iter().collect();
+            let fields = fields.map(|(nonce, balance)| AccountFields {
+                nonce,
+                balance: U256::from(balance),
+                code_hash: KECCAK_EMPTY,
+            });
+            AccountChange {
+                address: address(index),
+                before: model.account(address(index)),
+                after: fields,
+                wiped: wiped || fields.is_none(),
+                slots: match fields {
+                    Some(fields) if !fields.is_empty() => {
+                        slots.into_iter().map(|(slot, value)| (U256::from(slot), U256::from(value))).collect()
+                    }
+                    _ => Vec::new(),
+                },
+            }
+        };
+        steps.into_values().map(change).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Roots, reads and proofs agree with an independent implementation after every block, and past states stay.
+        #[test]
+        fn the_trie_is_ethereums(blocks in vec(vec(step(), 0..10), 1..8)) {
+            let (mut nodes, mut model, mut root) = (Nodes::default(), Model::default(), EMPTY_ROOT_HASH);
+            let mut past = vec![(root, model.clone())];
+            for steps in blocks {
+                let changes = changes(&model, steps);
+                let update = EthTrieStore.apply(&nodes, root, &changes).unwrap();
+                nodes.0.extend(update.nodes);
+                changes.iter().for_each(|change| model.apply(change));
+                root = update.root;
+                prop_assert_eq!(root, model.root());
+                past.push((root, model.clone()));
+            }
+            for (root, model) in past {
+                check_state(&nodes, root, &model);
+            }
+        }
+    }
+
+    fn check_state(nodes: &Nodes, root: B256, model: &Model) {
+        for index in 0..12 {
+            let address = address(index);
+            let account = model.account(address);
+            assert_eq!(EthTrieStore.account(nodes, root, address).unwrap(), account);
+            let proof = EthTrieStore.prove_account(nodes, root, address).unwrap();
+            let key = Nibbles::unpack(keccak256(address));
+            if root != EMPTY_ROOT_HASH {
+                verify_proof(root, key, account.map(rlp::encode), &proof).unwrap();
+            }
+            let storage_root = account.map_or(EMPTY_ROOT_HASH, |account| account.storage_root);
+            for slot in (0..20_u8).map(U256::from) {
+                let value = model.0.get(&address).and_then(|(_, slots)| slots.get(&slot)).copied().unwrap_or_default();
+                assert_eq!(EthTrieStore.slot(nodes, storage_root, slot).unwrap(), value);
+                let proof = EthTrieStore.prove_slot(nodes, storage_root, slot).unwrap();
+                let key = Nibbles::unpack(keccak256(slot.to_be_bytes::<32>()));
+                let expected = (!value.is_zero()).then(|| rlp::encode(value));
+                if storage_root != EMPTY_ROOT_HASH {
+                    verify_proof(storage_root, key, expected, &proof).unwrap();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_node_is_an_error_and_not_an_empty_account() {
+        let change = AccountChange {
+            address: address(1),
+            before: None,
+            after: Some(AccountFields { nonce: 1, balance: U256::from(1), code_hash: KECCAK_EMPTY }),
+            wiped: false,
+            slots: Vec::new(),
+        };
+        let update = EthTrieStore.apply(&Nodes::default(), EMPTY_ROOT_HASH, &[change]).unwrap();
+        let error = EthTrieStore.account(&Nodes::default(), update.root, address(1)).unwrap_err();
+        assert!(matches!(error, StateError::Incomplete { .. }), "{error:?}");
+    }
+}

@@ -149,3 +149,45 @@ fn recover_signer(signature: &Signature, hash: B256) -> Option<Address> {
     let key = SECP256K1.recover_ecdsa(Message::from_digest(hash.0), &signature).ok()?;
     Some(Address::from_slice(&keccak256(&key.serialize_uncompressed()[1..])[12..]))
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy::{
+        consensus::{SignableTransaction as _, TxEip1559},
+        signers::{SignerSync as _, local::PrivateKeySigner},
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn signed(tx: TxEip1559, signer: &PrivateKeySigner) -> TxEnvelope {
+        let signature = signer.sign_hash_sync(&tx.signature_hash()).unwrap();
+        tx.into_signed(signature).into()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// The sender is whoever signed, for any key and content.
+        #[test]
+        fn the_signer_is_recovered(seed in 1_u64.., nonce: u64, value: u64, input: Vec<u8>) {
+            let signer = PrivateKeySigner::from_bytes(&keccak256(seed.to_be_bytes())).unwrap();
+            let tx = TxEip1559 { nonce, value: U256::from(value), input: input.into(), ..TxEip1559::default() };
+            let envelope = signed(tx, &signer);
+            let transaction = VerifiedTransaction::try_from(envelope.clone()).unwrap();
+            prop_assert_eq!(transaction.sender(), signer.address());
+            prop_assert_eq!(transaction.hash(), *envelope.tx_hash());
+        }
+    }
+
+    #[test]
+    fn the_mirrored_signature_is_refused() {
+        let signer = PrivateKeySigner::from_bytes(&B256::repeat_byte(7)).unwrap();
+        let TxEnvelope::Eip1559(signed) = signed(TxEip1559::default(), &signer) else { unreachable!() };
+        let order = SECP256K1N_HALF * U256::from(2) + U256::from(1);
+        let signature = signed.signature();
+        let mirrored = Signature::new(signature.r(), order - signature.s(), !signature.v());
+        let envelope = TxEnvelope::from(signed.tx().clone().into_signed(mirrored));
+        assert_eq!(VerifiedTransaction::try_from(envelope), Err(DecodeError::Signature));
+    }
+}

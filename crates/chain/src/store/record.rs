@@ -78,3 +78,79 @@ pub(crate) fn decode_transaction(record: &[u8]) -> Result<VerifiedTransaction, S
 pub(crate) fn decode_receipt(mut record: &[u8]) -> Result<Receipt, StoreError> {
     Receipt::decode(&mut record).map_err(|_| StoreError::Damaged { what: "receipt" })
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy::{
+        consensus::Sealable as _,
+        primitives::{address, hex},
+        rlp,
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The first transaction with a signature in EIP-155's own text.
+    const EIP155_EXAMPLE: &str = "f86c098504a817c800825208943535353535353535353535353535353535353535880de0b6b3a76400008025a028ef61340bd939bc2195fe537567866003e1a15d3c71ff63e1590620aa636276a067cbe9d8997f761aecb703304b3800ccf555c9f3dc64214b297fb1966a3b6d83";
+    const EIP155_SENDER: Address = address!("9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F");
+
+    #[test]
+    fn transactions_are_stored_as_sender_and_encoding() {
+        let transaction = VerifiedTransaction::decode(hex::decode(EIP155_EXAMPLE).unwrap().into()).unwrap();
+        assert_eq!(transaction.sender(), EIP155_SENDER);
+        let record = encode_transaction(&transaction);
+        assert_eq!(hex::encode(&record), format!("{}{EIP155_EXAMPLE}", hex::encode(EIP155_SENDER)));
+        assert_eq!(decode_transaction(&record).unwrap(), transaction);
+    }
+
+    #[test]
+    fn a_receipt_has_these_bytes() {
+        let log = Log::new_unchecked(Address::repeat_byte(1), vec![B256::repeat_byte(2)], Bytes::from_static(&[3, 4]));
+        let receipt = Receipt { success: true, gas_used: 21_000, cumulative_gas_used: 42_000, first_log: 5, logs: vec![log] };
+        let record = rlp::encode(&receipt);
+        let expected = format!("f84601825208 82a41005 f83cf83a94{} e1a0{} 820304", "01".repeat(20), "02".repeat(32));
+        assert_eq!(hex::encode(&record), expected.replace(' ', ""));
+        assert_eq!(decode_receipt(&record).unwrap(), receipt);
+    }
+
+    #[test]
+    fn a_header_follows_its_hash_size_and_count() {
+        let header = Header { number: 7, ..Header::default() }.seal_slow();
+        let record = StoredHeader::encode(&header, 600, 3);
+        assert_eq!(record[..32], header.hash().0);
+        assert_eq!(record[32..44], [0, 0, 0, 0, 0, 0, 2, 88, 0, 0, 0, 3]);
+        assert_eq!(record[44..], rlp::encode(header.inner()));
+        let decoded = StoredHeader::decode(&record).unwrap();
+        assert_eq!(decoded, StoredHeader { header, size: 600, transaction_count: 3 });
+        assert_eq!(StoredHeader::decode_hash(&record).unwrap(), decoded.header.hash());
+    }
+
+    proptest! {
+        /// Damaged records are reported, never a panic.
+        #[test]
+        fn any_bytes_decode_or_fail(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = StoredHeader::decode(&bytes);
+            let _ = decode_transaction(&bytes);
+            let _ = decode_receipt(&bytes);
+            let _ = VerifiedTransaction::decode(bytes.into());
+        }
+
+        /// So are records with one flipped byte.
+        #[test]
+        fn a_flipped_byte_is_survived(position in 0_usize..130, flip in 1_u8..=255) {
+            let transaction = VerifiedTransaction::decode(hex::decode(EIP155_EXAMPLE).unwrap().into()).unwrap();
+            let mut record = encode_transaction(&transaction);
+            let position = position % record.len();
+            record[position] ^= flip;
+            if let Ok(decoded) = decode_transaction(&record) {
+                prop_assert_ne!(decoded, transaction.clone());
+            }
+            let mut encoded = transaction.encoded().to_vec();
+            let position = position % encoded.len();
+            encoded[position] ^= flip;
+            if let Ok(decoded) = VerifiedTransaction::decode(encoded.into()) {
+                prop_assert_ne!(decoded.hash(), transaction.hash());
+            }
+        }
+    }
+}
