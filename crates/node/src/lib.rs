@@ -1,1 +1,15 @@
-//! Supervisor and services: router, miner, wallet client.
+//! Supervisor and services of a node: router, miner, and the networks that run in one process.
+//!
+//! The services own their state and speak to each other through `cortensor-net` only; the chain is read through
+//! [`chain_view::ChainView`] and written through `cortensor-contracts`.
+
+pub mod chain_view;
+pub mod config;
+pub mod contracts_view;
+pub mod gas;
+pub mod identity;
+pub mod journal;
+pub mod ledger;
+pub mod localnet;
+pub mod miner;
+pub mod router;

@@ -23,7 +23,7 @@ pub use generation::{
     Usage,
 };
 pub use id::{ModelId, Operator, SessionId, TaskId, TokenId, TransportKey};
-pub use manifest::{ModelManifest, Tier, ToolFormat};
+pub use manifest::{ModelManifest, ModelOffer, Tier, ToolFormat};
 pub use receipt::{Receipt, ReceiptFile, SignedReceipt};
 pub use registry::{NodeRecord, RoleSet};
 pub use sampling::{LogProb, Sampled, SamplingParams, TokenSampler};

@@ -1,0 +1,338 @@
+//! The configuration file of a router or miner: one format, one parse, checked once.
+//!
+//! Secrets are never in it: it names keystore files, and passwords come from the environment or a file.
+
+use cortensor_protocol::{Price, Wei};
+use serde::Deserialize;
+use std::{
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Largest file that is read.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Why a configuration is of no use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Not readable.
+    #[error("cannot read {path}; `--init` writes one to begin with")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not a configuration.
+    #[error("{path} is not a valid configuration")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A value makes no sense.
+    #[error("{path}: {field}: {problem}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The setting.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// The chain and the contracts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChainSection {
+    /// JSON-RPC.
+    pub rpc: String,
+    /// File with the contracts' addresses, as `cortensor deploy` writes it.
+    pub deployment: PathBuf,
+}
+
+/// Who this node is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSection {
+    /// Keystore of the operator key.
+    pub keystore: PathBuf,
+    /// Where books and models are kept.
+    pub data: PathBuf,
+    /// UDP address of the encrypted transport.
+    pub listen: SocketAddr,
+    /// Stake in COR that `--register` puts up.
+    pub stake_cor: u64,
+    /// Relay servers, for nodes behind NAT; none is needed on a LAN or with a public address.
+    #[serde(default)]
+    pub relays: Vec<String>,
+}
+
+/// What a router adds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouterSection {
+    /// Address of the HTTP API.
+    pub http: SocketAddr,
+    /// Deposit in COR of the session that it opens for its API key.
+    pub session_deposit_cor: u64,
+    /// Highest price in COR per million tokens that this session accepts, in and out alike.
+    pub session_max_price_cor: u64,
+}
+
+/// What a miner adds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MinerSection {
+    /// Routers to serve: `<transport key>@<host>:<port>`.
+    pub routers: Vec<String>,
+    /// What is served.
+    pub model: Vec<ModelSection>,
+    /// A voucher is redeemed when it is worth this many COR more than last time.
+    #[serde(default = "one")]
+    pub redeem_cor: u64,
+    /// How often that is looked at, in seconds.
+    #[serde(default = "ten_minutes")]
+    pub redeem_seconds: u64,
+}
+
+const fn one() -> u64 {
+    1
+}
+
+const fn ten_minutes() -> u64 {
+    600
+}
+
+/// One model of a miner.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// Where it runs.
+    pub backend: BackendSection,
+    /// Asked price in COR per million input tokens, as a decimal.
+    pub input_price_cor: String,
+    /// Asked price in COR per million output tokens, as a decimal.
+    pub output_price_cor: String,
+}
+
+/// Where a model runs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase", tag = "kind")]
+pub enum BackendSection {
+    /// The model that comes with the program.
+    Bundled,
+    /// llama.cpp in this process.
+    Llama {
+        /// GGUF file.
+        path: PathBuf,
+        /// Sequences at once.
+        slots: Option<NonZeroU32>,
+        /// Threads.
+        threads: Option<NonZeroU32>,
+        /// Longest context of one sequence.
+        context: Option<NonZeroU32>,
+    },
+    /// Any server with OpenAI's API: vLLM, llama-server, Ollama, SGLang.
+    Openai {
+        /// Its URL, with `/v1`.
+        url: String,
+        /// The model's name there.
+        model: String,
+        /// Environment variable that holds its key, if it wants one.
+        key_env: Option<String>,
+        /// Sequences at once.
+        slots: Option<NonZeroU32>,
+    },
+}
+
+/// A router's configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouterFile {
+    /// The chain.
+    pub chain: ChainSection,
+    /// The node.
+    pub node: NodeSection,
+    /// The router.
+    pub router: RouterSection,
+}
+
+/// A miner's configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MinerFile {
+    /// The chain.
+    pub chain: ChainSection,
+    /// The node.
+    pub node: NodeSection,
+    /// The miner.
+    pub miner: MinerSection,
+}
+
+/// Either, for checks that hold for both.
+#[derive(Clone, Debug)]
+pub enum AnyFile {
+    /// A router's.
+    Router(RouterFile),
+    /// A miner's.
+    Miner(MinerFile),
+}
+
+impl AnyFile {
+    /// The chain's part.
+    #[must_use]
+    pub const fn chain(&self) -> &ChainSection {
+        match self {
+            Self::Router(file) => &file.chain,
+            Self::Miner(file) => &file.chain,
+        }
+    }
+
+    /// The node's part.
+    #[must_use]
+    pub const fn node(&self) -> &NodeSection {
+        match self {
+            Self::Router(file) => &file.node,
+            Self::Miner(file) => &file.node,
+        }
+    }
+
+    /// Reads a file of either kind: a `[router]` or a `[miner]` table says which.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no configuration.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = text(path)?;
+        let is_router = toml::from_str::<toml::Table>(&text).is_ok_and(|table| table.contains_key("router"));
+        if is_router { RouterFile::parse(path, &text).map(Self::Router) } else { MinerFile::parse(path, &text).map(Self::Miner) }
+    }
+}
+
+fn text(path: &Path) -> Result<String, ConfigError> {
+    let read = || {
+        let size = std::fs::metadata(path)?.len();
+        if size > FILE_BYTES_MAX {
+            return Err(std::io::Error::other(format!("it has {size} bytes")));
+        }
+        std::fs::read_to_string(path)
+    };
+    read().map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+}
+
+impl RouterFile {
+    /// Reads a router's configuration.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no such configuration.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(path, &text(path)?)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        parse(path, text)
+    }
+}
+
+impl MinerFile {
+    /// Reads a miner's configuration.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no such configuration.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(path, &text(path)?)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let file: Self = parse(path, text)?;
+        let wrong = |field, problem: String| ConfigError::Value { path: path.to_owned(), field, problem };
+        if file.miner.routers.is_empty() {
+            return Err(wrong("miner.routers", "names no router to serve".into()));
+        }
+        if file.miner.model.is_empty() {
+            return Err(wrong("miner.model", "serves no model".into()));
+        }
+        for model in &file.miner.model {
+            model.price().map_err(|problem| wrong("miner.model", problem))?;
+        }
+        Ok(file)
+    }
+
+    /// How often and above what vouchers are redeemed.
+    #[must_use]
+    pub fn redeem_policy(&self) -> crate::miner::redeem::RedeemPolicy {
+        crate::miner::redeem::RedeemPolicy {
+            interval: Duration::from_secs(self.miner.redeem_seconds.max(1)),
+            least: Wei(u128::from(self.miner.redeem_cor) * Wei::COR.0),
+        }
+    }
+}
+
+impl ModelSection {
+    /// The asked price.
+    ///
+    /// # Errors
+    /// When an amount is not a decimal number of COR with at most 18 places.
+    pub fn price(&self) -> Result<Price, String> {
+        Ok(Price { input: parse_cor(&self.input_price_cor)?, output: parse_cor(&self.output_price_cor)? })
+    }
+}
+
+/// Parses a decimal amount of COR, such as `0.25`, exactly.
+///
+/// # Errors
+/// When it is not such a number, or has more than 18 places or is too large.
+pub fn parse_cor(text: &str) -> Result<Wei, String> {
+    let wrong = || format!("{text:?} is not an amount of COR such as \"0.25\"");
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || fraction.len() > 18 || !digits(whole) || !digits(fraction) {
+        return Err(wrong());
+    }
+    let whole: u128 = whole.parse().map_err(|_| wrong())?;
+    let fraction: u128 = format!("{fraction:0<18}").parse().map_err(|_| wrong())?;
+    whole.checked_mul(Wei::COR.0).and_then(|wei| wei.checked_add(fraction)).map(Wei).ok_or_else(wrong)
+}
+
+/// A router's configuration to begin with.
+pub const ROUTER_TEMPLATE: &str = include_str!("router.toml");
+
+/// A miner's configuration to begin with.
+pub const MINER_TEMPLATE: &str = include_str!("miner.toml");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_templates_are_valid() {
+        let path = Path::new("template");
+        RouterFile::parse(path, ROUTER_TEMPLATE).unwrap();
+        MinerFile::parse(path, MINER_TEMPLATE).unwrap();
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_refused() {
+        let text = ROUTER_TEMPLATE.replace("stake_cor", "steak_cor");
+        assert!(matches!(RouterFile::parse(Path::new("x"), &text), Err(ConfigError::Parse { .. })));
+    }
+
+    #[test]
+    fn amounts_are_exact() {
+        assert_eq!(parse_cor("0.25"), Ok(Wei(250_000_000_000_000_000)));
+        assert_eq!(parse_cor("3"), Ok(Wei(3 * Wei::COR.0)));
+        assert_eq!(parse_cor("0.000000000000000001"), Ok(Wei(1)));
+        for wrong in ["", ".5", "-1", "1e3", "0.0000000000000000001", "1.2.3", "99999999999999999999999999"] {
+            assert!(parse_cor(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! [`ChainView`] over the deployed contracts.
+
+use crate::{
+    chain_view::{ChainReadError, ChainView},
+    ledger::SessionTerms,
+};
+use alloy::primitives::Address;
+use async_trait::async_trait;
+use cortensor_contracts::{Contracts, SessionStatus};
+use cortensor_protocol::{NodeRecord, Operator, SessionId};
+use std::error::Error;
+
+/// Reads the contracts of one deployment.
+#[derive(Clone, Debug)]
+pub struct ContractsView {
+    contracts: Contracts,
+}
+
+impl ContractsView {
+    /// A view on these contracts.
+    #[must_use]
+    pub const fn new(contracts: Contracts) -> Self {
+        Self { contracts }
+    }
+}
+
+/// An error with all its causes, for a person to read.
+pub(crate) fn describe(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+impl From<cortensor_contracts::Session> for SessionTerms {
+    fn from(session: cortensor_contracts::Session) -> Self {
+        Self {
+            id: session.id,
+            owner: session.owner,
+            spendable: session.spent + session.key_unspent(),
+            accepting: session.status == SessionStatus::Open && session.session_key.is_some(),
+            session_key: session.session_key.unwrap_or(Address::ZERO),
+            router: session.router,
+            max_price: session.max_price,
+            model: session.model,
+            min_tier: session.min_tier,
+            expiry: session.expiry,
+        }
+    }
+}
+
+#[async_trait]
+impl ChainView for ContractsView {
+    async fn node(&self, operator: Operator) -> Result<Option<NodeRecord>, ChainReadError> {
+        self.contracts.registry.node(operator).await.map_err(|error| ChainReadError(describe(&error)))
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<SessionTerms>, ChainReadError> {
+        let session = self.contracts.sessions.session(id).await.map_err(|error| ChainReadError(describe(&error)))?;
+        Ok(session.filter(|session| session.status != SessionStatus::Closed).map(SessionTerms::from))
+    }
+}

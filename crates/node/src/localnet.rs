@@ -1,0 +1,517 @@
+//! A whole network in one process: two chains, the contracts, a router and miners, over real sockets on this machine.
+//!
+//! It is what `cortensor up` and `cortensor demo` run, and what the end-to-end tests talk to. Nothing in it is a
+//! stand-in: the roles are the same services that run as processes of their own, and they meet through JSON-RPC, the
+//! encrypted transport and HTTP. Its keys are development keys; it belongs on a loopback address.
+
+use crate::{
+    chain_view::{CachedView, ChainView},
+    contracts_view::{ContractsView, describe},
+    identity::Identity,
+    ledger::SessionTerms,
+    miner::{Miner, MinerConfig, Offering, link::{LinkConfig, work}},
+    router::{AdmissionConfig, DispatchConfig, Router, RouterConfig, accept_miners, now_seconds},
+};
+use alloy::{
+    primitives::U256,
+    signers::local::PrivateKeySigner,
+};
+use cortensor_chain::{Chain, ChainHandle, Config as ChainConfig, DEVELOPMENT_ADDRESSES, DEVELOPMENT_KEYS};
+use cortensor_contracts::{
+    Consent, Contracts, DeployParameters, Deployment, ModelTerms, NodeRegistration, OpenRequest, PriceBounds, Provider,
+    TransportBinding, Wallet, connect, deploy_once, keystore,
+};
+use cortensor_engine::Engine;
+use cortensor_gateway::GatewayConfig;
+use cortensor_net::{Endpoint, NetConfig};
+use cortensor_protocol::{ModelManifest, Price, RoleSet, SessionId, Tier, Wei};
+use parking_lot::Mutex;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Chain id of the local L1.
+pub const L1_CHAIN_ID: u64 = 31_337;
+/// Chain id of the local L2.
+pub const L2_CHAIN_ID: u64 = 31_338;
+
+/// What a local network is made of.
+#[derive(Clone, Debug)]
+pub struct LocalNetConfig {
+    /// Where everything is kept; started again on the same folder, it goes on where it stopped.
+    pub data: PathBuf,
+    /// Address of the HTTP API; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Address of L1's JSON-RPC.
+    pub l1_listen: SocketAddr,
+    /// Address of L2's JSON-RPC.
+    pub l2_listen: SocketAddr,
+    /// What the miners ask for.
+    pub price: Price,
+    /// What the session of the API key holds.
+    pub deposit: Wei,
+    /// Bounds of the router.
+    pub dispatch: DispatchConfig,
+    /// Bounds of the HTTP API.
+    pub gateway: GatewayConfig,
+}
+
+impl LocalNetConfig {
+    /// On any free ports of the loopback interface.
+    #[must_use]
+    pub fn new(data: PathBuf) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            data,
+            listen: any,
+            l1_listen: any,
+            l2_listen: any,
+            price: Price { input: Wei(Wei::COR.0 / 2), output: Wei(2 * Wei::COR.0) },
+            deposit: Wei(1_000 * Wei::COR.0),
+            dispatch: DispatchConfig { stall_timeout: Duration::from_secs(5), ..DispatchConfig::default() },
+            gateway: GatewayConfig::default(),
+        }
+    }
+}
+
+/// Why a local network did not start, with the step that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}: {why}")]
+pub struct LocalNetError {
+    /// What was being done.
+    pub step: &'static str,
+    /// What went wrong, with its causes.
+    pub why: String,
+}
+
+fn at<E: std::error::Error>(step: &'static str) -> impl FnOnce(E) -> LocalNetError {
+    move |error| LocalNetError { step, why: describe(&error) }
+}
+
+/// One miner of the network.
+pub struct LocalMiner {
+    /// The service.
+    pub miner: Miner,
+    /// Its keys.
+    pub identity: Identity,
+    endpoint: Mutex<Endpoint>,
+    stop: Mutex<CancellationToken>,
+}
+
+impl LocalMiner {
+    /// Cuts this miner off in the middle of whatever it does: its transport is gone, its streams break.
+    pub async fn kill(&self) {
+        let endpoint = self.endpoint.lock().clone();
+        endpoint.close().await;
+        self.stop.lock().cancel();
+    }
+}
+
+/// A running network.
+pub struct LocalNet {
+    /// L1.
+    pub l1: ChainHandle,
+    /// L2, which carries the contracts.
+    pub l2: ChainHandle,
+    /// Where the contracts are.
+    pub deployment: Deployment,
+    /// Clients of the contracts.
+    pub contracts: Contracts,
+    /// The funded development account, which staked for the nodes.
+    pub wallet: Wallet,
+    /// The account that pays for the API key's session.
+    pub client: Wallet,
+    /// The account that published the model.
+    pub publisher: Wallet,
+    /// The router.
+    pub router: Router,
+    /// The miners.
+    pub miners: Vec<LocalMiner>,
+    /// A key for the API.
+    pub api_key: String,
+    /// The session that pays for it.
+    pub session: SessionId,
+    /// Address of the HTTP API.
+    pub address: SocketAddr,
+    chain: Arc<dyn ChainView>,
+    router_endpoint: Endpoint,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+}
+
+/// Tells a person what is going on.
+pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);
+
+impl LocalNet {
+    /// Starts everything, with one miner for each engine.
+    ///
+    /// # Errors
+    /// Names the step that failed and why.
+    pub async fn start(
+        config: LocalNetConfig,
+        engines: Vec<Arc<dyn Engine>>,
+        progress: Progress<'_>,
+    ) -> Result<Self, LocalNetError> {
+        let keys = Keys::open(&config.data, engines.len())?;
+        progress("starting the chains");
+        let (l1, l2) = chains(&config, &keys).await?;
+        let provider = connect(&l2.http_url()).await.map_err(at("connecting to L2"))?;
+        let wallet = development_wallet(&provider, 0).await?;
+        let client = development_wallet(&provider, 1).await?;
+        let publisher = development_wallet(&provider, 2).await?;
+        progress("deploying the contracts");
+        let parameters =
+            DeployParameters { treasury: DEVELOPMENT_ADDRESSES[3], ..DeployParameters::development(wallet.address()) };
+        let deployment = deploy_once(&wallet, &parameters, &config.data.join("deployment.json"))
+            .await
+            .map_err(at("deploying the contracts"))?;
+        let contracts = deployment.contracts(&provider);
+        let net = Registrar { wallet: &wallet, contracts: &contracts, deployment: &deployment };
+        net.fund(&client, config.deposit).await?;
+        progress("registering the model, the router and the miners");
+        for engine in &engines {
+            net.model(&publisher, &engine.info().manifest, config.price).await?;
+        }
+        net.node(&keys.router, RoleSet::ROUTER, 10_000).await?;
+        for identity in &keys.miners {
+            net.node(identity, RoleSet::MINER, 1_000).await?;
+        }
+        let stop = CancellationToken::new();
+        let tracker = TaskTracker::new();
+        let chain: Arc<dyn ChainView> = Arc::new(CachedView::new(
+            Arc::new(ContractsView::new(contracts.clone())),
+            Duration::from_secs(10),
+        ));
+        progress("starting the router");
+        let router_config = RouterConfig {
+            store: config.data.join("router.redb"),
+            domain: deployment.domain(),
+            registry: deployment.registry,
+            dispatch: config.dispatch.clone(),
+            scheduler: cortensor_scheduler::Settings::default(),
+            credit: Wei(Wei::COR.0 / 10),
+        };
+        let router = Router::start(keys.router.clone(), chain.clone(), router_config).map_err(at("opening the books"))?;
+        let router_endpoint = endpoint(&keys.router).await?;
+        let admission = AdmissionConfig::new(deployment.chain_id, deployment.registry);
+        tracker.spawn(accept_miners(router.clone(), router_endpoint.clone(), admission, stop.child_token()));
+        progress("starting the miners");
+        let linker = Linker { deployment: &deployment, chain: &chain, router: &router_endpoint, stop: &stop, tracker: &tracker };
+        let mut miners = Vec::new();
+        for (identity, engine) in keys.miners.iter().zip(engines) {
+            let miner = start_miner(&config, &deployment, &chain, identity, engine)?;
+            let (endpoint, stop) = linker.connect(&miner, identity).await?;
+            miners.push(LocalMiner {
+                miner,
+                identity: identity.clone(),
+                endpoint: Mutex::new(endpoint),
+                stop: Mutex::new(stop),
+            });
+        }
+        progress("opening a session for the API key");
+        let (session, api_key) = net.session(&client, &router, &keys, &config).await?;
+        let listener = TcpListener::bind(config.listen).await.map_err(at("listening for HTTP"))?;
+        let address = listener.local_addr().map_err(at("listening for HTTP"))?;
+        let serving = cortensor_gateway::serve(listener, Arc::new(router.clone()), config.gateway.clone(), stop.child_token());
+        tracker.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(code = "R-HTTP-001", error = %describe(&error), "the HTTP API stopped");
+            }
+        });
+        let net = Self {
+            l1,
+            l2,
+            deployment,
+            contracts,
+            wallet,
+            client,
+            publisher,
+            router,
+            miners,
+            api_key,
+            session,
+            address,
+            chain,
+            router_endpoint,
+            stop,
+            tracker,
+        };
+        net.await_miners().await?;
+        Ok(net)
+    }
+
+    /// The API's URL, without a path.
+    #[must_use]
+    pub fn api_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Starts a killed miner again: a new transport endpoint with the same keys, earnings and engine.
+    ///
+    /// # Errors
+    /// When it cannot listen or does not connect in time.
+    pub async fn revive(&self, index: usize) -> Result<(), LocalNetError> {
+        let local = &self.miners[index];
+        let linker = Linker {
+            deployment: &self.deployment,
+            chain: &self.chain,
+            router: &self.router_endpoint,
+            stop: &self.stop,
+            tracker: &self.tracker,
+        };
+        let (endpoint, stop) = linker.connect(&local.miner, &local.identity).await?;
+        *local.endpoint.lock() = endpoint;
+        *local.stop.lock() = stop;
+        self.await_miners().await
+    }
+
+    async fn await_miners(&self) -> Result<(), LocalNetError> {
+        for _ in 0..200 {
+            if self.router.miners() >= self.miners.len() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let why = format!("{} of {} connected within 10 seconds", self.router.miners(), self.miners.len());
+        Err(LocalNetError { step: "waiting for the miners", why })
+    }
+
+    /// Stops everything in order: no new requests, running ones to their end, then the chains.
+    ///
+    /// # Errors
+    /// When a chain does not close cleanly.
+    pub async fn shutdown(self) -> Result<(), LocalNetError> {
+        self.stop.cancel();
+        self.tracker.close();
+        // What does not end by itself within the bound is cut off; everything that was acknowledged is durable.
+        if tokio::time::timeout(Duration::from_secs(10), self.tracker.wait()).await.is_err() {
+            tracing::warn!("some work did not end within 10 seconds and was cut off");
+        }
+        for miner in &self.miners {
+            let endpoint = miner.endpoint.lock().clone();
+            endpoint.close().await;
+        }
+        self.router_endpoint.close().await;
+        self.l2.shutdown().await.map_err(at("stopping L2"))?;
+        self.l1.shutdown().await.map_err(at("stopping L1"))
+    }
+}
+
+/// The keys of the network's nodes, in keystores under the data folder.
+struct Keys {
+    router: Identity,
+    miners: Vec<Identity>,
+    data: PathBuf,
+}
+
+impl Keys {
+    fn open(data: &Path, miners: usize) -> Result<Self, LocalNetError> {
+        let folder = data.join("keys");
+        std::fs::create_dir_all(&folder).map_err(at("making the data folder"))?;
+        // A development password: these keys hold development money, and the file lies beside them.
+        let password = keystore::Password::new("cortensor-development").map_err(at("reading the password"))?;
+        let key = |name: String| -> Result<Identity, LocalNetError> {
+            let path = folder.join(name);
+            let signer = if path.exists() {
+                keystore::open(&path, &password)
+            } else {
+                keystore::create(&path, &password, keystore::Strength::DevelopmentOnly)
+            };
+            signer.map(Identity::new).map_err(at("opening a keystore"))
+        };
+        let router = key("router.json".into())?;
+        let miners = (1..=miners).map(|index| key(format!("miner-{index}.json"))).collect::<Result<_, _>>()?;
+        Ok(Self { router, miners, data: data.to_owned() })
+    }
+}
+
+async fn chains(config: &LocalNetConfig, keys: &Keys) -> Result<(ChainHandle, ChainHandle), LocalNetError> {
+    let coins = U256::from(100) * U256::from(10).pow(U256::from(18));
+    let mut l2 = ChainConfig::development(L2_CHAIN_ID).with_directory(config.data.join("l2")).with_listen(config.l2_listen);
+    for identity in std::iter::once(&keys.router).chain(&keys.miners) {
+        l2 = l2.with_balance(identity.operator().0, coins);
+    }
+    let l1 = ChainConfig::development(L1_CHAIN_ID).with_directory(config.data.join("l1")).with_listen(config.l1_listen);
+    let l1 = Chain::start(l1).await.map_err(at("starting L1"))?;
+    let l2 = Chain::start(l2).await.map_err(at("starting L2"))?;
+    Ok((l1, l2))
+}
+
+async fn development_wallet(provider: &Provider, index: usize) -> Result<Wallet, LocalNetError> {
+    let key = PrivateKeySigner::from_bytes(&DEVELOPMENT_KEYS[index]).map_err(at("reading a development key"))?;
+    Wallet::new(provider.clone(), key).await.map_err(at("opening a wallet"))
+}
+
+async fn endpoint(identity: &Identity) -> Result<Endpoint, LocalNetError> {
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    Endpoint::bind(NetConfig::new(identity.transport_secret(), listen)).await.map_err(at("opening the transport"))
+}
+
+/// What connecting a miner takes.
+struct Linker<'a> {
+    deployment: &'a Deployment,
+    chain: &'a Arc<dyn ChainView>,
+    router: &'a Endpoint,
+    stop: &'a CancellationToken,
+    tracker: &'a TaskTracker,
+}
+
+impl Linker<'_> {
+    /// Opens a miner's transport and keeps it connected to the router until it is stopped.
+    async fn connect(&self, miner: &Miner, identity: &Identity) -> Result<(Endpoint, CancellationToken), LocalNetError> {
+        let endpoint = endpoint(identity).await?;
+        let stop = self.stop.child_token();
+        let config = LinkConfig {
+            chain_id: self.deployment.chain_id,
+            registry: self.deployment.registry,
+            routers: self.router.node_address().into_iter().collect(),
+        };
+        let working =
+            work(miner.clone(), identity.clone(), endpoint.clone(), self.chain.clone(), config, stop.clone());
+        self.tracker.spawn(working);
+        Ok((endpoint, stop))
+    }
+}
+
+fn start_miner(
+    config: &LocalNetConfig,
+    deployment: &Deployment,
+    chain: &Arc<dyn ChainView>,
+    identity: &Identity,
+    engine: Arc<dyn Engine>,
+) -> Result<Miner, LocalNetError> {
+    let miner_config = MinerConfig {
+        store: config.data.join(format!("miner-{}.redb", identity.operator())),
+        domain: deployment.domain(),
+        credit: Wei(Wei::COR.0),
+        pay_timeout: Duration::from_secs(5),
+    };
+    let offering = Offering { engine, price: config.price };
+    Miner::start(identity.clone(), chain.clone(), vec![offering], miner_config).map_err(at("opening the earnings"))
+}
+
+/// Brings nodes, models and sessions onto the chain, where they are not there yet.
+struct Registrar<'a> {
+    wallet: &'a Wallet,
+    contracts: &'a Contracts,
+    deployment: &'a Deployment,
+}
+
+impl Registrar<'_> {
+    /// Gives the client what it needs for a few sessions.
+    async fn fund(&self, client: &Wallet, deposit: Wei) -> Result<(), LocalNetError> {
+        let step = "funding the client";
+        let token = &self.contracts.token;
+        if token.balance_of(client.address()).await.map_err(at(step))? < deposit {
+            let amount = Wei(deposit.0.saturating_mul(10));
+            token.transfer(self.wallet, client.address(), amount).await.map_err(at(step))?;
+        }
+        Ok(())
+    }
+
+    async fn model(&self, publisher: &Wallet, manifest: &ModelManifest, price: Price) -> Result<(), LocalNetError> {
+        let step = "registering the model";
+        if self.contracts.models.get(manifest.id()).await.map_err(at(step))?.is_some() {
+            return Ok(());
+        }
+        let terms = ModelTerms {
+            royalty_bps: 100,
+            prices: PriceBounds { least: Price::default(), most: double(price) },
+            licence: manifest.licence.clone(),
+            manifest_uri: format!("cortensor:manifest/{}", manifest.id()),
+        };
+        self.contracts.models.register(publisher, manifest.id(), &terms).await.map_err(at(step))?;
+        Ok(())
+    }
+
+    async fn node(&self, identity: &Identity, roles: RoleSet, stake_cor: u128) -> Result<(), LocalNetError> {
+        let step = "registering a node";
+        let registry = &self.contracts.registry;
+        if registry.node(identity.operator()).await.map_err(at(step))?.is_some() {
+            return Ok(());
+        }
+        let chain_id = self.deployment.chain_id;
+        let consent = registry.consent(identity.signer(), self.wallet.address(), chain_id).await.map_err(at(step))?;
+        let node = NodeRegistration {
+            operator: identity.operator(),
+            // Each node is its own payout account, so that its earnings show apart from the stakes' owner.
+            payout: identity.operator().0,
+            roles,
+            stake: Wei(stake_cor * Wei::COR.0),
+            transport: TransportBinding {
+                key: identity.transport_key(),
+                signature: identity.bind_transport(self.deployment.chain_id, self.deployment.registry),
+            },
+            claims: Vec::new(),
+            consent: Some(consent),
+        };
+        registry.register(self.wallet, &node).await.map_err(at(step))?;
+        Ok(())
+    }
+
+    /// The session of the API key: the one of last time if it still pays, else a new one.
+    async fn session(
+        &self,
+        client: &Wallet,
+        router: &Router,
+        keys: &Keys,
+        config: &LocalNetConfig,
+    ) -> Result<(SessionId, String), LocalNetError> {
+        let step = "opening a session";
+        let key_file = keys.data.join("api-key");
+        let known = std::fs::read_to_string(&key_file).ok().map(|key| key.trim().to_owned());
+        let index = router.settlement().sessions().len() as u64;
+        if let Some(key) = &known
+            && let Some(session) = router.session_of(key)
+            && let Ok(Some(terms)) = self.contracts.sessions.session(session).await.map(|s| s.map(SessionTerms::from))
+            && terms.accepting
+            && terms.expiry > now_seconds() + 3600
+        {
+            return Ok((session, key.clone()));
+        }
+        let request = OpenRequest {
+            deposit: config.deposit,
+            session_key: keys.router.session_key(index).address(),
+            key_limit: config.deposit,
+            router: router.operator(),
+            model: None,
+            max_price: double(config.price),
+            min_tier: Tier::D,
+            expiry: now_seconds() + 30 * 24 * 3600,
+        };
+        let opened = self.contracts.sessions.open(client, &request).await.map_err(at(step))?;
+        let session = self.contracts.sessions.session(opened.id).await.map_err(at(step))?;
+        let terms = session.map(SessionTerms::from).ok_or_else(|| LocalNetError { step, why: "it is not on chain".into() })?;
+        let key = match known {
+            Some(key) => router.adopt_api_session(terms, index, &key, true).await.map(|()| key),
+            None => router.open_api_session(terms, index, true).await,
+        };
+        let key = key.map_err(at(step))?;
+        write_secret(&key_file, &key).map_err(at("writing the API key"))?;
+        Ok((opened.id, key))
+    }
+}
+
+const fn double(price: Price) -> Price {
+    Price { input: Wei(price.input.0.saturating_mul(2)), output: Wei(price.output.0.saturating_mul(2)) }
+}
+
+/// Writes a file that only its owner can read.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(secret.as_bytes())?;
+    file.sync_all()
+}

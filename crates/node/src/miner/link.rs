@@ -1,0 +1,115 @@
+//! A miner's connections: it dials its routers, stays connected, reports its load and takes their work.
+
+use super::serve::Miner;
+use crate::{chain_view::ChainView, identity::Identity, router::check_registration};
+use alloy::primitives::Address;
+use async_trait::async_trait;
+use cortensor_net::{DialConfig, DialEnds, Dialer, Endpoint, IncomingTask, NodeAddress, RouterCheck, RouterEvent, RouterNews, dial};
+use cortensor_protocol::{
+    RoleSet, TransportKey,
+    wire::{Challenge, RefusalCode},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Tasks that arrived and are not begun yet.
+const TASKS_QUEUED: usize = 64;
+/// News that are not taken in yet.
+const EVENTS_QUEUED: usize = 64;
+/// How often the load is looked at. It is sent when it has changed.
+const LOAD_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Where a miner works.
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
+    /// Chain whose registry counts.
+    pub chain_id: u64,
+    /// The registry.
+    pub registry: Address,
+    /// The routers.
+    pub routers: Vec<NodeAddress>,
+}
+
+struct OnlyRegisteredRouters {
+    chain: Arc<dyn ChainView>,
+    place: (u64, Address),
+}
+
+#[async_trait]
+impl RouterCheck for OnlyRegisteredRouters {
+    async fn check(&self, peer: TransportKey, challenge: &Challenge) -> Result<(), (RefusalCode, String)> {
+        check_registration(&*self.chain, self.place, challenge.router, peer, RoleSet::ROUTER).await.map(drop)
+    }
+}
+
+/// Works for the routers until it is stopped; then takes no new work, finishes what runs, and leaves.
+pub async fn work(
+    miner: Miner,
+    identity: Identity,
+    endpoint: Endpoint,
+    chain: Arc<dyn ChainView>,
+    config: LinkConfig,
+    stop: CancellationToken,
+) {
+    let (_offers, offers) = watch::channel(miner.offers());
+    let (loads, watch_loads) = watch::channel(miner.report());
+    let (tasks, mut incoming) = mpsc::channel(TASKS_QUEUED);
+    let (events, mut news) = mpsc::channel(EVENTS_QUEUED);
+    let check = Arc::new(OnlyRegisteredRouters { chain, place: (config.chain_id, config.registry) });
+    let ends = DialEnds { offers, loads: watch_loads, tasks, events };
+    let agent = concat!("cortensor/", env!("CARGO_PKG_VERSION"));
+    let dialer = |router: &NodeAddress| {
+        let signer = Arc::new(identity.clone());
+        dial(&endpoint, DialConfig::new(router.clone(), config.chain_id, signer, check.clone(), agent), ends.clone())
+    };
+    let dialers: Vec<Dialer> = config.routers.iter().map(dialer).collect();
+    let running = TaskTracker::new();
+    let mut tick = tokio::time::interval(LOAD_INTERVAL);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = tick.tick() => report(&miner, &loads),
+            Some(task) = incoming.recv() => begin(&running, &miner, task),
+            Some(event) = news.recv() => take_news(&miner, event).await,
+        }
+    }
+    dialers.iter().for_each(Dialer::drain);
+    running.close();
+    running.wait().await;
+    for dialer in dialers {
+        dialer.stop().await;
+    }
+}
+
+fn begin(running: &TaskTracker, miner: &Miner, task: IncomingTask) {
+    let miner = miner.clone();
+    running.spawn(async move { miner.serve(task).await });
+}
+
+fn report(miner: &Miner, loads: &watch::Sender<Vec<(cortensor_protocol::manifest::Load, cortensor_protocol::manifest::Speed)>>) {
+    let now = miner.report();
+    loads.send_if_modified(|last| {
+        let changed = *last != now;
+        *last = now;
+        changed
+    });
+}
+
+async fn take_news(miner: &Miner, event: RouterEvent) {
+    let router = event.router;
+    match event.news {
+        RouterNews::Connected { operator, vouchers } => {
+            tracing::info!(%router, %operator, "connected to a router");
+            for voucher in vouchers {
+                miner.late_voucher(voucher).await;
+            }
+        }
+        RouterNews::Voucher(voucher) => miner.late_voucher(*voucher).await,
+        RouterNews::Draining => tracing::info!(%router, "a router is going away"),
+        RouterNews::Disconnected(why) => tracing::info!(%router, %why, "disconnected from a router"),
+        RouterNews::Refused { code, message } => {
+            tracing::warn!(code = "M-ROUTER-001", %router, ?code, %message, "a router and this miner do not work together");
+        }
+    }
+}

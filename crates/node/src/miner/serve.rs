@@ -1,0 +1,421 @@
+//! Serving one task: check who pays, run it, stream the tokens, sign the receipt, take the voucher.
+
+use super::{
+    Offering,
+    earnings::{self, Earnings},
+};
+use crate::{
+    chain_view::ChainView,
+    identity::Identity,
+    journal::{Journal, StoreError},
+    ledger::SessionTerms,
+    router::now_seconds,
+};
+use alloy::primitives::B256;
+use cortensor_engine::{EngineError, EngineEvent, Generation, Job};
+use cortensor_net::{IncomingTask, TaskControls, TaskReplies};
+use cortensor_proof::SeededSampler;
+use cortensor_protocol::{
+    Domain, FinishReason, ModelOffer, Operator, Price, Receipt, SignedReceipt, TaskId, TokenEvent, Usage, Wei,
+    manifest::{Load, Speed, Tier},
+    receipt::{TraceToken, prompt_hash, trace_root},
+    sampling::LogProb,
+    task::SignedHeader,
+    wire::{EmbedTask, FailureCode, GenerateTask, TaskControl, TaskFailure, TaskOpen, TaskReply},
+};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Most tokens that are put into one message when the engine is ahead of the network.
+const TOKENS_PER_MESSAGE: usize = 32;
+
+/// What a miner needs to know.
+#[derive(Clone, Debug)]
+pub struct MinerConfig {
+    /// Where its earnings are kept.
+    pub store: PathBuf,
+    /// The chain and contract of the sessions.
+    pub domain: Domain,
+    /// Work without a voucher that is tolerated from one session.
+    pub credit: Wei,
+    /// A router has this long to send the voucher after the receipt.
+    pub pay_timeout: Duration,
+}
+
+/// A miner's core; cheap to clone.
+#[derive(Clone)]
+pub struct Miner {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    identity: Identity,
+    config: MinerConfig,
+    chain: Arc<dyn ChainView>,
+    earnings: Earnings,
+    offerings: Vec<Offering>,
+}
+
+impl std::fmt::Debug for Miner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Miner").field("identity", &self.inner.identity).finish_non_exhaustive()
+    }
+}
+
+/// The router's two ends of a task.
+struct Peer<'a> {
+    replies: &'a mut TaskReplies,
+    controls: &'a mut TaskControls,
+}
+
+/// What a task has produced.
+#[derive(Default)]
+struct Produced {
+    trace: Vec<TraceToken>,
+    prompt_hash: B256,
+    usage: Usage,
+    started: bool,
+    announced: bool,
+}
+
+fn refuse(code: FailureCode, message: impl Into<String>) -> TaskFailure {
+    TaskFailure { code, message: message.into() }
+}
+
+fn engine_failure(error: &EngineError) -> TaskFailure {
+    let code = match error {
+        EngineError::Busy { .. } => FailureCode::Busy,
+        EngineError::ContextLength { .. } => FailureCode::ContextLength,
+        EngineError::Unsupported { .. } => FailureCode::InvalidRequest,
+        _ => FailureCode::Engine,
+    };
+    refuse(code, error.to_string())
+}
+
+impl Miner {
+    /// Opens the earnings.
+    ///
+    /// # Errors
+    /// When the store cannot be opened or read.
+    pub fn start(
+        identity: Identity,
+        chain: Arc<dyn ChainView>,
+        offerings: Vec<Offering>,
+        config: MinerConfig,
+    ) -> Result<Self, StoreError> {
+        let journal = Arc::new(Journal::open(&config.store, earnings::TABLES)?);
+        let earnings = Earnings::load(journal, config.domain)?;
+        Ok(Self { inner: Arc::new(Inner { identity, config, chain, earnings, offerings }) })
+    }
+
+    /// The miner's account.
+    #[must_use]
+    pub fn operator(&self) -> Operator {
+        self.inner.identity.operator()
+    }
+
+    /// What it has earned.
+    #[must_use]
+    pub fn earnings(&self) -> &Earnings {
+        &self.inner.earnings
+    }
+
+    /// What it offers.
+    #[must_use]
+    pub fn offers(&self) -> Vec<ModelOffer> {
+        self.inner.offerings.iter().map(Offering::offer).collect()
+    }
+
+    /// Load and speed of each offer, in the offers' order.
+    #[must_use]
+    pub fn report(&self) -> Vec<(Load, Speed)> {
+        self.inner.offerings.iter().map(|offering| (offering.engine.load(), offering.engine.speed())).collect()
+    }
+
+    /// Takes a voucher that came outside a task: for work whose stream broke.
+    pub async fn late_voucher(&self, voucher: cortensor_protocol::SignedVoucher) {
+        let session = voucher.voucher.session;
+        if let Err(why) = self.inner.take_voucher(voucher).await {
+            tracing::warn!(code = "M-VOUCHER-001", %session, %why, "a voucher was not taken");
+        }
+    }
+
+    /// Serves one task to its end. Never panics on what the other side sends.
+    pub async fn serve(&self, task: IncomingTask) {
+        let IncomingTask { open, mut replies, mut controls, .. } = task;
+        let mut peer = Peer { replies: &mut replies, controls: &mut controls };
+        let failed = match open {
+            TaskOpen::Generate(open) => self.inner.generate(&mut peer, *open).await,
+            TaskOpen::Embed(open) => self.inner.embed(&mut peer, *open).await,
+        };
+        // If the router is gone there is nobody to tell, and nothing more to do.
+        if let Err(failure) = failed {
+            tracing::debug!(%failure, "a task ended without a receipt");
+            let _ = replies.queue(TaskReply::Failed(failure));
+        }
+        let _ = replies.finish().await;
+    }
+}
+
+impl Inner {
+    async fn generate(&self, task: &mut Peer<'_>, open: GenerateTask) -> Result<(), TaskFailure> {
+        open.request.check().map_err(|error| refuse(FailureCode::InvalidRequest, error.to_string()))?;
+        if open.header.header.request_hash != open.request.hash() {
+            return Err(refuse(FailureCode::InvalidRequest, "request: is not the one that its header binds"));
+        }
+        let resumed = u32::try_from(open.resume.len()).unwrap_or(u32::MAX);
+        let (terms, offering) = self.admit(&open.header, open.price, open.request.max_tokens).await?;
+        let cancel = CancellationToken::new();
+        let header = &open.header.header;
+        let job = Job {
+            sampler: Box::new(SeededSampler::new(header.seed, open.request.sampling.clone(), open.request.logprobs.unwrap_or(0))),
+            request: open.request,
+            resume: open.resume,
+            resume_text: open.resume_text,
+            cancel: cancel.clone(),
+        };
+        let mut generation = offering.engine.generate(job).await.map_err(|error| engine_failure(&error))?;
+        let mut produced = Produced::default();
+        let (reason, tail) = self.stream(task, &mut generation, &cancel, &mut produced).await?;
+        let salt = B256::from(rand::random::<[u8; 32]>());
+        let usage = produced.usage;
+        let outcome = Outcome {
+            price: open.price,
+            tier: offering.engine.info().tier,
+            first_token: resumed,
+            finish: reason,
+            salt,
+        };
+        let receipt = self.receipt(&open.header, &produced, &outcome);
+        self.earnings.earn(terms.id, receipt.receipt.amount);
+        let finished = TaskReply::Finished { finish: reason, tail, usage, receipt: Box::new(receipt), salt };
+        self.send(task, finished).await?;
+        self.await_payment(task, header.task).await
+    }
+
+    /// Checks that somebody will pay for the work, and finds the engine.
+    async fn admit(
+        &self,
+        signed: &SignedHeader,
+        price: Price,
+        max_tokens: u32,
+    ) -> Result<(SessionTerms, &Offering), TaskFailure> {
+        let header = &signed.header;
+        let offering = self.offerings.iter().find(|offering| offering.model() == header.model);
+        let offering = offering.ok_or_else(|| refuse(FailureCode::UnknownModel, "this miner does not serve the model"))?;
+        if !offering.price.within(&price) {
+            return Err(refuse(FailureCode::Payment, "the price is below what this miner asks"));
+        }
+        if header.max_tokens < max_tokens || offering.engine.info().tier < header.min_tier {
+            return Err(refuse(FailureCode::InvalidRequest, "header: does not allow this work at this tier"));
+        }
+        if header.deadline < now_seconds() {
+            return Err(refuse(FailureCode::InvalidRequest, "header: its deadline has passed"));
+        }
+        if header.task != TaskId::derive(header.session, header.client_nonce) {
+            return Err(refuse(FailureCode::InvalidRequest, "header: the task id does not belong to its session and nonce"));
+        }
+        let terms = self.payer(signed).await?;
+        if !price.within(&terms.max_price) || terms.model.is_some_and(|only| only != header.model) {
+            return Err(refuse(FailureCode::Payment, "the session does not pay for this model at this price"));
+        }
+        Ok((terms, offering))
+    }
+
+    /// The session that pays, if it is open, signed this header, and is not behind with its vouchers.
+    async fn payer(&self, signed: &SignedHeader) -> Result<SessionTerms, TaskFailure> {
+        let header = &signed.header;
+        // A failed read is never taken for "no session": the router may try another miner.
+        let session = self.chain.session(header.session).await.map_err(|e| refuse(FailureCode::Engine, e.to_string()))?;
+        let terms = session.ok_or_else(|| refuse(FailureCode::Payment, "the chain knows no such open session"))?;
+        let signer = signed.signature.recover(header.signing_hash(&self.config.domain));
+        if signer != Ok(terms.session_key) {
+            return Err(refuse(FailureCode::Payment, "the header is not signed by the session's key"));
+        }
+        if !terms.accepting || now_seconds() >= terms.expiry {
+            return Err(refuse(FailureCode::Payment, "the session has expired or is being closed"));
+        }
+        let unpaid = self.earnings.unpaid(header.session);
+        if unpaid >= self.config.credit {
+            let message = format!("{unpaid} of this session's work is not paid by a voucher yet");
+            return Err(refuse(FailureCode::Payment, message));
+        }
+        Ok(terms)
+    }
+
+    /// Streams the generation to the router until it ends or the client leaves.
+    async fn stream(
+        &self,
+        task: &mut Peer<'_>,
+        generation: &mut Generation,
+        cancel: &CancellationToken,
+        produced: &mut Produced,
+    ) -> Result<(FinishReason, String), TaskFailure> {
+        loop {
+            let event = tokio::select! {
+                event = generation.next() => event,
+                control = task.controls.recv(), if !cancel.is_cancelled() => {
+                    match control {
+                        Ok(Some(TaskControl::Cancel)) => cancel.cancel(),
+                        _ => return Err(refuse(FailureCode::Engine, "the router left")),
+                    }
+                    continue;
+                }
+            };
+            let mut batch = Vec::new();
+            let ended = take(event, produced, &mut batch)?;
+            let ended = match ended {
+                None => gather(generation, produced, &mut batch)?,
+                ended => ended,
+            };
+            if let Some(started) = produced.start_message() {
+                self.send(task, started).await?;
+            }
+            if !batch.is_empty() {
+                self.send(task, TaskReply::Tokens(batch)).await?;
+            }
+            if let Some(ended) = ended {
+                return Ok(ended);
+            }
+        }
+    }
+
+    async fn send(&self, task: &mut Peer<'_>, reply: TaskReply) -> Result<(), TaskFailure> {
+        task.replies.send(reply).await.map_err(|error| refuse(FailureCode::Engine, format!("the router left: {error}")))
+    }
+
+    fn receipt(&self, header: &SignedHeader, produced: &Produced, outcome: &Outcome) -> SignedReceipt {
+        let output_tokens = u32::try_from(produced.trace.len()).unwrap_or(u32::MAX);
+        let input_tokens = produced.usage.input_tokens;
+        let cost = outcome.price.cost(input_tokens.into(), output_tokens.into());
+        let receipt = Receipt {
+            header_hash: header.header.signing_hash(&self.config.domain),
+            task: header.header.task,
+            session: header.header.session,
+            model: header.header.model,
+            miner: self.identity.operator(),
+            prompt_hash: produced.prompt_hash,
+            trace_root: trace_root(outcome.salt, &produced.trace),
+            first_token: outcome.first_token,
+            input_tokens,
+            output_tokens,
+            finish: outcome.finish,
+            tier: outcome.tier,
+            price: outcome.price,
+            amount: cost.unwrap_or(Wei::ZERO),
+            finished_at: now_seconds(),
+        };
+        let signature = self.identity.sign(receipt.signing_hash(&self.config.domain));
+        SignedReceipt { receipt, signature }
+    }
+
+    /// Waits for the voucher that pays the receipt. Without one the session's credit shrinks.
+    async fn await_payment(&self, task: &mut Peer<'_>, id: TaskId) -> Result<(), TaskFailure> {
+        let voucher = match timeout(self.config.pay_timeout, task.controls.recv()).await {
+            Ok(Ok(Some(TaskControl::Pay(voucher)))) => *voucher,
+            _ => {
+                tracing::debug!(task = %id, "no voucher came with this task; it is counted against the session's credit");
+                return Ok(());
+            }
+        };
+        self.take_voucher(voucher).await.map_err(|why| refuse(FailureCode::Payment, why))?;
+        self.send(task, TaskReply::Paid).await
+    }
+
+    async fn take_voucher(&self, voucher: cortensor_protocol::SignedVoucher) -> Result<(), String> {
+        let terms = self.chain.session(voucher.voucher.session).await.map_err(|error| error.to_string())?;
+        let terms = terms.ok_or_else(|| "the chain knows no such open session".to_owned())?;
+        if voucher.voucher.miner != self.identity.operator() {
+            return Err("it pays another miner".into());
+        }
+        tokio::task::block_in_place(|| self.earnings.take(&terms, voucher)).map_err(|error| error.to_string())
+    }
+
+    async fn embed(&self, task: &mut Peer<'_>, open: EmbedTask) -> Result<(), TaskFailure> {
+        if open.header.header.request_hash != EmbedTask::hash(&open.inputs) || open.inputs.len() > 2048 {
+            return Err(refuse(FailureCode::InvalidRequest, "input: is not what the header binds, or too long"));
+        }
+        let (terms, offering) = self.admit(&open.header, open.price, 0).await?;
+        let (vectors, input_tokens) = offering.engine.embed(&open.inputs).await.map_err(|e| engine_failure(&e))?;
+        let produced = Produced { usage: Usage { input_tokens, ..Usage::default() }, ..Produced::default() };
+        let outcome = Outcome {
+            price: open.price,
+            tier: offering.engine.info().tier,
+            first_token: 0,
+            finish: FinishReason::EndOfSequence,
+            salt: B256::ZERO,
+        };
+        let receipt = Box::new(self.receipt(&open.header, &produced, &outcome));
+        self.earnings.earn(terms.id, receipt.receipt.amount);
+        self.send(task, TaskReply::Embedded { vectors, input_tokens, receipt }).await?;
+        self.await_payment(task, open.header.header.task).await
+    }
+}
+
+/// What a receipt says beside the tokens.
+struct Outcome {
+    price: Price,
+    tier: Tier,
+    first_token: u32,
+    finish: FinishReason,
+    salt: B256,
+}
+
+impl Produced {
+    /// The message that announces the prompt, once.
+    fn start_message(&mut self) -> Option<TaskReply> {
+        if self.announced || !self.started {
+            return None;
+        }
+        self.announced = true;
+        Some(TaskReply::Started {
+            input_tokens: self.usage.input_tokens,
+            cached_input_tokens: self.usage.cached_input_tokens,
+            prompt_hash: self.prompt_hash,
+        })
+    }
+}
+
+/// Takes one event in; returns how the generation ended if it did.
+fn take(
+    event: Option<EngineEvent>,
+    produced: &mut Produced,
+    batch: &mut Vec<TokenEvent>,
+) -> Result<Option<(FinishReason, String)>, TaskFailure> {
+    match event {
+        Some(EngineEvent::Started { prompt, usage }) => {
+            produced.started = true;
+            produced.usage = usage;
+            produced.prompt_hash = if prompt.is_empty() { B256::ZERO } else { prompt_hash(&prompt) };
+            Ok(None)
+        }
+        Some(EngineEvent::Token(token)) => {
+            let id = token.id.unwrap_or(u32::MAX);
+            produced.trace.push(TraceToken { id, logprob: token.logprob.unwrap_or(LogProb(0)) });
+            batch.push(token);
+            Ok(None)
+        }
+        Some(EngineEvent::Finished { reason, tail, usage }) => {
+            produced.usage = usage;
+            Ok(Some((reason, tail)))
+        }
+        Some(EngineEvent::Failed(error)) => Err(engine_failure(&error)),
+        None => Err(refuse(FailureCode::Engine, "the engine ended without a word")),
+    }
+}
+
+/// Takes in what is there already, so that an engine ahead of the network costs one message for many tokens.
+fn gather(
+    generation: &mut Generation,
+    produced: &mut Produced,
+    batch: &mut Vec<TokenEvent>,
+) -> Result<Option<(FinishReason, String)>, TaskFailure> {
+    while batch.len() < TOKENS_PER_MESSAGE {
+        let Some(event) = generation.try_next() else { break };
+        if let Some(ended) = take(Some(event), produced, batch)? {
+            return Ok(Some(ended));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,145 @@
+//! Taking miners in: whoever the registry knows as an active miner, under the transport key that it is bound to.
+
+use super::{Router, pool::Miner, tasks::now_ms};
+use crate::{chain_view::ChainView, identity::Identity};
+use alloy::primitives::{Address, B256};
+use async_trait::async_trait;
+use cortensor_net::{
+    AcceptedMiner, Admission, CloseCode, Endpoint, ListenConfig, Listener, OperatorSigner, WelcomeExtras,
+};
+use cortensor_protocol::{
+    NodeRecord, Operator, RoleSet, Signature65, TransportKey,
+    wire::{Hello, MAX_OFFERS, MinerControl, RefusalCode},
+};
+use std::{sync::Arc, time::Duration};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Vouchers handed over with a welcome.
+const VOUCHERS_MAX: usize = 256;
+
+/// How a router takes miners in.
+#[derive(Clone, Debug)]
+pub struct AdmissionConfig {
+    /// Chain whose registry counts.
+    pub chain_id: u64,
+    /// The registry.
+    pub registry: Address,
+    /// How often miners report their load.
+    pub heartbeat: Duration,
+    /// Most miners at once.
+    pub miners_max: usize,
+}
+
+impl AdmissionConfig {
+    /// With the recommended numbers.
+    #[must_use]
+    pub const fn new(chain_id: u64, registry: Address) -> Self {
+        Self { chain_id, registry, heartbeat: Duration::from_millis(500), miners_max: 4096 }
+    }
+}
+
+impl OperatorSigner for Identity {
+    fn operator(&self) -> Operator {
+        Self::operator(self)
+    }
+
+    fn sign_hash(&self, hash: B256) -> Signature65 {
+        self.sign(hash)
+    }
+}
+
+/// Checks a peer's registration for a role; the text of a refusal says what to do.
+///
+/// # Errors
+/// The refusal.
+pub(crate) async fn check_registration(
+    chain: &dyn ChainView,
+    (chain_id, registry): (u64, Address),
+    operator: Operator,
+    peer: TransportKey,
+    roles: RoleSet,
+) -> Result<NodeRecord, (RefusalCode, String)> {
+    // A registry that cannot be read lets nobody in.
+    let record = chain.node(operator).await.map_err(|error| (RefusalCode::NotActive, error.to_string()))?;
+    let Some(record) = record else {
+        return Err((RefusalCode::NotRegistered, format!("{operator} is not in the registry: register it first")));
+    };
+    if !record.active || !record.roles.contains(roles) {
+        let message = format!("{operator} is registered as {} with {} staked, not as an active {roles}", record.roles, record.stake);
+        return Err((RefusalCode::NotActive, message));
+    }
+    if record.transport_key != peer || !record.transport_is_bound(chain_id, registry) {
+        let message = format!("{operator} is registered with the transport key {}, not {peer}", record.transport_key);
+        return Err((RefusalCode::BadBinding, message));
+    }
+    Ok(record)
+}
+
+struct Doorman {
+    router: Router,
+    config: AdmissionConfig,
+}
+
+#[async_trait]
+impl Admission for Doorman {
+    async fn admit(&self, peer: TransportKey, hello: &Hello) -> Result<WelcomeExtras, (RefusalCode, String)> {
+        if hello.offers.is_empty() || hello.offers.len() > MAX_OFFERS {
+            return Err((RefusalCode::Malformed, format!("offer 1 to {MAX_OFFERS} models")));
+        }
+        let (chain, place) = (&*self.router.inner.chain, (self.config.chain_id, self.config.registry));
+        check_registration(chain, place, hello.miner, peer, RoleSet::MINER).await?;
+        Ok(WelcomeExtras { vouchers: self.router.inner.settlement.vouchers_of(hello.miner, VOUCHERS_MAX) })
+    }
+}
+
+/// Takes miners in until it is stopped; then waits for those that are there to leave.
+pub async fn accept_miners(router: Router, endpoint: Endpoint, config: AdmissionConfig, stop: CancellationToken) {
+    let doorman = Arc::new(Doorman { router: router.clone(), config: config.clone() });
+    let signer = Arc::new(router.inner.identity.clone());
+    let listen = ListenConfig {
+        heartbeat: config.heartbeat,
+        miners_max: config.miners_max,
+        ..ListenConfig::new(config.chain_id, signer, doorman)
+    };
+    let mut listener = Listener::start(&endpoint, listen);
+    let attended = TaskTracker::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Some(accepted) => drop(attended.spawn(attend(router.clone(), accepted, stop.clone()))),
+                None => break,
+            },
+        }
+    }
+    attended.close();
+    attended.wait().await;
+}
+
+/// Keeps a miner in the pool as long as it is connected.
+async fn attend(router: Router, accepted: AcceptedMiner, stop: CancellationToken) {
+    let AcceptedMiner { connection, mut controls } = accepted;
+    let operator = connection.operator();
+    let miner = Arc::new(Miner::new(operator, connection.clone(), connection.offers().to_vec(), now_ms()));
+    tracing::info!(miner = %operator, agent = connection.agent(), "a miner joined");
+    if let Some(before) = router.inner.pool.insert(miner.clone()) {
+        before.connection.close(CloseCode::Replaced, "the same operator connected again");
+    }
+    loop {
+        let control = tokio::select! {
+            () = stop.cancelled() => break,
+            control = controls.recv() => control,
+        };
+        match control {
+            Some(MinerControl::Heartbeat(reports)) => {
+                miner.heartbeat(&reports, now_ms());
+                router.inner.pool.changed.notify_waiters();
+            }
+            Some(MinerControl::Offers(offers)) => miner.offers(offers),
+            Some(MinerControl::Draining) => miner.drain(),
+            None => break,
+        }
+    }
+    router.inner.pool.remove(&miner);
+    tracing::info!(miner = %operator, "a miner left");
+}

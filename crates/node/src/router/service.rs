@@ -1,0 +1,265 @@
+//! The router as the gateway sees it.
+
+use super::{
+    Inner, Router,
+    dispatch::{BYTES_PER_TOKEN, Work},
+    pool::NamedModel,
+    settle::SettleError,
+    tasks::{TaskRecord, now_seconds},
+};
+use crate::ledger::{LedgerError, SessionTerms};
+use alloy::primitives::B256;
+use async_trait::async_trait;
+use cortensor_gateway::{
+    Caller, Credentials, Embeddings, InferenceService, ModelCard, NodeView, Readiness, ServiceError, ServiceGeneration,
+    SessionView, TaskView,
+};
+use cortensor_protocol::{
+    GenerationRequest, ModelId, Price, Prompt, ReceiptFile, SessionId, TaskHeader, TaskId, Wei,
+    task::{SignedHeader, derive_seed},
+};
+use cortensor_scheduler::{WorkerSnapshot, prompt_blocks};
+use tokio::sync::{mpsc, oneshot};
+
+/// Events between a task's driver and its HTTP stream: enough to smooth, too few to hide a slow reader.
+const EVENTS: usize = 64;
+/// A header may be used for this long.
+const HEADER_LIFETIME_SECONDS: u64 = 600;
+/// Tokens that a chat template adds at most to each message, and to the whole.
+const TEMPLATE_TOKENS: u32 = 64;
+
+impl From<SettleError> for ServiceError {
+    fn from(error: SettleError) -> Self {
+        let text = error.to_string();
+        match error {
+            SettleError::Ledger(
+                LedgerError::Exhausted { .. }
+                | LedgerError::Expired(_)
+                | LedgerError::Closing
+                | LedgerError::Credit { .. },
+            )
+            | SettleError::UnknownSession(_) => Self::Payment(text),
+            SettleError::Signature(_) | SettleError::WrongKey { .. } | SettleError::NotProposed => Self::Forbidden(text),
+            SettleError::Store(_) | SettleError::Stopped => Self::Internal(text),
+        }
+    }
+}
+
+/// How many bytes of text a prompt holds, and how many parts.
+pub(super) fn prompt_size(prompt: &Prompt) -> (usize, usize) {
+    match prompt {
+        Prompt::Text(text) => (text.len(), 1),
+        Prompt::Tokens(tokens) => (tokens.len(), 1),
+        Prompt::Chat { messages, tools, .. } => {
+            let calls = |m: &cortensor_protocol::ChatMessage| -> usize {
+                m.tool_calls.iter().map(|call| call.name.len() + call.arguments.len() + call.id.len() + 64).sum()
+            };
+            let said: usize = messages.iter().map(|m| m.content.len() + calls(m)).sum();
+            // Templates print a tool's schema as JSON, often indented.
+            let offered: usize =
+                tools.iter().map(|t| t.name.len() + t.description.len() + 4 * t.parameters.len() + 256).sum();
+            let preamble = if tools.is_empty() { 0 } else { 2048 };
+            (said + offered + preamble, messages.len() + tools.len() + 1)
+        }
+    }
+}
+
+/// The most tokens that a prompt can have: one for every byte, and what the template adds.
+fn input_max(prompt: &Prompt) -> u32 {
+    let (bytes, parts) = prompt_size(prompt);
+    let parts = u32::try_from(parts).unwrap_or(u32::MAX).saturating_add(4);
+    u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(parts.saturating_mul(TEMPLATE_TOKENS))
+}
+
+fn prefix_bytes(prompt: &Prompt) -> Vec<u8> {
+    match prompt {
+        Prompt::Text(text) => text.clone().into_bytes(),
+        Prompt::Tokens(tokens) => tokens.iter().flat_map(|token| token.to_le_bytes()).collect(),
+        Prompt::Chat { messages, tools, .. } => {
+            let mut bytes = Vec::with_capacity(4096);
+            tools.iter().for_each(|tool| bytes.extend_from_slice(tool.parameters.as_bytes()));
+            for message in messages {
+                bytes.push(message.role as u8);
+                bytes.extend_from_slice(message.content.as_bytes());
+            }
+            bytes
+        }
+    }
+}
+
+/// The highest price among the offers that a session can accept, which is what has to be reserved.
+pub(super) fn price_limit(workers: &[WorkerSnapshot], model: ModelId, terms: &SessionTerms) -> Option<Price> {
+    let offers = workers.iter().filter(|worker| worker.offer.model == model);
+    offers.map(|worker| worker.offer.price).filter(|price| price.within(&terms.max_price)).reduce(|a, b| Price {
+        input: a.input.max(b.input),
+        output: a.output.max(b.output),
+    })
+}
+
+impl Inner {
+    pub(super) fn terms(&self, session: SessionId) -> Result<SessionTerms, ServiceError> {
+        self.settlement.terms(session).ok_or_else(|| SettleError::UnknownSession(session).into())
+    }
+
+    pub(super) fn model(&self, name: &str, terms: &SessionTerms) -> Result<NamedModel, ServiceError> {
+        let unknown = || ServiceError::UnknownModel { model: name.to_owned() };
+        let model = self.pool.resolve(name).ok_or_else(unknown)?;
+        match terms.model {
+            Some(only) if only != model.id => {
+                Err(ServiceError::Forbidden(format!("this session pays for the model {only} only")))
+            }
+            _ => Ok(model),
+        }
+    }
+
+    /// A header for a request of a session that this router signs for.
+    pub(super) fn header(
+        &self,
+        terms: &SessionTerms,
+        model: ModelId,
+        request_hash: B256,
+        max_tokens: u32,
+        nonce: u64,
+        seed: Option<u64>,
+    ) -> Result<SignedHeader, ServiceError> {
+        let task = TaskId::derive(terms.id, nonce);
+        // The beacon of the chain replaces these random bits when audits arrive; the miner chooses neither.
+        let beacon = B256::from(rand::random::<[u8; 32]>());
+        let header = TaskHeader {
+            task,
+            session: terms.id,
+            model,
+            request_hash,
+            seed: derive_seed(task, nonce, beacon, model, seed),
+            max_tokens,
+            min_tier: terms.min_tier,
+            client_nonce: nonce,
+            deadline: now_seconds() + HEADER_LIFETIME_SECONDS,
+        };
+        let unsigned = || ServiceError::Forbidden("this session is signed for by its own client, not by an API key".into());
+        self.settlement.sign_header(header).ok_or_else(unsigned)
+    }
+
+    /// Everything that is decided before a miner is looked for.
+    fn prepare(&self, caller: &Caller, mut request: GenerationRequest) -> Result<Work, ServiceError> {
+        let terms = self.terms(caller.session)?;
+        let model = self.model(&request.model, &terms)?;
+        request.max_tokens = request.max_tokens.min(model.context.max(1));
+        let input_max = input_max(&request.prompt);
+        let workers = self.pool.snapshots();
+        let price_limit = price_limit(&workers, model.id, &terms).ok_or_else(|| {
+            ServiceError::Payment("every miner of this model asks more than this session accepts".into())
+        })?;
+        let needed = price_limit.cost(input_max.into(), request.max_tokens.into()).unwrap_or(Wei(u128::MAX));
+        let reservation = self.settlement.reserve(terms.id, needed, now_seconds())?;
+        let max_tokens = request.max_tokens;
+        let header = self.header(&terms, model.id, request.hash(), max_tokens, reservation.nonce, request.seed)?;
+        let blocks = prompt_blocks(model.id, &prefix_bytes(&request.prompt));
+        let record = TaskRecord::new(header.header.task, terms.id, &request.model);
+        Ok(Work { header, request, terms, reservation, price_limit, input_max, blocks, record })
+    }
+
+    fn own(&self, caller: &Caller, session: SessionId, id: TaskId) -> Result<(), ServiceError> {
+        if caller.admin || caller.session == session {
+            return Ok(());
+        }
+        // The same words as for a task that does not exist, so that ids cannot be probed.
+        Err(no_task(id))
+    }
+}
+
+fn no_task(id: TaskId) -> ServiceError {
+    ServiceError::NotFound(format!("this router knows no task {id}"))
+}
+
+#[async_trait]
+impl InferenceService for Router {
+    async fn authenticate(&self, credentials: &Credentials) -> Result<Caller, ServiceError> {
+        let missing = "no API key was given: send it as `Authorization: Bearer sk-cor-…`";
+        let key = credentials.api_key.as_deref().ok_or_else(|| ServiceError::Unauthorized(missing.into()))?;
+        let unknown = "this router does not know the API key: check it, or ask the router's operator for one";
+        self.inner.keys.find(key).ok_or_else(|| ServiceError::Unauthorized(unknown.into()))
+    }
+
+    async fn generate(&self, caller: &Caller, request: GenerationRequest) -> Result<ServiceGeneration, ServiceError> {
+        request.check().map_err(|invalid| ServiceError::Invalid {
+            parameter: invalid.parameter.into(),
+            problem: invalid.problem,
+        })?;
+        let work = self.inner.prepare(caller, request)?;
+        let task = work.header.header.task;
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let (accepted, acceptance) = oneshot::channel();
+        tokio::spawn(self.inner.dispatcher.clone().run(work, events, accepted));
+        let gone = |_| ServiceError::Internal("the task ended without an answer".into());
+        let tool_format = acceptance.await.map_err(gone)??;
+        Ok(ServiceGeneration { task, tool_format, events: receiver })
+    }
+
+    async fn embed(&self, caller: &Caller, model: &str, inputs: Vec<String>) -> Result<Embeddings, ServiceError> {
+        self.inner.embed(caller, model, inputs).await
+    }
+
+    async fn models(&self) -> Vec<ModelCard> {
+        self.inner.pool.models(self.inner.started)
+    }
+
+    async fn nodes(&self) -> Vec<NodeView> {
+        self.inner.pool.nodes()
+    }
+
+    async fn task(&self, caller: &Caller, id: TaskId) -> Result<TaskView, ServiceError> {
+        let view = match self.inner.dispatcher.tasks.get(id) {
+            Some(view) => view,
+            None => {
+                let stored = self.inner.settlement.task(id).map_err(|error| ServiceError::Internal(error.to_string()))?;
+                let stored = stored.ok_or_else(|| no_task(id))?;
+                serde_json::from_slice(&stored).map_err(|error| ServiceError::Internal(error.to_string()))?
+            }
+        };
+        self.inner.own(caller, view.session, id)?;
+        Ok(view)
+    }
+
+    async fn receipts(&self, caller: &Caller, id: TaskId) -> Result<Vec<ReceiptFile>, ServiceError> {
+        let files = self.inner.settlement.receipts(id).map_err(|error| ServiceError::Internal(error.to_string()))?;
+        let Some(first) = files.first() else { return Err(no_task(id)) };
+        self.inner.own(caller, first.receipt.receipt.session, id)?;
+        Ok(files)
+    }
+
+    async fn session(&self, caller: &Caller) -> Result<SessionView, ServiceError> {
+        let unknown = || ServiceError::from(SettleError::UnknownSession(caller.session));
+        let book = self.inner.settlement.book(caller.session).ok_or_else(unknown)?;
+        let expired = now_seconds() >= book.terms.expiry;
+        Ok(SessionView {
+            id: book.terms.id,
+            deposit: book.terms.spendable,
+            spent: book.total,
+            expiry: book.terms.expiry,
+            state: if book.closing || expired { "closing" } else { "open" }.into(),
+            sequence: book.sequence,
+        })
+    }
+
+    async fn readiness(&self) -> Readiness {
+        let miners = if self.inner.pool.is_empty() { "no miner is connected yet".into() } else { "ok".to_owned() };
+        let chain = match self.inner.chain.node(self.operator()).await {
+            Ok(Some(record)) if record.active => "ok".into(),
+            Ok(Some(_)) => "this router is not active in the registry: add stake".into(),
+            Ok(None) => "this router is not registered: run `cortensor router register`".into(),
+            Err(error) => error.to_string(),
+        };
+        let checks = vec![("miners".to_owned(), miners), ("registry".to_owned(), chain)];
+        Readiness { ready: checks.iter().all(|(_, state)| state == "ok"), checks }
+    }
+
+    fn metrics(&self, text: &mut String) {
+        self.inner.dispatcher.metrics.write(text, self.inner.pool.len());
+    }
+}
+
+/// Rough number of tokens of a text, for estimates.
+pub(super) fn estimated_tokens(bytes: usize) -> u32 {
+    u32::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX)
+}
