@@ -15,12 +15,14 @@ mod generation;
 mod json;
 mod metrics;
 mod native;
+mod openapi;
 mod routes;
 mod server;
 mod service;
 mod tool_calls;
 
 pub use config::{Cors, GatewayConfig, InvalidConfig};
+pub use openapi::openapi_json;
 pub use routes::router;
 pub use server::{ServeError, serve};
 pub use service::*;

@@ -3,7 +3,7 @@
 use crate::{
     app::App,
     config::{Cors, GatewayConfig},
-    dialect::{Dialect, chat::Chat},
+    dialect::{chat, completions, embeddings, messages, responses},
     generation,
     metrics::Metrics,
     native,
@@ -11,10 +11,8 @@ use crate::{
 };
 use axum::{
     Router,
-    extract::{Request, State},
     http::HeaderValue,
-    response::Response,
-    routing::{MethodRouter, get, post},
+    routing::{get, post},
 };
 use std::sync::Arc;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
@@ -28,7 +26,11 @@ pub(crate) fn with_metrics(service: Arc<dyn InferenceService>, config: GatewayCo
     let cors = cors_layer(&config.cors);
     let app = Arc::new(App::new(service, config, metrics));
     let routes = Router::new()
-        .route("/v1/chat/completions", dialect::<Chat>())
+        .route("/v1/chat/completions", post(chat::chat_completions))
+        .route("/v1/completions", post(completions::completions))
+        .route("/v1/embeddings", post(embeddings::embeddings))
+        .route("/v1/responses", post(responses::responses))
+        .route("/v1/messages", post(messages::messages))
         .route("/v1/models", get(native::models))
         // Names of models may hold slashes.
         .route("/v1/models/{*name}", get(native::model))
@@ -39,6 +41,7 @@ pub(crate) fn with_metrics(service: Arc<dyn InferenceService>, config: GatewayCo
         .route("/healthz", get(native::healthz))
         .route("/readyz", get(native::readyz))
         .route("/metrics", get(native::metrics))
+        .route("/openapi.json", get(native::openapi))
         .fallback(native::not_found)
         .method_not_allowed_fallback(native::wrong_method)
         .with_state(app);
@@ -46,12 +49,6 @@ pub(crate) fn with_metrics(service: Arc<dyn InferenceService>, config: GatewayCo
         Some(layer) => routes.layer(layer),
         None => routes,
     }
-}
-
-fn dialect<D: Dialect>() -> MethodRouter<Arc<App>> {
-    post(|State(app): State<Arc<App>>, request: Request| -> std::pin::Pin<Box<dyn Future<Output = Response> + Send>> {
-        Box::pin(generation::serve::<D>(app, request))
-    })
 }
 
 fn cors_layer(cors: &Cors) -> Option<CorsLayer> {

@@ -154,9 +154,13 @@ fn parse_call(body: &str) -> Option<Piece> {
         None | Some("null") => "{}".to_owned(),
         Some(text) if text.starts_with('{') => text.to_owned(),
         // Some models put the arguments into a string, as the API does.
-        Some(text) => serde_json::from_str::<String>(text).ok().filter(|text| text.trim_start().starts_with('{'))?,
+        Some(text) => serde_json::from_str::<String>(text).ok().filter(|text| is_object(text))?,
     };
     (!written.name.is_empty()).then_some(Piece::Call { name: written.name, arguments })
+}
+
+fn is_object(text: &str) -> bool {
+    text.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(text).is_ok()
 }
 
 #[cfg(test)]
@@ -223,6 +227,7 @@ mod tests {
             r#"<tool_call>{"arguments": {}}</tool_call>"#,
             r#"<tool_call>{"name": "", "arguments": {}}</tool_call>"#,
             r#"<tool_call>{"name": "f", "arguments": [1]}</tool_call>"#,
+            r#"<tool_call>{"name": "f", "arguments": "{a}"}</tool_call>"#,
             "The tag <tool_call> opens a call.",
             r#"<tool_call>{"name": "f", "#,
             "<tool_call>",

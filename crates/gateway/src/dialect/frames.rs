@@ -15,13 +15,6 @@ pub(crate) fn put_number(out: &mut BytesMut, value: impl Into<u64>) {
     put_json(out, &value.into());
 }
 
-/// Appends `data: {…}` of one event.
-pub(crate) fn put_data<T: Serialize>(out: &mut BytesMut, value: &T) {
-    out.extend_from_slice(b"data: ");
-    put_json(out, value);
-    out.extend_from_slice(b"\n\n");
-}
-
 /// Appends `event: name` and `data: {…}` of one event.
 pub(crate) fn put_event<T: Serialize>(out: &mut BytesMut, name: &str, value: &T) {
     put_event_head(out, name);

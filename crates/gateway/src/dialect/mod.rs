@@ -2,13 +2,13 @@
 //! [`GenerationRequest`]s, and the shape of its answers. Conversions are pure.
 
 pub(crate) mod chat;
-// pub(crate) mod completions;
-// pub(crate) mod embeddings;
+pub(crate) mod completions;
+pub(crate) mod embeddings;
 pub(crate) mod frames;
-// pub(crate) mod messages;
+pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod parameters;
-// pub(crate) mod responses;
+pub(crate) mod responses;
 pub(crate) mod union;
 
 use crate::{

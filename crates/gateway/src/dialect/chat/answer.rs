@@ -5,7 +5,7 @@
 
 use crate::{
     dialect::{
-        frames::{nats, put_data, put_json, put_number, token_bytes},
+        frames::{nats, put_json, put_number, token_bytes},
         unix_seconds,
     },
     error::{ApiError, Shape},
@@ -76,7 +76,7 @@ pub(crate) struct ChatLogProbs {
 }
 
 /// A token and its log-probability in nats; `null` where the miner's engine does not tell.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct TokenLogProb {
     /// Text of the token; a replacement character stands for part of one.
     token: String,
@@ -86,7 +86,7 @@ pub(crate) struct TokenLogProb {
 }
 
 /// An alternative.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct TopLogProb {
     token: String,
     logprob: f64,
@@ -157,7 +157,8 @@ pub(crate) fn usage_view(usage: Usage) -> UsageView {
     }
 }
 
-fn logprobs_view(tokens: &[TokenEvent]) -> ChatLogProbs {
+/// Log-probabilities of tokens, as chat and responses show them.
+pub(crate) fn token_logprobs(tokens: &[TokenEvent]) -> Vec<TokenLogProb> {
     let alternative = |top: &TopToken| TopLogProb {
         token: String::from_utf8_lossy(&top.bytes).into_owned(),
         logprob: nats(top.logprob),
@@ -169,12 +170,11 @@ fn logprobs_view(tokens: &[TokenEvent]) -> ChatLogProbs {
         bytes: token_bytes(token).to_vec(),
         top_logprobs: token.top.iter().map(alternative).collect(),
     };
-    ChatLogProbs { content: tokens.iter().map(one).collect(), refusal: None }
+    tokens.iter().map(one).collect()
 }
 
-/// Appends log-probabilities as chat and responses show them.
-pub(crate) fn put_logprobs(frames: &mut BytesMut, tokens: &[TokenEvent]) {
-    put_json(frames, &logprobs_view(tokens).content);
+fn logprobs_view(tokens: &[TokenEvent]) -> ChatLogProbs {
+    ChatLogProbs { content: token_logprobs(tokens), refusal: None }
 }
 
 fn finish_reason(end: End) -> &'static str {

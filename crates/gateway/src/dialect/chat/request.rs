@@ -27,7 +27,7 @@ pub(crate) struct ChatRequest {
     /// Name of the model.
     model: String,
     /// The conversation, oldest first.
-    messages: Vec<MessageInput>,
+    messages: Vec<ChatMessageInput>,
     /// Most output tokens (older name).
     max_tokens: Option<u32>,
     /// Most output tokens.
@@ -62,9 +62,9 @@ pub(crate) struct ChatRequest {
     /// Form of the output.
     response_format: Option<ResponseFormatInput>,
     /// Functions that the model may call.
-    tools: Option<Vec<ToolInput>>,
+    tools: Option<Vec<ChatTool>>,
     /// `none`, `auto`, `required`, or a function.
-    tool_choice: Option<NameOrObject<ToolChoiceInput>>,
+    tool_choice: Option<NameOrObject<ChatToolChoice>>,
     /// Whether several calls may be made in one answer.
     parallel_tool_calls: Option<bool>,
     /// Whether to stream the answer.
@@ -109,9 +109,9 @@ pub(crate) struct ChatRequest {
 /// One message.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct MessageInput {
+pub(crate) struct ChatMessageInput {
     /// Who speaks.
-    role: RoleInput,
+    role: ChatRole,
     /// What is said: text, or parts of kind `text`.
     content: Option<TextOrList<ContentPart>>,
     /// Name of the speaker.
@@ -133,7 +133,7 @@ pub(crate) struct MessageInput {
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum RoleInput {
+pub(crate) enum ChatRole {
     /// The application.
     System,
     /// The application, by its newer name.
@@ -171,7 +171,7 @@ pub(crate) struct CalledFunction {
 /// A tool.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ToolInput {
+pub(crate) struct ChatTool {
     /// Only `function`.
     #[serde(rename = "type")]
     kind: String,
@@ -194,7 +194,7 @@ pub(crate) struct FunctionInput {
 /// A function that must be called.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ToolChoiceInput {
+pub(crate) struct ChatToolChoice {
     /// Only `function`.
     #[serde(rename = "type")]
     kind: String,
@@ -240,9 +240,9 @@ pub(crate) struct SchemaInput {
 #[serde(deny_unknown_fields)]
 pub(crate) struct StreamOptions {
     /// Whether a last chunk reports the usage.
-    pub(crate) include_usage: Option<bool>,
+    include_usage: Option<bool>,
     /// Only `false`.
-    pub(crate) include_obfuscation: Option<Value>,
+    include_obfuscation: Option<Value>,
 }
 
 impl ChatRequest {
@@ -307,13 +307,7 @@ impl ChatRequest {
     }
 
     fn include_usage(&self, stream: bool) -> Result<bool, ApiError> {
-        let Some(options) = &self.stream_options else { return Ok(false) };
-        if !stream {
-            return Err(ApiError::value("stream_options", "is only for streams; set stream to true"));
-        }
-        let advice = "frames are not padded; leave it out";
-        refuse("stream_options.include_obfuscation", options.include_obfuscation.as_ref(), &[], advice)?;
-        Ok(options.include_usage.unwrap_or(false))
+        self.stream_options.as_ref().map_or(Ok(false), |options| options.include_usage(stream))
     }
 
     fn logprobs(&self) -> Result<Option<u8>, ApiError> {
@@ -322,6 +316,18 @@ impl ChatRequest {
             (false, Some(_)) => Err(ApiError::value("top_logprobs", "needs logprobs to be true")),
             (true, top) => top_logprobs("top_logprobs", top.unwrap_or(0)).map(Some),
         }
+    }
+}
+
+impl StreamOptions {
+    /// Whether usage is to be reported.
+    pub(crate) fn include_usage(&self, stream: bool) -> Result<bool, ApiError> {
+        if !stream {
+            return Err(ApiError::value("stream_options", "is only for streams; set stream to true"));
+        }
+        let advice = "frames are not padded; leave it out";
+        refuse("stream_options.include_obfuscation", self.include_obfuscation.as_ref(), &[], advice)?;
+        Ok(self.include_usage.unwrap_or(false))
     }
 }
 
@@ -352,20 +358,20 @@ pub(crate) fn repeated(request: GenerationRequest, n: usize) -> Vec<GenerationRe
     requests
 }
 
-fn messages(input: Vec<MessageInput>) -> Result<Vec<ChatMessage>, ApiError> {
+fn messages(input: Vec<ChatMessageInput>) -> Result<Vec<ChatMessage>, ApiError> {
     input.into_iter().enumerate().map(|(at, message)| message.convert(&format!("messages[{at}]"))).collect()
 }
 
-impl MessageInput {
+impl ChatMessageInput {
     fn convert(self, path: &str) -> Result<ChatMessage, ApiError> {
         refuse(format!("{path}.annotations"), self.annotations.as_ref(), &[], "leave it out")?;
         refuse(format!("{path}.audio"), self.audio.as_ref(), &[], "this network takes text only")?;
         refuse(format!("{path}.function_call"), self.function_call.as_ref(), &[], "use tool_calls")?;
         let role = match self.role {
-            RoleInput::System | RoleInput::Developer => Role::System,
-            RoleInput::User => Role::User,
-            RoleInput::Assistant => Role::Assistant,
-            RoleInput::Tool => Role::Tool,
+            ChatRole::System | ChatRole::Developer => Role::System,
+            ChatRole::User => Role::User,
+            ChatRole::Assistant => Role::Assistant,
+            ChatRole::Tool => Role::Tool,
         };
         let calls = self.tool_calls.unwrap_or_default();
         if !calls.is_empty() && role != Role::Assistant {
@@ -407,8 +413,8 @@ impl CallInput {
     }
 }
 
-fn tools(input: Vec<ToolInput>) -> Result<Vec<Tool>, ApiError> {
-    let convert = |(at, tool): (usize, ToolInput)| {
+fn tools(input: Vec<ChatTool>) -> Result<Vec<Tool>, ApiError> {
+    let convert = |(at, tool): (usize, ChatTool)| {
         let path = format!("tools[{at}]");
         if tool.kind != "function" {
             return Err(ApiError::unsupported(format!("{path}.type"), "only function tools are"));
@@ -429,13 +435,13 @@ pub(crate) fn refuse_strict(param: String, strict: Option<bool>) -> Result<(), A
     }
 }
 
-fn tool_choice(input: NameOrObject<ToolChoiceInput>) -> Result<ToolChoice, ApiError> {
+fn tool_choice(input: NameOrObject<ChatToolChoice>) -> Result<ToolChoice, ApiError> {
     match input {
         NameOrObject::Name(name) => named_choice(&name),
-        NameOrObject::Object(ToolChoiceInput { kind, function: Some(function) }) if kind == "function" => {
+        NameOrObject::Object(ChatToolChoice { kind, function: Some(function) }) if kind == "function" => {
             Ok(ToolChoice::Named(function.name))
         }
-        NameOrObject::Object(ToolChoiceInput { kind, .. }) if kind == "function" => {
+        NameOrObject::Object(ChatToolChoice { kind, .. }) if kind == "function" => {
             Err(ApiError::value("tool_choice.function", "is required"))
         }
         NameOrObject::Object(_) => Err(ApiError::unsupported("tool_choice.type", "only function is")),
