@@ -1,2 +1,46 @@
-//! The `cortensor` binary: every role and tool of the network.
-fn main() {}
+//! The `cortensor` binary: every role and tool of the network. This file is the table of contents.
+
+mod api;
+mod cli;
+mod commands;
+mod engines;
+mod output;
+mod paced;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    output::start_log(cli.verbose);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::failed(&eyre::eyre!("cannot start the async runtime: {error}")),
+    };
+    let outcome = runtime.block_on(run(cli));
+    // Tasks that still run have nothing to lose: whatever was acknowledged is durable.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => output::failed(&error),
+    }
+}
+
+async fn run(cli: Cli) -> eyre::Result<ExitCode> {
+    match cli.command {
+        Command::Demo(arguments) => commands::demo::run(arguments).await,
+        Command::Up(arguments) => commands::up::run(arguments).await,
+        Command::Chain(arguments) => commands::chain::run(arguments).await,
+        Command::Router(arguments) => commands::router::run(arguments).await,
+        Command::Miner(arguments) => commands::miner::run(arguments).await,
+        Command::Wallet(command) => commands::wallet::run(command).await,
+        Command::Session(command) => commands::session::run(command).await,
+        Command::Chat(arguments) => commands::chat::run(arguments).await,
+        Command::Model(command) => commands::model::run(command).await,
+        Command::Receipt(command) => commands::receipt::run(command).await,
+        Command::Deploy(arguments) => commands::deploy::run(arguments).await,
+        Command::Bench(arguments) => commands::bench::run(arguments).await,
+        Command::Doctor(arguments) => commands::doctor::run(arguments).await,
+    }
+}

@@ -1,0 +1,348 @@
+//! The command line, as it is parsed and as `--help` teaches it.
+//!
+//! Keys, passwords and API keys are never flags: they come from keystores, files and the environment.
+
+use clap::{Args, Parser, Subcommand};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Open models, answered by anyone's machine, paid per token, verifiable by you.
+///
+/// Begin with `cortensor demo`, which runs the whole network on this machine once and shows where the money went; then
+/// `cortensor up`, which keeps it running and prints what to paste into your OpenAI client.
+#[derive(Debug, Parser)]
+#[command(name = "cortensor", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Say more on standard error; twice for everything. CORTENSOR_LOG takes filters.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the whole network once: ask, stream, kill a miner, settle, show the money. Exits 0 only if all was right
+    Demo(DemoArgs),
+    /// Run the whole network on this machine until Ctrl-C, with an OpenAI-compatible endpoint
+    Up(UpArgs),
+    /// Run a chain with Ethereum JSON-RPC
+    Chain(ChainArgs),
+    /// Run a router: serve clients over HTTP, take miners in
+    Router(RoleArgs),
+    /// Run a miner: serve models to routers and earn
+    Miner(RoleArgs),
+    /// Make and look at accounts
+    #[command(subcommand)]
+    Wallet(WalletCommand),
+    /// Open, look at and close sessions
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Talk to a model on the terminal
+    Chat(ChatArgs),
+    /// Look at model files and choose those that are served
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Check receipts
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
+    /// Put the contracts onto an EVM chain
+    Deploy(DeployArgs),
+    /// Measure
+    Bench(BenchArgs),
+    /// Check this machine and a configuration, and say what to do
+    Doctor(DoctorArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Keep the data here instead of a temporary folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// A GGUF model instead of the bundled one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+    /// Print one JSON object instead of a story
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR", default_value = ".cortensor")]
+    pub(crate) data: PathBuf,
+    /// Address of the HTTP API
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Address of L1's JSON-RPC; port 0 takes any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) l1_listen: SocketAddr,
+    /// Address of L2's JSON-RPC; port 0 takes any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) l2_listen: SocketAddr,
+    /// How many miners
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) miners: u8,
+    /// A GGUF model instead of the bundled one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+    /// Serve a simulated engine instead of a real model, for load tests. It answers nonsense
+    #[arg(long)]
+    pub(crate) simulate: bool,
+    /// Print one JSON line when ready, and nothing else on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChainArgs {
+    /// Where blocks and state are kept; without it they are in memory and gone at the end
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Address of the JSON-RPC server
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545")]
+    pub(crate) listen: SocketAddr,
+    /// Chain id
+    #[arg(long, value_name = "ID", default_value_t = cortensor_node::localnet::L2_CHAIN_ID)]
+    pub(crate) chain_id: u64,
+    /// Seal a block this often, in milliseconds, even if it is empty; without it, whenever there are transactions
+    #[arg(long, value_name = "MS")]
+    pub(crate) interval_ms: Option<u64>,
+    /// Print one JSON line when ready
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RoleArgs {
+    /// The configuration file; `--init` writes one to begin with
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Write a configuration with comments to that file, make the key that it names, and stop
+    #[arg(long)]
+    pub(crate) init: bool,
+    /// Register this node on chain with the stake in the configuration, paid by its own account, and stop
+    #[arg(long, conflicts_with = "init")]
+    pub(crate) register: bool,
+    /// Print one JSON line when ready
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WalletCommand {
+    /// Make a new key in an encrypted keystore (password: CORTENSOR_PASSWORD, CORTENSOR_PASSWORD_FILE, or asked for)
+    New {
+        /// Where to
+        keystore: PathBuf,
+    },
+    /// Show an account's balances
+    Balance {
+        /// An address, or a keystore file
+        account: String,
+        /// JSON-RPC of the chain
+        #[arg(long, value_name = "URL", env = "CORTENSOR_RPC")]
+        rpc: String,
+        /// Where the contracts are
+        #[arg(long, value_name = "FILE")]
+        deployment: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OnChain {
+    /// JSON-RPC of the chain
+    #[arg(long, value_name = "URL", env = "CORTENSOR_RPC")]
+    pub(crate) rpc: String,
+    /// Where the contracts are
+    #[arg(long, value_name = "FILE")]
+    pub(crate) deployment: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionCommand {
+    /// Show a session as the chain has it
+    Show {
+        /// Its id
+        id: cortensor_protocol::SessionId,
+        #[command(flatten)]
+        chain: OnChain,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List what happened to sessions on chain: opened, redeemed, closed
+    List {
+        #[command(flatten)]
+        chain: OnChain,
+        /// As JSON, one object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Open a session and deposit into it
+    Open {
+        #[command(flatten)]
+        chain: OnChain,
+        /// Keystore of the account that deposits
+        #[arg(long, value_name = "FILE")]
+        keystore: PathBuf,
+        /// Address of the session key, which signs vouchers; the keystore's own account if left out
+        #[arg(long, value_name = "ADDRESS")]
+        session_key: Option<alloy::primitives::Address>,
+        /// Address of the router's operator
+        #[arg(long, value_name = "ADDRESS")]
+        router: alloy::primitives::Address,
+        /// Deposit in COR
+        #[arg(long, value_name = "COR")]
+        deposit: u64,
+        /// Highest price in COR per million tokens, in and out alike
+        #[arg(long, value_name = "COR", default_value_t = 10)]
+        max_price: u64,
+        /// Days until it expires
+        #[arg(long, value_name = "DAYS", default_value_t = 30)]
+        days: u64,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask for the rest of the deposit back; it comes after the grace window
+    Close {
+        /// Its id
+        id: cortensor_protocol::SessionId,
+        #[command(flatten)]
+        chain: OnChain,
+        /// Keystore of the account that opened it
+        #[arg(long, value_name = "FILE")]
+        keystore: PathBuf,
+    },
+    /// Take the rest of the deposit back, after the grace window
+    Finalize {
+        /// Its id
+        id: cortensor_protocol::SessionId,
+        #[command(flatten)]
+        chain: OnChain,
+        /// Keystore of any account
+        #[arg(long, value_name = "FILE")]
+        keystore: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChatArgs {
+    /// What to ask; without it, a conversation on the terminal
+    pub(crate) prompt: Option<String>,
+    /// The API; the key comes from CORTENSOR_API_KEY or from the data folder of `cortensor up`
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "CORTENSOR_API_URL")]
+    pub(crate) api: String,
+    /// Data folder of `cortensor up`, whose API key is used if CORTENSOR_API_KEY is not set
+    #[arg(long, value_name = "DIR", default_value = ".cortensor")]
+    pub(crate) data: PathBuf,
+    /// Which model; the first that is served if left out
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Most tokens of an answer
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(crate) max_tokens: u32,
+    /// 0 always says the likeliest
+    #[arg(long, value_name = "T", default_value_t = 0.7)]
+    pub(crate) temperature: f64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Show a GGUF file's manifest
+    Inspect {
+        /// The file
+        file: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serve this GGUF file in `cortensor up` from now on
+    Add {
+        /// The file
+        file: PathBuf,
+        /// Data folder of `cortensor up`
+        #[arg(long, value_name = "DIR", default_value = ".cortensor")]
+        data: PathBuf,
+    },
+    /// List the models that `cortensor up` serves
+    List {
+        /// Data folder of `cortensor up`
+        #[arg(long, value_name = "DIR", default_value = ".cortensor")]
+        data: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Serve the bundled model again
+    Reset {
+        /// Data folder of `cortensor up`
+        #[arg(long, value_name = "DIR", default_value = ".cortensor")]
+        data: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReceiptCommand {
+    /// Check a receipt file against nothing but itself, and against a chain if one is given
+    Verify {
+        /// The file: one receipt, or the list that `/v1/tasks/{id}/receipts` answers
+        file: PathBuf,
+        /// JSON-RPC of the chain: also checks the miner's registration and the session
+        #[arg(long, value_name = "URL")]
+        rpc: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeployArgs {
+    /// JSON-RPC of the chain
+    #[arg(long, value_name = "URL", env = "CORTENSOR_RPC")]
+    pub(crate) rpc: String,
+    /// Keystore of the account that deploys; on a development chain the well-known first account if left out
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keystore: Option<PathBuf>,
+    /// Where to write the addresses
+    #[arg(long, value_name = "FILE", default_value = "deployment.json")]
+    pub(crate) out: PathBuf,
+    /// With parameters of a public network instead of a development network
+    #[arg(long)]
+    pub(crate) public: bool,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Which; `all` runs every one
+    #[arg(value_parser = ["all", "engine", "chain", "gas"])]
+    pub(crate) name: String,
+    /// As briefly as possible: to see that it runs, not how fast
+    #[arg(long)]
+    pub(crate) smoke: bool,
+    /// A GGUF model instead of the bundled one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// A router's or miner's configuration to check as well
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

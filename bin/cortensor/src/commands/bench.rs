@@ -1,0 +1,103 @@
+//! `cortensor bench`: measurements, one JSON object a line where a program reads them.
+//!
+//! BENCHMARKS.md says what each means, with what it was compared and on which machine.
+
+use crate::{cli::BenchArgs, engines, output};
+use eyre::Context;
+use serde::Serialize;
+use std::{path::PathBuf, process::ExitCode};
+
+/// One measured value.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    name: String,
+    value: f64,
+    unit: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_value: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio: Option<f64>,
+}
+
+impl Row {
+    fn new(name: &str, value: f64, unit: &str) -> Self {
+        Self { name: name.into(), value, unit: unit.into(), peer: None, peer_value: None, ratio: None }
+    }
+}
+
+pub(crate) async fn run(arguments: BenchArgs) -> eyre::Result<ExitCode> {
+    let wants = |name: &str| arguments.name == name || arguments.name == "all";
+    if wants("gas") {
+        show(&gas().await?, arguments.json)?;
+    }
+    if wants("chain") {
+        show(&chain(arguments.smoke).await?, arguments.json)?;
+    }
+    if wants("engine") {
+        show(&engine(&arguments).await?, arguments.json)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(rows: &[Row], json: bool) -> eyre::Result<()> {
+    for row in rows {
+        if json {
+            output::json(row)?;
+            continue;
+        }
+        let beside = match (&row.peer, row.peer_value, row.ratio) {
+            (Some(peer), Some(value), Some(ratio)) => format!("   {peer}: {value:.1} (ratio {ratio:.3})"),
+            _ => String::new(),
+        };
+        output::say(format!("{:<34} {:>12.1} {}{beside}", row.name, row.value, row.unit));
+    }
+    Ok(())
+}
+
+async fn chain(smoke: bool) -> eyre::Result<Vec<Row>> {
+    output::progress("chain: ERC-20 transfers with one validator");
+    let result = cortensor_chain::bench::transfers_per_second(if smoke { 200 } else { 20_000 }).await?;
+    Ok(vec![Row::new("chain/erc20_transfers", result.per_second(), "tx/s")])
+}
+
+async fn engine(arguments: &BenchArgs) -> eyre::Result<Vec<Row>> {
+    output::progress("engine: llama.cpp in this process against llama.cpp driven directly");
+    let folder = std::env::temp_dir().join("cortensor-bench");
+    let path: PathBuf = match &arguments.model {
+        Some(path) => path.clone(),
+        None => engines::bundled(&folder)?,
+    };
+    let mut config = cortensor_llama::bench::BenchConfig::new(&path);
+    if arguments.smoke {
+        (config.prompt_tokens, config.output_tokens, config.rounds, config.concurrency) = (32, 8, 1, vec![1]);
+    }
+    let rows = cortensor_llama::bench::run(&config).await;
+    let rows = rows.wrap_err("the engine benchmark failed")?;
+    let row = |row: cortensor_llama::bench::Row| Row {
+        name: row.name,
+        value: row.value,
+        unit: row.unit.into(),
+        peer: Some(row.peer.into()),
+        peer_value: Some(row.peer_value),
+        ratio: Some(row.ratio),
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// Gas of a session and of redeeming, on the embedded chain.
+async fn gas() -> eyre::Result<Vec<Row>> {
+    output::progress("gas: a session and its redemption on the embedded chain");
+    let costs = cortensor_node::gas::measure().await.map_err(|why| eyre::eyre!(why))?;
+    let mut rows = vec![
+        Row::new("gas/session_open", costs.open as f64, "gas"),
+        Row::new("gas/session_close", costs.close as f64, "gas"),
+        Row::new("gas/redeem_one_voucher", costs.redeem as f64, "gas"),
+    ];
+    for requests in [1u32, 10, 100, 1000] {
+        let total = costs.open + costs.close + costs.redeem;
+        rows.push(Row::new(&format!("gas/request_at_{requests}"), total as f64 / f64::from(requests), "gas"));
+    }
+    Ok(rows)
+}

@@ -1,0 +1,113 @@
+//! `cortensor miner`: a miner as a process of its own.
+
+use super::{
+    roles::{self, Node},
+    up::stop_signal,
+};
+use crate::{
+    cli::RoleArgs,
+    engines::{self, EngineOptions},
+    output,
+};
+use cortensor_engine::{
+    Engine,
+    openai::{OpenAiConfig, OpenAiEngine},
+};
+use cortensor_net::NodeAddress;
+use cortensor_node::{
+    config::{BackendSection, MINER_TEMPLATE, MinerFile},
+    miner::{
+        Miner, MinerConfig, Offering,
+        link::{LinkConfig, work},
+        redeem::keep_redeeming,
+    },
+};
+use cortensor_protocol::{RoleSet, Wei};
+use eyre::Context;
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub(crate) async fn run(arguments: RoleArgs) -> eyre::Result<ExitCode> {
+    if arguments.init {
+        roles::init(&arguments.config, MINER_TEMPLATE, |text| Ok(toml::from_str::<MinerFile>(text)?.node.keystore))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let file = MinerFile::read(&arguments.config)?;
+    let node = Node::open(&file.chain, &file.node).await?;
+    if arguments.register {
+        node.register(RoleSet::MINER, file.node.stake_cor).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    node.must_be_active(RoleSet::MINER, "miner").await?;
+    serve(file, node, arguments.json).await
+}
+
+async fn serve(file: MinerFile, node: Node, json: bool) -> eyre::Result<ExitCode> {
+    let signal = stop_signal()?;
+    let routers = file.miner.routers.iter().map(|text| text.parse::<NodeAddress>()).collect::<Result<Vec<_>, _>>()?;
+    let mut offerings = Vec::new();
+    for model in &file.miner.model {
+        let price = model.price().map_err(|problem| eyre::eyre!(problem))?;
+        output::progress("loading a model");
+        offerings.push(Offering { engine: engine(&model.backend, &file.node.data).await?, price });
+    }
+    let config = MinerConfig {
+        store: file.node.data.join("miner.redb"),
+        domain: node.deployment.domain(),
+        credit: Wei::COR,
+        pay_timeout: Duration::from_secs(10),
+    };
+    let miner = Miner::start(node.identity.clone(), node.view(), offerings, config)?;
+    let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+    let endpoint = node.endpoint(&file.node).await?;
+    let link = LinkConfig { chain_id: node.deployment.chain_id, registry: node.deployment.registry, routers };
+    tracker.spawn(work(miner.clone(), node.identity.clone(), endpoint.clone(), node.view(), link, stop.child_token()));
+    let redeeming = keep_redeeming(
+        miner.clone(),
+        node.contracts.clone(),
+        node.wallet.clone(),
+        file.redeem_policy(),
+        stop.child_token(),
+    );
+    tracker.spawn(redeeming);
+    if json {
+        output::json(&serde_json::json!({ "operator": miner.operator(), "offers": miner.offers() }))?;
+    } else {
+        output::say(format!("miner {} is up", miner.operator()));
+        for offer in miner.offers() {
+            output::say(format!("  {} at {} in, {} out per million tokens", offer.manifest.name, offer.price.input, offer.price.output));
+        }
+    }
+    signal.await;
+    output::progress("stopping: running answers go on to their end");
+    stop.cancel();
+    tracker.close();
+    if tokio::time::timeout(Duration::from_secs(30), tracker.wait()).await.is_err() {
+        output::progress("some answers did not end within 30 seconds and were cut off; what they delivered is paid");
+    }
+    endpoint.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn engine(backend: &BackendSection, data: &Path) -> eyre::Result<Arc<dyn Engine>> {
+    match backend {
+        BackendSection::Bundled => engines::llama(&engines::bundled(data)?, EngineOptions::default()).await,
+        BackendSection::Llama { path, slots, threads, context } => {
+            let options = EngineOptions {
+                slots: slots.map(Into::into),
+                threads: threads.map(Into::into),
+                context: context.map(Into::into),
+            };
+            engines::llama(path, options).await
+        }
+        BackendSection::Openai { url, model, key_env, slots } => {
+            let mut config = OpenAiConfig::new(url, model);
+            config.slots = slots.map(Into::into).or(config.slots);
+            if let Some(name) = key_env {
+                config.key = cortensor_engine::openai::KeySource::Environment(name.clone());
+            }
+            let engine = OpenAiEngine::connect(config).await.wrap_err_with(|| format!("cannot use {url}"))?;
+            Ok(engine)
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! One file for each command.
+
+pub(crate) mod bench;
+pub(crate) mod chain;
+pub(crate) mod chat;
+pub(crate) mod demo;
+pub(crate) mod deploy;
+pub(crate) mod doctor;
+pub(crate) mod miner;
+pub(crate) mod model;
+pub(crate) mod receipt;
+pub(crate) mod roles;
+pub(crate) mod router;
+pub(crate) mod session;
+pub(crate) mod up;
+pub(crate) mod wallet;

@@ -1,0 +1,113 @@
+//! `cortensor up`: the whole network on this machine until Ctrl-C or SIGTERM.
+
+use super::model::served_model;
+use crate::{
+    cli::UpArgs,
+    engines::{self, EngineOptions},
+    output,
+};
+use cortensor_chain::{DEVELOPMENT_ADDRESSES, DEVELOPMENT_KEYS};
+use cortensor_engine::{
+    Engine,
+    mock::{MockConfig, MockEngine},
+};
+use cortensor_node::localnet::{LocalNet, LocalNetConfig};
+use eyre::Context;
+use std::{process::ExitCode, sync::Arc};
+
+pub(crate) async fn run(arguments: UpArgs) -> eyre::Result<ExitCode> {
+    // The handler is there before anything starts, so that a signal during the start also ends in a clean stop.
+    let stop = stop_signal()?;
+    tokio::pin!(stop);
+    std::fs::create_dir_all(&arguments.data).wrap_err_with(|| format!("cannot make {}", arguments.data.display()))?;
+    output::progress("loading the model");
+    let engines = engines(&arguments).await?;
+    let model = engines[0].info().manifest.name.clone();
+    let config = LocalNetConfig {
+        listen: arguments.listen,
+        l1_listen: arguments.l1_listen,
+        l2_listen: arguments.l2_listen,
+        ..LocalNetConfig::new(arguments.data.clone())
+    };
+    let net = LocalNet::start(config, engines, &output::progress).await?;
+    if arguments.json {
+        output::json(&ready(&net))?;
+    } else {
+        welcome(&net, &model);
+    }
+    tokio::select! {
+        () = &mut stop => output::progress("stopping"),
+        () = net.l2.stopped() => output::progress("L2 stopped by itself; see the log above"),
+    }
+    net.shutdown().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Resolves on Ctrl-C or SIGTERM.
+pub(crate) fn stop_signal() -> eyre::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).wrap_err("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).wrap_err("cannot listen for Ctrl-C")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn engines(arguments: &UpArgs) -> eyre::Result<Vec<Arc<dyn Engine>>> {
+    let mut engines: Vec<Arc<dyn Engine>> = Vec::new();
+    for _ in 0..arguments.miners {
+        if arguments.simulate {
+            engines.push(MockEngine::start(MockConfig::default())?);
+            continue;
+        }
+        let path = match &arguments.model {
+            Some(path) => path.clone(),
+            None => served_model(&arguments.data)?,
+        };
+        engines.push(engines::llama(&path, EngineOptions::default()).await?);
+    }
+    Ok(engines)
+}
+
+fn ready(net: &LocalNet) -> serde_json::Value {
+    serde_json::json!({
+        "api_url": net.api_url(),
+        "api_key": net.api_key,
+        "l1_rpc": net.l1.http_url(),
+        "l2_rpc": net.l2.http_url(),
+        "chain_id": net.deployment.chain_id,
+        "contracts": {
+            "token": net.deployment.token,
+            "registry": net.deployment.registry,
+            "models": net.deployment.models,
+            "sessions": net.deployment.sessions,
+        },
+        "funded_account": {
+            "address": DEVELOPMENT_ADDRESSES[0],
+            "private_key": DEVELOPMENT_KEYS[0],
+        },
+        "session": net.session,
+        "router": net.router.operator(),
+        "miners": net.miners.iter().map(|miner| miner.identity.operator()).collect::<Vec<_>>(),
+    })
+}
+
+fn welcome(net: &LocalNet, model: &str) {
+    let (url, key) = (net.api_url(), &net.api_key);
+    output::say(format!("\nThe network is up: {} miners, one router, L1 and L2.\n", net.miners.len()));
+    output::say(format!("  API      {url}/v1"));
+    output::say(format!("  API key  {key}"));
+    output::say(format!("  L1 RPC   {}   (chain {})", net.l1.http_url(), net.l1.chain_id()));
+    output::say(format!("  L2 RPC   {}   (chain {}, carries the contracts)", net.l2.http_url(), net.deployment.chain_id));
+    output::say(format!("  model    {model}\n"));
+    output::say(format!(
+        "curl {url}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\\n  -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Who are you?\"}}]}}'\n"
+    ));
+    output::say(format!(
+        "from openai import OpenAI\nclient = OpenAI(base_url=\"{url}/v1\", api_key=\"{key}\")\nprint(client.chat.completions.create(model=\"{model}\", messages=[{{\"role\": \"user\", \"content\": \"Who are you?\"}}]).choices[0].message.content)\n"
+    ));
+    output::say("Or, in another terminal: cortensor chat \"Who are you?\"      Ctrl-C stops everything.");
+}

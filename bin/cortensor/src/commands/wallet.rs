@@ -1,0 +1,84 @@
+//! `cortensor wallet`: accounts in encrypted keystores.
+
+use crate::{cli::WalletCommand, output};
+use alloy::{
+    primitives::{Address, utils::format_ether},
+    providers::Provider,
+    signers::local::PrivateKeySigner,
+};
+use cortensor_contracts::{
+    Deployment, connect,
+    keystore::{self, Password, PasswordSource, Strength},
+};
+use eyre::{Context, eyre};
+use std::{path::Path, process::ExitCode};
+
+/// Environment variable with the password of keystores.
+const PASSWORD: &str = "CORTENSOR_PASSWORD";
+/// Environment variable with the path of a file that holds it.
+const PASSWORD_FILE: &str = "CORTENSOR_PASSWORD_FILE";
+
+pub(crate) async fn run(command: WalletCommand) -> eyre::Result<ExitCode> {
+    match command {
+        WalletCommand::New { keystore } => {
+            let signer = create_keystore(&keystore)?;
+            output::say(format!("{}", signer.address()));
+            output::progress(&format!("the encrypted key is in {}: keep it and its password safe", keystore.display()));
+        }
+        WalletCommand::Balance { account, rpc, deployment, json } => balance(&account, &rpc, &deployment, json).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The password of keystores, from a file, the environment, or the terminal.
+pub(crate) fn password() -> eyre::Result<Password> {
+    let password = if let Some(path) = std::env::var_os(PASSWORD_FILE) {
+        PasswordSource::File(path.into()).get()
+    } else if std::env::var_os(PASSWORD).is_some() {
+        PasswordSource::Environment(PASSWORD.into()).get()
+    } else {
+        return Err(eyre!("no password: set {PASSWORD_FILE} to a file that holds it, or {PASSWORD} to itself"));
+    };
+    Ok(password?)
+}
+
+/// Opens a keystore.
+pub(crate) fn open_keystore(path: &Path) -> eyre::Result<PrivateKeySigner> {
+    keystore::open(path, &password()?).wrap_err_with(|| format!("cannot open the keystore {}", path.display()))
+}
+
+/// Makes a keystore with a new key; never overwrites one.
+pub(crate) fn create_keystore(path: &Path) -> eyre::Result<PrivateKeySigner> {
+    let strength = Strength::Standard;
+    keystore::create(path, &password()?, strength).wrap_err_with(|| format!("cannot make the keystore {}", path.display()))
+}
+
+async fn balance(account: &str, rpc: &str, deployment: &Path, json: bool) -> eyre::Result<()> {
+    let address = match account.parse::<Address>() {
+        Ok(address) => address,
+        Err(_) => keystore::account(Path::new(account))?
+            .ok_or_else(|| eyre!("{account} is neither an address nor a keystore that names its account"))?,
+    };
+    let provider = connect(rpc).await?;
+    let contracts = load_deployment(deployment)?.contracts(&provider);
+    let coins = provider.get_balance(address).await?;
+    let cor = contracts.token.balance_of(address).await?;
+    let credit = contracts.sessions.credit_of(address).await?;
+    if json {
+        return output::json(&serde_json::json!({
+            "address": address, "coins_wei": coins.to_string(), "cor_wei": cor, "withdrawable_wei": credit,
+        }));
+    }
+    output::say(format!("{address}"));
+    output::say(format!("  {} coins for gas", format_ether(coins)));
+    output::say(format!("  {cor}"));
+    output::say(format!("  {credit} can be withdrawn from the sessions contract"));
+    Ok(())
+}
+
+/// Reads a deployment file.
+pub(crate) fn load_deployment(path: &Path) -> eyre::Result<Deployment> {
+    Deployment::load(path)?.ok_or_else(|| {
+        eyre!("there is no {}: `cortensor deploy` writes one, and `cortensor up` keeps one in its data folder", path.display())
+    })
+}

@@ -1,0 +1,61 @@
+//! Engines by name or file: the bundled model, any GGUF file, the simulator.
+
+use cortensor_engine::Engine;
+use eyre::{Context, bail};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The model that comes with the program (models/tiny/MODEL_CARD.md says what it is and what it is not).
+const BUNDLED: &[u8] = include_bytes!("../../../models/tiny/cortensor-tiny-q8_0.gguf");
+
+/// What an engine is made of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EngineOptions {
+    /// Sequences at once; the backend's default if `None`.
+    pub(crate) slots: Option<u32>,
+    /// Threads; the backend's default if `None`.
+    pub(crate) threads: Option<u32>,
+    /// Longest context of one sequence; the model's own, within reason, if `None`.
+    pub(crate) context: Option<u32>,
+}
+
+/// The bundled model as a file in the data folder, written there if it is missing or another one.
+pub(crate) fn bundled(data: &Path) -> eyre::Result<PathBuf> {
+    let folder = data.join("models");
+    std::fs::create_dir_all(&folder).wrap_err_with(|| format!("cannot make {}", folder.display()))?;
+    let path = folder.join("cortensor-tiny-q8_0.gguf");
+    if std::fs::read(&path).is_ok_and(|found| found == BUNDLED) {
+        return Ok(path);
+    }
+    // Written beside and renamed, so that a kill in between leaves no half of a model.
+    let partial = folder.join("cortensor-tiny-q8_0.gguf.partial");
+    std::fs::write(&partial, BUNDLED).wrap_err_with(|| format!("cannot write {}", partial.display()))?;
+    std::fs::rename(&partial, &path).wrap_err_with(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+/// An engine for a GGUF file.
+#[cfg(feature = "llama")]
+pub(crate) async fn llama(path: &Path, options: EngineOptions) -> eyre::Result<Arc<dyn Engine>> {
+    if !path.is_file() {
+        bail!("there is no model file at {}", path.display());
+    }
+    let mut config = cortensor_llama::LlamaConfig::new(path);
+    if let Some(slots) = options.slots.and_then(std::num::NonZeroU32::new) {
+        config.slots = slots;
+    }
+    config.threads = options.threads.and_then(std::num::NonZeroU32::new).or(config.threads);
+    config.context_per_sequence = options.context.unwrap_or(config.context_per_sequence);
+    let shown = path.display().to_string();
+    let load = move || cortensor_llama::LlamaEngine::load(config);
+    let engine = tokio::task::spawn_blocking(load).await?.wrap_err_with(|| format!("cannot load {shown}"))?;
+    Ok(engine)
+}
+
+/// Without llama.cpp there is no engine for files.
+#[cfg(not(feature = "llama"))]
+pub(crate) async fn llama(_path: &Path, _options: EngineOptions) -> eyre::Result<Arc<dyn Engine>> {
+    bail!("this program was built without llama.cpp: build it with the feature `llama`, or use an `openai` backend")
+}
