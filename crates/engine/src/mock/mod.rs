@@ -247,7 +247,7 @@ impl MockEngine {
                 if !tools.is_empty() && self.config.tool_format == ToolFormat::None {
                     return Err(unsupported("tools", "this model does not call tools; leave them out"));
                 }
-                let text = self.template.render(messages, tools, true).map_err(template_error)?;
+                let text = self.template.render(messages, tools, true).map_err(|error| template_error(&error))?;
                 Ok(self.model.vocabulary.encode(&text))
             }
         }
@@ -336,7 +336,7 @@ fn unsupported(parameter: &'static str, problem: &str) -> EngineError {
     EngineError::Unsupported { parameter, problem: problem.into() }
 }
 
-fn template_error(error: TemplateError) -> EngineError {
+fn template_error(error: &TemplateError) -> EngineError {
     EngineError::Unsupported { parameter: "messages", problem: error.to_string() }
 }
 

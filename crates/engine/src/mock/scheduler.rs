@@ -97,6 +97,16 @@ impl Sequence {
         self.ended = true;
     }
 
+    /// Whether it was cancelled while it waited; a reader that is still there is told.
+    fn gone(&mut self) -> bool {
+        let cancelled = self.cancel.is_cancelled();
+        if cancelled {
+            self.end(FinishReason::Cancelled);
+            self.flush();
+        }
+        cancelled
+    }
+
     fn fail(&mut self, why: &str) {
         self.outbox.push_back(EngineEvent::Failed(EngineError::Backend(why.into())));
         self.ended = true;
@@ -205,9 +215,9 @@ impl Scheduler {
             return;
         }
         self.next_tick = now + TICK;
-        self.waiting.retain(|sequence| !sequence.cancel.is_cancelled());
+        self.waiting.retain_mut(|sequence| !sequence.gone());
         for mut sequence in std::mem::take(&mut self.aside) {
-            if sequence.cancel.is_cancelled() {
+            if sequence.gone() {
                 self.kv_reserved -= sequence.reserved;
             } else if sequence.wake.is_some_and(|wake| wake <= now) {
                 sequence.wake = None;

@@ -225,7 +225,8 @@ impl Dialect {
                 None => Ok(()),
             };
         }
-        let top = wanted.unwrap_or(0);
+        // llama-server reports nothing at all when no alternative is asked for; the assembler drops those not wanted.
+        let top = wanted.unwrap_or(0).max(1);
         if path == "/chat/completions" {
             json.insert("logprobs".into(), true.into());
             json.insert("top_logprobs".into(), top.into());
@@ -417,7 +418,7 @@ mod tests {
     fn log_probabilities_are_asked_for_where_there_are_any() {
         let dialect = Dialect { logprobs: true, token_ids: true, ..dialect(Flavour::Vllm) };
         let chat = dialect.generation(&request(), Resume::default(), 9).unwrap();
-        assert_eq!((&chat.json["logprobs"], &chat.json["top_logprobs"]), (&json!(true), &json!(0)));
+        assert_eq!((&chat.json["logprobs"], &chat.json["top_logprobs"]), (&json!(true), &json!(1)));
         assert_eq!(chat.json["return_token_ids"], true);
         let text = GenerationRequest { prompt: Prompt::Text("a".into()), logprobs: Some(3), ..request() };
         let resume = Resume { text: "b", tokens: &[] };

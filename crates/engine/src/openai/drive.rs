@@ -160,7 +160,7 @@ impl Work<'_> {
             };
             match piece {
                 Ok(Some(piece)) => {
-                    parser.push(&piece, &mut parsed).map_err(|error| EngineError::Backend(error.to_string()))?
+                    parser.push(&piece, &mut parsed).map_err(|error| EngineError::Backend(error.to_string()))?;
                 }
                 Ok(None) => {
                     parsed.extend(parser.finish());
@@ -175,12 +175,12 @@ impl Work<'_> {
                     };
                 }
             }
-            if !parsed.is_empty() || until != deadline {
-                until = Instant::now() + idle;
-            }
+            let begun = !parsed.is_empty() || until != deadline;
             if self.events(&mut parsed, running).await? {
                 return Ok(());
             }
+            // Counted from here, since a slow reader is not the upstream's fault.
+            until = if begun { Instant::now() + idle } else { deadline };
         }
     }
 

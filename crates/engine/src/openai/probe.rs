@@ -132,7 +132,8 @@ async fn tier(config: &OpenAiConfig, http: &Http, flavour: Flavour) -> Result<Ti
     };
     let reported = match ask(true).await {
         Ok(answer) => reports_logprobs(answer)?,
-        Err(HttpError::Status { status: 400 | 404 | 422 | 501, .. }) => {
+        // Some servers answer an option that they do not have with an internal error.
+        Err(HttpError::Status { status, .. }) if !matches!(status, 401 | 403 | 429) => {
             let answer = ask(false).await.map_err(|error| ConnectError::Probe(error.to_string()))?;
             reports_logprobs(answer)?;
             false

@@ -186,6 +186,24 @@ async fn cancelling_ends_a_generation_and_says_so() {
 }
 
 #[tokio::test]
+async fn cancelling_ends_what_waits_or_stalls_too() {
+    let engine = start(|config| config.slots = 1);
+    engine.inject(Failure::StallAfter(1));
+    let jobs = [job(chat("a")), job(chat("b"))];
+    let cancels: Vec<_> = jobs.iter().map(|job| job.cancel.clone()).collect();
+    let mut generations = Vec::new();
+    for job in jobs {
+        generations.push(engine.generate(job).await.unwrap());
+    }
+    eventually("one stalls and one waits", || matches!(engine.load(), Load { active: 1, queued: 1, .. })).await;
+    cancels.iter().for_each(tokio_util::sync::CancellationToken::cancel);
+    for generation in generations {
+        assert_eq!(collect(generation).await.reason(), Some(FinishReason::Cancelled));
+    }
+    eventually("all is free", || engine.load().active + engine.load().queued == 0).await;
+}
+
+#[tokio::test]
 async fn a_slow_reader_loses_nothing_and_holds_nobody_up() {
     let engine = start(|_| ());
     let slow = engine.generate(job(long("a"))).await.unwrap();
