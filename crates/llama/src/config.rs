@@ -98,7 +98,7 @@ pub struct LlamaConfig {
     pub batch_threads: Option<NonZeroU32>,
     /// Most tokens of one step. A job is cancelled, and a new one begun, between steps.
     pub batch: NonZeroU32,
-    /// Most tokens of one pass over the weights.
+    /// Most tokens of one pass over the weights; more than `batch` counts as `batch`.
     pub micro_batch: NonZeroU32,
     /// Most prompt tokens taken into a step while other sequences are decoding, so that a long prompt does not stall
     /// them.

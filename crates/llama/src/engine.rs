@@ -138,6 +138,11 @@ impl LlamaEngine {
         }))
     }
 
+    /// The model, for measurements beside the engine.
+    pub(crate) fn model(&self) -> &Arc<Model> {
+        &self.prompter.model
+    }
+
     fn alive(&self) -> Result<(), EngineError> {
         self.gauges.fault().map_or(Ok(()), |fault| Err(EngineError::Backend(fault)))
     }
@@ -320,9 +325,6 @@ fn check(config: &LlamaConfig) -> Result<(), LoadError> {
     if config.batch < config.slots || config.batch.get() > 8192 {
         return fail("batch", "is at least the number of slots, at most 8,192".into());
     }
-    if config.micro_batch > config.batch {
-        return fail("micro_batch", "is at most batch".into());
-    }
     if !(2..=65_536).contains(&config.event_buffer) {
         return fail("event_buffer", "is between 2 and 65,536".into());
     }
@@ -332,7 +334,7 @@ fn check(config: &LlamaConfig) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn context_params(config: &LlamaConfig, trained: u32) -> ContextParams {
+pub(crate) fn context_params(config: &LlamaConfig, trained: u32) -> ContextParams {
     let cores = thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
     let threads = config.threads.map_or(cores, NonZeroU32::get).min(512);
     let context = match config.context_per_sequence {
@@ -343,7 +345,7 @@ fn context_params(config: &LlamaConfig, trained: u32) -> ContextParams {
         context_per_sequence: context.max(1),
         sequences: config.slots.get(),
         batch: config.batch.get(),
-        micro_batch: config.micro_batch.get(),
+        micro_batch: config.micro_batch.min(config.batch).get(),
         threads,
         batch_threads: config.batch_threads.map_or(threads, NonZeroU32::get).min(512),
         kv_type: config.kv_type.raw(),

@@ -50,7 +50,8 @@ pub(crate) struct Gauges {
     pub(crate) kv_total: u64,
     /// Jobs accepted and not finished.
     pub(crate) admitted: Arc<AtomicU32>,
-    active: AtomicU32,
+    /// Those of them that are in a slot.
+    pub(crate) active: Arc<AtomicU32>,
     kv_used: AtomicU64,
     prefill: Average,
     decode: Average,
@@ -66,7 +67,7 @@ impl Gauges {
             slots,
             kv_total,
             admitted: Arc::new(AtomicU32::new(0)),
-            active: AtomicU32::new(0),
+            active: Arc::new(AtomicU32::new(0)),
             kv_used: AtomicU64::new(0),
             prefill: Average::default(),
             decode: Average::default(),
@@ -86,8 +87,7 @@ impl Gauges {
         }
     }
 
-    pub(crate) fn set_load(&self, active: usize, kv_used: usize) {
-        self.active.store(u32::try_from(active).unwrap_or(u32::MAX), Relaxed);
+    pub(crate) fn set_kv_used(&self, kv_used: usize) {
         self.kv_used.store(kv_used as u64, Relaxed);
     }
 

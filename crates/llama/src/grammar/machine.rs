@@ -9,7 +9,10 @@ use super::{
     expr::{Op, Program, contains},
 };
 use crate::vocabulary::Vocabulary;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// No parent: the end of the output.
 const BOTTOM: u32 = u32::MAX;
@@ -109,7 +112,8 @@ impl Matcher {
             closure.todo.push(Frame { op: start, parent: BOTTOM });
         }
         matcher.current = matcher.close(closure)?;
-        Ok(matcher)
+        // A grammar such as `root ::= root` has no output at all.
+        if matcher.current == DEAD { Err(GrammarError::DeadEnd) } else { Ok(matcher) }
     }
 
     /// Whether the output may end here.
@@ -117,15 +121,17 @@ impl Matcher {
         self.states[self.current as usize].accepting
     }
 
-    /// Follows the bytes of a token. An error means that the grammar does not allow them; the position is then lost.
+    /// Follows the bytes of a token. An error means that the grammar does not allow them; the position is then as before.
     pub(crate) fn accept(&mut self, bytes: &[u8]) -> Result<(), GrammarError> {
         self.budget = BUDGET;
+        let mut state = self.current;
         for &byte in bytes {
-            self.current = self.step(self.current, byte)?;
-            if self.current == DEAD {
+            state = self.step(state, byte)?;
+            if state == DEAD {
                 return Err(GrammarError::DeadEnd);
             }
         }
+        self.current = state;
         self.limit_tables()
     }
 
@@ -170,6 +176,7 @@ impl Matcher {
         Ok(())
     }
 
+    /// The state after a byte, which may be [`DEAD`]; `state` may not.
     fn step(&mut self, state: u32, byte: u8) -> Result<u32, GrammarError> {
         let slot = state as usize * self.class_count + usize::from(self.classes[usize::from(byte)]);
         if self.transitions[slot] != UNKNOWN {
@@ -195,7 +202,7 @@ impl Matcher {
     fn close(&mut self, mut closure: Closure) -> Result<u32, GrammarError> {
         let program = Arc::clone(&self.program);
         while let Some(frame) = closure.todo.pop() {
-            if closure.seen.insert(frame, ()).is_some() {
+            if !closure.seen.insert(frame) {
                 continue;
             }
             self.spend(1)?;
@@ -288,7 +295,7 @@ impl Matcher {
 #[derive(Default)]
 struct Closure {
     todo: Vec<Frame>,
-    seen: HashMap<Frame, ()>,
+    seen: HashSet<Frame>,
     stacks: Vec<u32>,
     accepting: bool,
 }

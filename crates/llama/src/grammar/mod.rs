@@ -52,7 +52,7 @@ pub enum GrammarError {
     /// So many readings are open at once that the next token cannot be decided in bounded time.
     #[error("it is too ambiguous to follow")]
     TooAmbiguous,
-    /// No token of this model continues the output.
-    #[error("no token of this model continues the output")]
+    /// Nothing continues the output: the grammar has no such text, or this model no such token.
+    #[error("there is no way to complete the output")]
     DeadEnd,
 }

@@ -47,6 +47,7 @@ fn errors_say_where_and_what() {
     assert_eq!(error("root ::= b"), GrammarError::Undefined("b".into()));
     assert_eq!(error("root ::= root \"a\" | \"b\""), GrammarError::LeftRecursion("root".into()));
     assert!(matches!(error("root ::= x\nx ::= y? x \"a\"\ny ::= \"b\""), GrammarError::LeftRecursion(_)));
+    assert_eq!(error("root ::= root"), GrammarError::DeadEnd);
     assert!(matches!(error("root ::= (\"a\""), GrammarError::Syntax { .. }));
     assert!(matches!(error("root ::= [b-a]"), GrammarError::Syntax { .. }));
     assert!(matches!(error("root ::= \"a\"{3,2}"), GrammarError::TooLarge(_)));
@@ -152,7 +153,7 @@ fn schemas_that_combine() {
     for bad in [
         json!({"not": {}}), json!({"type": "object", "patternProperties": {}}), json!({"type": "object", "minProperties": 1}),
         json!({"type": "array", "contains": {}}), json!({"if": {}}), json!(false), json!(3), json!({"type": "thing"}),
-        json!({"$ref": "http://example.com/"}), json!({"type": "string", "format": "colour"}), json!({"nullable": true}),
+        json!({"$ref": "http://example.com/"}), json!({"$ref": "#"}), json!({"type": "string", "format": "colour"}), json!({"nullable": true}),
     ] {
         assert!(of_schema(&bad).is_err(), "{bad}");
     }

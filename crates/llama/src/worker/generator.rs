@@ -5,7 +5,7 @@
 
 use super::{
     Progress,
-    run::{End, Run, Work, count},
+    run::{End, Run, Ticket, Work, count},
 };
 use crate::{
     ffi::{Batch, Context, DecodeError, SequenceId},
@@ -101,7 +101,7 @@ impl Generator {
         for work in self.waiting.drain(..) {
             work.fail(error.clone());
         }
-        self.gauges.set_load(0, 0);
+        self.gauges.set_kv_used(0);
     }
 
     /// One step. An error ends the engine.
@@ -159,7 +159,13 @@ impl Generator {
         let cached = self.prepare_memory(index, &wanted);
         let slot = &mut self.slots[index];
         slot.used = self.turn;
-        let (run, end) = Run::start(work, cached, self.context_length, &self.vocabulary);
+        let (run, end) = Run::start(
+            work,
+            cached,
+            self.context_length,
+            &self.vocabulary,
+            Ticket::count(&self.gauges.active),
+        );
         match end {
             Some(end) => run.end(end),
             None => slot.run = Some(run),
@@ -302,8 +308,7 @@ impl Generator {
 
     fn report_load(&self) {
         let running = self.slots.iter().filter(|slot| slot.run.is_some());
-        let (active, used) = running.fold((0, 0), |(active, used), slot| (active + 1, used + slot.cached.len()));
-        self.gauges.set_load(active, used);
+        self.gauges.set_kv_used(running.map(|slot| slot.cached.len()).sum());
     }
 
     /// Computes a few tokens, which reads the weights and measures the speed. For a context that is not in use.

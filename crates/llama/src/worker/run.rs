@@ -16,10 +16,16 @@ use std::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// A place among the admitted jobs; given back when dropped.
+/// A place among counted things, such as the admitted jobs; given back when dropped.
 pub(crate) struct Ticket(Arc<AtomicU32>);
 
 impl Ticket {
+    /// Takes a place without a limit.
+    pub(super) fn count(taken: &Arc<AtomicU32>) -> Self {
+        taken.fetch_add(1, Relaxed);
+        Self(Arc::clone(taken))
+    }
+
     /// Takes a place, or `None` when `most` are taken.
     pub(crate) fn take(taken: &Arc<AtomicU32>, most: u32) -> Option<Self> {
         let more = |taken: u32| (taken < most).then_some(taken + 1);
@@ -58,18 +64,20 @@ impl Work {
 
     /// Ends it before it began.
     pub(crate) fn fail(self, error: EngineError) {
+        drop(self.ticket);
         // A receiver that is gone has no use for the error.
         drop(self.events.try_send(EngineEvent::Failed(error)));
     }
 
-    /// Ends it before it began, because nobody waits.
+    /// Ends it before it began, because nobody waits. Nothing was computed, and nothing is counted.
     pub(crate) fn cancelled(self) {
-        let event = EngineEvent::Finished {
-            reason: FinishReason::Cancelled,
-            tail: String::new(),
-            usage: Usage { input_tokens: count(self.prompt.len()), ..Usage::default() },
-        };
-        drop(self.events.try_send(event));
+        drop(self.ticket);
+        let usage = Usage::default();
+        let started = EngineEvent::Started { prompt: Vec::new(), usage };
+        let ended = EngineEvent::Finished { reason: FinishReason::Cancelled, tail: String::new(), usage };
+        for event in [started, ended] {
+            drop(self.events.try_send(event));
+        }
     }
 }
 
@@ -95,7 +103,8 @@ pub(super) struct Run {
     sampler: Box<dyn TokenSampler>,
     events: mpsc::Sender<EngineEvent>,
     cancel: CancellationToken,
-    _ticket: Ticket,
+    /// The places that it takes up, among the admitted and among the active.
+    places: [Ticket; 2],
 }
 
 impl Run {
@@ -106,6 +115,7 @@ impl Run {
         cached: usize,
         context: usize,
         vocabulary: &Vocabulary,
+        active: Ticket,
     ) -> (Self, Option<End>) {
         let usage = Usage {
             input_tokens: count(work.prompt.len()),
@@ -129,7 +139,7 @@ impl Run {
             events: work.events,
             cancel: work.cancel,
             output: work.resume,
-            _ticket: work.ticket,
+            places: [work.ticket, active],
         };
         let end = run.replay(vocabulary);
         (run, end)
@@ -250,6 +260,8 @@ impl Run {
                 EngineEvent::Finished { reason, tail, usage: self.usage }
             }
         };
+        // Whoever reads the event may rely on the place being free.
+        drop(self.places);
         drop(self.events.try_send(event));
     }
 }

@@ -1,7 +1,7 @@
 //! Bounds, cancellation, slow readers, faults of one job.
 
 use crate::support::{chat, collect, job, load, refused, request, run, shared, text};
-use cortensor_engine::{Engine, EngineError, EngineEvent, Job};
+use cortensor_engine::{Engine, EngineError, EngineEvent, Generation, Job};
 use cortensor_llama::{LlamaConfig, LlamaEngine, LoadError};
 use cortensor_protocol::{FinishReason, Prompt, Sampled, TokenId, TokenSampler};
 use std::io::Write;
@@ -12,8 +12,17 @@ fn long() -> Job {
     let mut request = text("Once");
     request.max_tokens = 100_000;
     // Never ends by itself.
-    request.response_format = cortensor_protocol::ResponseFormat::Grammar("root ::= [a-z ]+ \"0\"".into());
+    request.response_format = cortensor_protocol::ResponseFormat::Grammar("root ::= [a-z ] root".into());
     job(request)
+}
+
+async fn collect_rest(mut generation: Generation) -> Option<FinishReason> {
+    while let Some(event) = generation.next().await {
+        if let EngineEvent::Finished { reason, .. } = event {
+            return Some(reason);
+        }
+    }
+    None
 }
 
 #[tokio::test]
@@ -67,11 +76,12 @@ async fn a_job_cancelled_while_it_waits_ends_at_once() {
     let (running, waiting) = (CancellationToken::new(), CancellationToken::new());
     let mut first = engine.generate(Job { cancel: running.clone(), ..long() }).await.unwrap();
     first.next().await.unwrap();
-    let mut second = engine.generate(Job { cancel: waiting.clone(), ..long() }).await.unwrap();
+    let second = engine.generate(Job { cancel: waiting.clone(), ..long() }).await.unwrap();
     waiting.cancel();
-    let event = second.next().await.unwrap();
-    assert!(matches!(event, EngineEvent::Finished { reason: FinishReason::Cancelled, .. }), "{event:?}");
+    let answer = collect(second).await.unwrap();
+    assert_eq!((answer.reason, answer.usage), (FinishReason::Cancelled, Default::default()));
     running.cancel();
+    assert_eq!(collect_rest(first).await, Some(FinishReason::Cancelled));
 }
 
 #[tokio::test]

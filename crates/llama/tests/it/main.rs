@@ -3,5 +3,6 @@
 mod constrained;
 mod generation;
 mod limits;
+mod measuring;
 mod scoring;
 mod support;
