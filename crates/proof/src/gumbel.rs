@@ -33,9 +33,11 @@ impl Gumbel {
     /// No noise is below this (−3.13 rounded away from zero).
     pub const MIN: Self = Self(-(13_443_300_000));
 
-    /// `nats_of_ln2` · ln 2, rounded up by more than the error of a variate.
-    const fn bound(nats_of_ln2: u32) -> Self {
-        Self((nats_of_ln2 as i64 * (LN_2_Q64 >> 32) as i64) + 1_024)
+    /// So many times ln 2, rounded up by more than the error of a variate.
+    #[expect(clippy::cast_possible_truncation, reason = "ln 2 with 32 fractional bits has 32 bits")]
+    const fn bound(multiples_of_ln2: u32) -> Self {
+        const LN_2_Q32: i64 = (LN_2_Q64 >> 32) as i64;
+        Self(multiples_of_ln2 as i64 * LN_2_Q32 + 1_024)
     }
 
     /// The most that the noise of bits with so many leading ones can be: with y = 2³² − 1 − x,
@@ -86,10 +88,9 @@ impl StepKey {
     #[must_use]
     pub fn bits_of_chunk(&self, chunk: u32) -> [u32; CHUNK] {
         let mut first = [0u32; BLOCKS];
-        let mut block = chunk.wrapping_mul(CHUNK as u32 / 4);
-        for word in &mut first {
-            *word = block;
-            block = block.wrapping_add(1);
+        for (block, word) in (0u32..).zip(&mut first) {
+            // 16 blocks of four tokens make a chunk of 64.
+            *word = chunk.wrapping_mul(16).wrapping_add(block);
         }
         let [a, b, c] = self.counter;
         let words = philox4x32_blocks([first, [a; BLOCKS], [b; BLOCKS], [c; BLOCKS]], self.key);

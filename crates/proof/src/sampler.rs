@@ -2,7 +2,8 @@
 //!
 //! The rule, in integers from the first step on:
 //!
-//! 1. A logit is taken with 20 fractional bits, truncated toward zero and saturated to an i32; NaN and −∞ are masked.
+//! 1. A logit is bounded to ±2,047.5 and taken with 20 fractional bits, rounded to the nearest, ties to even; NaN and −∞
+//!    are masked.
 //! 2. To it, in this order: each `logit_bias` of the token is added; if the token occurs in the output, it is divided (if
 //!    positive) or multiplied (otherwise) by `repeat_penalty`, and `presence + count × frequency` is subtracted. Divisions
 //!    truncate toward zero; the result saturates to an i32.
@@ -30,13 +31,16 @@ use std::collections::HashMap;
 /// Fractional bits of a logit.
 pub const LOGIT_BITS: u32 = 20;
 
+/// Logits beyond this count as this.
+pub const LOGIT_MAX: f32 = 2_047.5;
+
 /// A masked token.
 const MASKED: i32 = i32::MIN;
 
 /// One unit of a logit in millionths, as a fraction.
 const MICRO: i64 = 1_000_000;
 
-/// Buckets into which distances are sorted when a truncation looks for its edge.
+/// Buckets into which distances are sorted when top-p looks for its edge.
 const BUCKETS: u32 = 4_096;
 
 /// The sampler of one generation. See the module's text for the rule.
@@ -49,6 +53,7 @@ pub struct SeededSampler {
     occurrences: Occurrences,
     /// Logits after penalties, filled up with masked ones to whole chunks; kept between steps to save the allocation.
     logits: Vec<i32>,
+    /// The highest logit of each chunk.
     chunk_maxima: Vec<i32>,
 }
 
@@ -70,15 +75,17 @@ impl SeededSampler {
 
     /// Steps 1 and 2. Returns the highest logit with the lowest id that has it.
     fn take(&mut self, logits: &[f32], output: &[TokenId]) -> Option<Highest> {
-        let padded = logits.len().div_ceil(CHUNK) * CHUNK;
+        let chunks = logits.len().div_ceil(CHUNK);
         self.logits.clear();
-        self.logits.reserve(padded);
-        self.logits.extend(logits.iter().map(|logit| to_fixed(*logit)));
-        self.logits.resize(padded, MASKED);
-        self.penalise(output);
-        let maximum = |chunk: &[i32]| chunk.iter().copied().fold(MASKED, i32::max);
+        self.logits.resize(chunks * CHUNK, MASKED);
         self.chunk_maxima.clear();
-        self.chunk_maxima.extend(self.logits.chunks_exact(CHUNK).map(maximum));
+        for (chunk, fixed) in logits.chunks(CHUNK).zip(self.logits.chunks_exact_mut(CHUNK)) {
+            for (logit, fixed) in chunk.iter().zip(fixed.iter_mut()) {
+                *fixed = to_fixed(*logit);
+            }
+            self.chunk_maxima.push(maximum(fixed));
+        }
+        self.penalise(output);
         let logit = maximum(&self.chunk_maxima);
         let chunk = self.chunk_maxima.iter().position(|chunk| *chunk == logit && logit != MASKED)?;
         let offset = self.logits[chunk * CHUNK..].iter().position(|other| *other == logit)?;
@@ -86,23 +93,20 @@ impl SeededSampler {
     }
 
     fn penalise(&mut self, output: &[TokenId]) {
+        let mut penalised = Penalised { logits: &mut self.logits, chunk_maxima: &mut self.chunk_maxima };
         for (token, bias) in &self.params.logit_bias {
-            if let Some(logit) = self.logits.get_mut(*token as usize).filter(|logit| **logit != MASKED) {
-                *logit = saturate(i64::from(*logit) + to_logit(i64::from(bias.0)));
-            }
+            penalised.change(*token, |logit| logit + to_logit(i64::from(bias.0)));
         }
-        let (presence, frequency) =
-            (i64::from(self.params.presence_penalty.0), i64::from(self.params.frequency_penalty.0));
+        let presence = i64::from(self.params.presence_penalty.0);
+        let frequency = i64::from(self.params.frequency_penalty.0);
         let repeat = self.params.repeat_penalty;
         if presence == 0 && frequency == 0 && repeat == Micro::ONE {
             return;
         }
         for (token, count) in self.occurrences.update(output) {
-            if let Some(logit) = self.logits.get_mut(*token as usize).filter(|logit| **logit != MASKED) {
-                let repeated = repeat_penalty(i64::from(*logit), i64::from(repeat.0));
-                let micro = presence.saturating_add(frequency.saturating_mul(i64::from(*count)));
-                *logit = saturate(repeated.saturating_sub(to_logit(micro)));
-            }
+            let micro = presence.saturating_add(frequency.saturating_mul(i64::from(*count)));
+            penalised
+                .change(*token, |logit| repeat_penalty(logit, i64::from(repeat.0)).saturating_sub(to_logit(micro)));
         }
     }
 
@@ -172,6 +176,30 @@ impl TokenSampler for SeededSampler {
             top: top.into_iter().map(|(token, logit)| (token, softmax.logprob(logit))).collect(),
         }
     }
+}
+
+/// Logits that are being changed one by one, with the maxima kept right.
+struct Penalised<'a> {
+    logits: &'a mut [i32],
+    chunk_maxima: &'a mut [i32],
+}
+
+impl Penalised<'_> {
+    /// Masked tokens and those outside of the vocabulary stay as they are.
+    fn change(&mut self, token: TokenId, rule: impl FnOnce(i64) -> i64) {
+        let position = token as usize;
+        if let Some(logit) = self.logits.get_mut(position).filter(|logit| **logit != MASKED) {
+            *logit = saturate(rule(i64::from(*logit)));
+            let start = position / CHUNK * CHUNK;
+            self.chunk_maxima[position / CHUNK] = maximum(&self.logits[start..start + CHUNK]);
+        }
+    }
+}
+
+/// The highest logit of a slice, [`MASKED`] when there is none.
+#[inline]
+fn maximum(logits: &[i32]) -> i32 {
+    logits.iter().copied().fold(MASKED, i32::max)
 }
 
 /// A distance and the token that has it; orders as the truncations need it.
@@ -272,18 +300,15 @@ impl View<'_> {
         kept
     }
 
-    /// The first `k` of those within reach.
+    /// The first `k` of those within reach. The k-th highest maximum of a chunk is at most the k-th highest logit, so
+    /// what lies below it needs no look.
     fn top_k(&self, reach: u32, k: usize) -> Vec<Candidate> {
-        let shift = bucket_shift(reach);
-        let mut counts = vec![0u32; BUCKETS as usize];
-        self.each(reach, |(distance, _)| counts[(distance >> shift) as usize] += 1);
-        let mut sum = 0usize;
-        let edge = counts.iter().position(|count| {
-            sum += *count as usize;
-            sum >= k
-        });
-        let Some(edge) = edge else { return self.collect(reach) };
-        let mut kept = self.collect(bucket_end(edge, shift).min(reach));
+        let mut maxima: Vec<u32> = self.chunk_maxima.iter().map(|maximum| self.distance(*maximum)).collect();
+        let limit = match maxima.get(k - 1) {
+            Some(_) => *maxima.select_nth_unstable(k - 1).1,
+            None => u32::MAX,
+        };
+        let mut kept = self.collect(limit.min(reach));
         if kept.len() > k {
             kept.select_nth_unstable(k);
             kept.truncate(k);
@@ -417,14 +442,24 @@ fn token(position: usize) -> TokenId {
     TokenId::try_from(position).expect("vocabularies are below 2^24")
 }
 
-/// Step 1 of the rule.
+/// Step 1 of the rule, in operations that every vector unit has: adding 1.5 · 2^23 to a small f32 rounds it to the nearest
+/// even integer, which then stands in its low bits. Done twice, for the upper 20 and the lower 12 bits; nothing else
+/// rounds, since the rest after the first is exact.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "truncation toward zero within the range is the rule")]
 fn to_fixed(logit: f32) -> i32 {
-    /// The largest f32 below 2^31.
-    const LIMIT: f32 = 2_147_483_520.0;
-    let scaled = (logit * 1_048_576.0).max(-LIMIT).min(LIMIT) as i32;
-    if logit > f32::NEG_INFINITY { scaled } else { MASKED }
+    const ROUND: f32 = 12_582_912.0;
+    const ROUND_BITS: i32 = ROUND.to_bits().cast_signed();
+    const UPPER: f32 = 256.0;
+    const LOWER: f32 = 4_096.0;
+    let above = if logit > -LOGIT_MAX { logit } else { -LOGIT_MAX };
+    let bounded = if above < LOGIT_MAX { above } else { LOGIT_MAX };
+    let scaled = bounded * UPPER;
+    let upper = scaled + ROUND;
+    let lower = (scaled - (upper - ROUND)) * LOWER + ROUND;
+    // Wrapping, since a check that never fails would keep the loop from being vectorised.
+    let integer = |rounded: f32| rounded.to_bits().cast_signed().wrapping_sub(ROUND_BITS);
+    let fixed = (integer(upper) << 12).wrapping_add(integer(lower));
+    if logit > f32::NEG_INFINITY { fixed } else { MASKED }
 }
 
 /// Millionths as a logit.

@@ -37,10 +37,12 @@ impl Softmax {
     }
 }
 
-/// Within the range; NaN becomes the lowest value, as −∞ does.
+/// Within the range; NaN becomes the lowest value, as −∞ does. Comparisons, not `f32::max`, whose own rules for NaN cost
+/// instructions.
 #[inline]
 fn bounded(logit: f32) -> f32 {
-    logit.max(-LIMIT).min(LIMIT)
+    let above = if logit > -LIMIT { logit } else { -LIMIT };
+    if above < LIMIT { above } else { LIMIT }
 }
 
 fn maximum(logits: &[f32]) -> f32 {
@@ -76,7 +78,8 @@ fn exponential(x: f32) -> f32 {
     // Adding 1.5 · 2^23 rounds to an integer, which then stands in the low bits.
     const ROUND: f32 = 12_582_912.0;
     const SERIES: [f32; 6] = [1.540_353e-4, 1.333_355_8e-3, 9.618_129e-3, 5.550_411e-2, 2.402_265e-1, 6.931_472e-1];
-    let scaled = (x * std::f32::consts::LOG2_E).max(-126.0);
+    let scaled = x * std::f32::consts::LOG2_E;
+    let scaled = if scaled > -126.0 { scaled } else { -126.0 };
     let rounded = scaled + ROUND;
     let fraction = scaled - (rounded - ROUND);
     let series = SERIES.iter().fold(0.0, |sum, factor| (sum + factor) * fraction) + 1.0;
@@ -92,15 +95,13 @@ pub fn highest(logits: &[f32], count: usize) -> Vec<(TokenId, f32)> {
     if count == 0 {
         return best;
     }
-    let mut id = 0;
-    for chunk in logits.chunks(LANES) {
+    for (first, chunk) in (0u32..).step_by(LANES).zip(logits.chunks(LANES)) {
         let least = if best.len() < count { f32::NEG_INFINITY } else { best[count - 1].1 };
         if chunk.iter().fold(false, |any, logit| any | (*logit > least)) {
-            for (token, logit) in (id..).zip(chunk) {
+            for (token, logit) in (first..).zip(chunk) {
                 insert(&mut best, count, token, *logit);
             }
         }
-        id += LANES as TokenId;
     }
     best
 }

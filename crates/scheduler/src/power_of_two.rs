@@ -18,7 +18,7 @@ pub fn draw(count: usize, random: u64) -> usize {
 
 /// Maps 32 random bits to `0..count` (Lemire's multiplication; the bias is below count / 2³²).
 fn position(bits: u64, count: usize) -> usize {
-    let scaled = u128::from(bits) * count as u128 >> 32;
+    let scaled = (u128::from(bits) * count as u128) >> 32;
     usize::try_from(scaled).expect("below count, which is a usize")
 }
 

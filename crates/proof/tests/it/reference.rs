@@ -61,8 +61,7 @@ fn truncate_top_p(ranked: &mut Vec<(TokenId, i128)>, p: i128) {
 fn penalised(params: &SamplingParams, token: TokenId, logit: f32, output: &[TokenId]) -> i128 {
     let bound = |value: i128| value.clamp(i128::from(i32::MIN) + 1, i128::from(i32::MAX));
     let in_units = |micro: i128| micro * (1 << 20) / 1_000_000;
-    // 2^31 − 128 is the largest f32 below 2^31.
-    let scaled = (f64::from(logit) * 1_048_576.0).trunc().clamp(-2_147_483_520.0, 2_147_483_520.0);
+    let scaled = (f64::from(logit).clamp(-2_047.5, 2_047.5) * 1_048_576.0).round_ties_even();
     #[expect(clippy::cast_possible_truncation, reason = "clamped")]
     let mut value = scaled as i128;
     for (_, bias) in params.logit_bias.iter().filter(|(biased, _)| *biased == token) {

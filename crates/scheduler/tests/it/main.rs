@@ -1,4 +1,5 @@
 //! Rules of the choice as properties over random clusters, cases that a person can follow, and a load simulation.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use alloy_primitives::{Address, B256};
 use cortensor_protocol::{
