@@ -346,6 +346,9 @@ contract NodeRegistryTest is World {
         vm.assertEq(token.balanceOf(RECIPIENT), taken, "received");
         vm.assertEq(uint256(n.stake) + n.unbonding + taken, MINER_STAKE, "conserved");
         vm.assertEq(n.stake, active > taken ? active - taken : 0, "active first");
+        vm.assertEq(
+            n.unbondingReleaseAt == 0 ? 1 : 0, n.unbonding == 0 ? 1 : 0, "a release time while something leaves"
+        );
         vm.assertEq(token.balanceOf(address(registry)), uint256(ROUTER_STAKE) + n.stake + n.unbonding, "custody");
     }
 
