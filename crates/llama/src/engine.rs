@@ -9,7 +9,7 @@ use crate::{
     manifest::{hash_weights, metadata, model_name, quantisation, template_hash},
     prompt::{Prompter, text_bytes, unsupported},
     vocabulary::Vocabulary,
-    worker::{Command, EmbedWork, Generator, ScoreWork, Ticket, Work, Worker},
+    worker::{Command, EmbedWork, Embedder, Generator, POOLED_TOKENS_MAX, ScoreWork, Scorer, Ticket, Work, Worker},
 };
 use async_trait::async_trait;
 use cortensor_engine::{Engine, EngineError, EngineInfo, Generation, Job, ScoredToken, chat::ChatTemplate};
@@ -97,7 +97,10 @@ impl LlamaEngine {
     fn start(config: &LlamaConfig, prompter: Prompter, manifest: ModelManifest) -> Result<Arc<Self>, LoadError> {
         let model = Arc::clone(&prompter.model);
         let vocabulary = Arc::clone(&prompter.vocabulary);
-        let params = context_params(config, manifest.context_length);
+        let mut params = context_params(config, manifest.context_length);
+        if !model.generates() {
+            params.context_per_sequence = params.context_per_sequence.min(POOLED_TOKENS_MAX);
+        }
         let slots = config.slots.get();
         let context = params.context_per_sequence;
         let gauges = Arc::new(Gauges::new(slots, u64::from(slots) * u64::from(context)));
@@ -107,15 +110,15 @@ impl LlamaEngine {
                 .filter(|llama| llama.context_per_sequence() >= context)
                 .ok_or(LoadError::Context { context, sequences: slots })?;
             let chunk = config.prompt_chunk.get();
-            let mut made = Generator::new(llama, vocabulary, Arc::clone(&gauges), params.batch, chunk, context);
+            let mut made = Generator::new(llama, vocabulary, Arc::clone(&gauges), chunk, context);
             if config.warm_up {
                 made.warm_up().map_err(LoadError::WarmUp)?;
             }
             generator = Some(made);
         }
         let (commands, receiver) = mpsc::sync_channel((slots + config.queue + SIDE_JOBS_MAX + 1) as usize);
-        let scorer = crate::worker::Scorer::new(Arc::clone(&model), params.clone());
-        let embedder = crate::worker::Embedder::new(Arc::clone(&model), params);
+        let scorer = Scorer::new(Arc::clone(&model), params.clone());
+        let embedder = Embedder::new(Arc::clone(&model), params);
         let generates = generator.is_some();
         let worker = Worker::new(receiver, Arc::clone(&gauges), generator, scorer, embedder);
         let thread = thread::Builder::new()
@@ -170,6 +173,10 @@ impl LlamaEngine {
         let prepare = move || {
             let tokens = prompter.tokens(&request)?;
             let grammar = grammar::for_request(&request)?;
+            if grammar.is_some() {
+                // Built here when first needed, because the engine's thread has others to serve.
+                prompter.vocabulary.trie();
+            }
             Ok((Prepared { tokens, grammar }, request))
         };
         if small {

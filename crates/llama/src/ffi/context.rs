@@ -77,6 +77,12 @@ impl Context {
         unsafe { sys::llama_n_ctx_seq(self.ptr.as_ptr()) }
     }
 
+    /// Most tokens of one batch: what was asked for, or less where the whole context is smaller.
+    pub(crate) fn batch_capacity(&self) -> u32 {
+        // SAFETY: the context is alive.
+        unsafe { sys::llama_n_batch(self.ptr.as_ptr()) }
+    }
+
     /// The pooling in force.
     pub(crate) fn pooling(&self) -> sys::llama_pooling_type {
         // SAFETY: the context is alive.

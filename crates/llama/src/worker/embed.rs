@@ -12,7 +12,7 @@ use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::oneshot;
 
 /// Longest text for a model that pools by itself, which needs the whole text in one pass.
-const POOLED_TOKENS_MAX: u32 = 2048;
+pub(crate) const POOLED_TOKENS_MAX: u32 = 2048;
 
 /// Vectors and the number of tokens in all.
 pub(crate) type Embeddings = (Vec<Vec<f32>>, u32);
@@ -48,8 +48,7 @@ pub(crate) struct Embedder {
 
 impl Embedder {
     pub(crate) fn new(model: Arc<Model>, params: ContextParams) -> Self {
-        let whole = params.context_per_sequence.min(POOLED_TOKENS_MAX);
-        let batch = if model.generates() { params.batch.min(256) } else { whole };
+        let batch = if model.generates() { params.batch.min(256) } else { params.context_per_sequence };
         let params = ContextParams {
             sequences: 1,
             batch,
@@ -95,7 +94,8 @@ impl Embedder {
     fn piece(&mut self, task: &mut Task) -> Result<(), String> {
         if self.context.is_none() {
             let context = Context::new(&self.model, &self.params).ok_or("no memory for an embedding context")?;
-            self.context = Some((context, Batch::new(self.params.batch)));
+            let batch = Batch::new(context.batch_capacity());
+            self.context = Some((context, batch));
         }
         let (context, batch) = self.context.as_mut().ok_or("the embedding context is gone")?;
         let input = &task.work.inputs[task.vectors.len()];
@@ -105,12 +105,17 @@ impl Embedder {
             task.sum = vec![0.0; self.model.embedding_length()];
         }
         batch.clear();
+        let pooling = context.pooling();
+        let whole = ![sys::LLAMA_POOLING_TYPE_NONE, sys::LLAMA_POOLING_TYPE_LAST].contains(&pooling);
+        if whole && input.len() > batch.room() {
+            return Err(format!("this model pools whole texts, of at most {} tokens", batch.room()));
+        }
         let end = (task.done + batch.room()).min(input.len());
         for position in task.done..end {
             batch.push(input[position], position, sequence, true);
         }
         context.decode(batch).map_err(|error| error.to_string())?;
-        if context.pooling() == sys::LLAMA_POOLING_TYPE_NONE {
+        if pooling == sys::LLAMA_POOLING_TYPE_NONE {
             for row in 0..count(batch.len()).cast_signed() {
                 let hidden = context.embedding(row).ok_or("llama.cpp returned no hidden state")?;
                 task.sum.iter_mut().zip(hidden).for_each(|(sum, value)| *sum += value);

@@ -64,7 +64,6 @@ impl Generator {
         context: Context,
         vocabulary: Arc<Vocabulary>,
         gauges: Arc<Gauges>,
-        batch: u32,
         prompt_chunk: u32,
         context_length: u32,
     ) -> Self {
@@ -72,10 +71,10 @@ impl Generator {
             .map(|id| Slot { sequence: SequenceId(id), cached: Vec::new(), run: None, used: 0 })
             .collect();
         Self {
+            batch: Batch::new(context.batch_capacity()),
             context,
             vocabulary,
             gauges,
-            batch: Batch::new(batch),
             slots,
             waiting: VecDeque::new(),
             shares: Vec::new(),

@@ -9,7 +9,7 @@ mod generator;
 mod run;
 mod score;
 
-pub(crate) use embed::{EmbedWork, Embedder};
+pub(crate) use embed::{EmbedWork, Embedder, POOLED_TOKENS_MAX};
 pub(crate) use generator::Generator;
 pub(crate) use run::{Ticket, Work};
 pub(crate) use score::{ScoreWork, Scorer};

@@ -78,7 +78,8 @@ impl Scorer {
     fn piece(&mut self, task: &mut Task) -> Result<(), String> {
         if self.context.is_none() {
             let context = Context::new(&self.model, &self.params).ok_or("no memory for a scoring context")?;
-            self.context = Some((context, Batch::new(self.params.batch)));
+            let batch = Batch::new(context.batch_capacity());
+            self.context = Some((context, batch));
         }
         let (context, batch) = self.context.as_mut().ok_or("the scoring context is gone")?;
         let sequence = SequenceId(0);
