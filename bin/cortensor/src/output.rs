@@ -6,8 +6,10 @@ use std::{io::Write, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 
 /// Starts the log on standard error. `CORTENSOR_LOG` takes filters such as `cortensor_node=debug`.
-pub(crate) fn start_log(verbose: u8) {
+pub(crate) fn start_log(verbose: u8, demo: bool) {
     let level = match verbose {
+        // The demo breaks connections on purpose, and tells so itself.
+        0 if demo => "error",
         0 => "warn,iroh=error,noq=error,netwatch=error",
         1 => "info,iroh=warn,noq=warn",
         _ => "debug,hyper=info,iroh=info,noq=info,h2=info",

@@ -23,8 +23,8 @@ use cortensor_contracts::{
 };
 use cortensor_engine::Engine;
 use cortensor_gateway::GatewayConfig;
-use cortensor_net::{Endpoint, NetConfig};
-use cortensor_protocol::{ModelManifest, Price, RoleSet, SessionId, Tier, Wei};
+use cortensor_net::{Endpoint, NetConfig, NodeAddress};
+use cortensor_protocol::{ModelId, ModelManifest, Price, RoleSet, SessionId, Tier, Wei};
 use parking_lot::Mutex;
 use std::{
     net::SocketAddr,
@@ -35,6 +35,8 @@ use std::{
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// Password of the local network's keystores. They hold development keys: it guards nothing.
+pub const DEVELOPMENT_PASSWORD: &str = "cortensor-development";
 /// Chain id of the local L1.
 pub const L1_CHAIN_ID: u64 = 31_337;
 /// Chain id of the local L2.
@@ -157,6 +159,8 @@ impl LocalNet {
         engines: Vec<Arc<dyn Engine>>,
         progress: Progress<'_>,
     ) -> Result<Self, LocalNetError> {
+        let first = engines.first().ok_or_else(|| LocalNetError { step: "starting", why: "no engine was given".into() })?;
+        let model = first.info().manifest.id();
         let keys = Keys::open(&config.data, engines.len())?;
         progress("starting the chains");
         let (l1, l2) = chains(&config, &keys).await?;
@@ -214,7 +218,7 @@ impl LocalNet {
             });
         }
         progress("opening a session for the API key");
-        let (session, api_key) = net.session(&client, &router, &keys, &config).await?;
+        let (session, api_key) = net.session(&client, &router, &keys, &config, model).await?;
         let listener = TcpListener::bind(config.listen).await.map_err(at("listening for HTTP"))?;
         let address = listener.local_addr().map_err(at("listening for HTTP"))?;
         let serving = cortensor_gateway::serve(listener, Arc::new(router.clone()), config.gateway.clone(), stop.child_token());
@@ -270,6 +274,12 @@ impl LocalNet {
         self.await_miners().await
     }
 
+    /// Where miners dial the router.
+    #[must_use]
+    pub fn router_address(&self) -> Option<NodeAddress> {
+        self.router_endpoint.node_address()
+    }
+
     async fn await_miners(&self) -> Result<(), LocalNetError> {
         for _ in 0..200 {
             if self.router.miners() >= self.miners.len() {
@@ -313,8 +323,7 @@ impl Keys {
     fn open(data: &Path, miners: usize) -> Result<Self, LocalNetError> {
         let folder = data.join("keys");
         std::fs::create_dir_all(&folder).map_err(at("making the data folder"))?;
-        // A development password: these keys hold development money, and the file lies beside them.
-        let password = keystore::Password::new("cortensor-development").map_err(at("reading the password"))?;
+        let password = keystore::Password::new(DEVELOPMENT_PASSWORD).map_err(at("reading the password"))?;
         let key = |name: String| -> Result<Identity, LocalNetError> {
             let path = folder.join(name);
             let signer = if path.exists() {
@@ -461,6 +470,7 @@ impl Registrar<'_> {
         router: &Router,
         keys: &Keys,
         config: &LocalNetConfig,
+        model: ModelId,
     ) -> Result<(SessionId, String), LocalNetError> {
         let step = "opening a session";
         let key_file = keys.data.join("api-key");
@@ -470,6 +480,7 @@ impl Registrar<'_> {
             && let Some(session) = router.session_of(key)
             && let Ok(Some(terms)) = self.contracts.sessions.session(session).await.map(|s| s.map(SessionTerms::from))
             && terms.accepting
+            && terms.model == Some(model)
             && terms.expiry > now_seconds() + 3600
         {
             return Ok((session, key.clone()));
@@ -479,7 +490,8 @@ impl Registrar<'_> {
             session_key: keys.router.session_key(index).address(),
             key_limit: config.deposit,
             router: router.operator(),
-            model: None,
+            // Bound to the model, so that its publisher earns the royalty.
+            model: Some(model),
             max_price: double(config.price),
             min_tier: Tier::D,
             expiry: now_seconds() + 30 * 24 * 3600,

@@ -137,7 +137,9 @@ pub struct GenerateTask {
     pub request: GenerationRequest,
     /// The agreed price.
     pub price: Price,
-    /// Tokens that another miner already delivered, after which this one goes on.
+    /// How many tokens other miners already delivered.
+    pub resume_tokens: u32,
+    /// Those tokens, after which this miner goes on; empty where the others did not tell ids (tiers C and D).
     pub resume: Vec<TokenId>,
     /// Text that was already delivered; upstreams without token ids go on from it.
     pub resume_text: String,

@@ -164,7 +164,10 @@ impl Inner {
         if open.header.header.request_hash != open.request.hash() {
             return Err(refuse(FailureCode::InvalidRequest, "request: is not the one that its header binds"));
         }
-        let resumed = u32::try_from(open.resume.len()).unwrap_or(u32::MAX);
+        let resumed = open.resume_tokens;
+        if !open.resume.is_empty() && u32::try_from(open.resume.len()) != Ok(resumed) {
+            return Err(refuse(FailureCode::InvalidRequest, "resume: the number of tokens is not the one stated"));
+        }
         let (terms, offering) = self.admit(&open.header, open.price, open.request.max_tokens).await?;
         let cancel = CancellationToken::new();
         let header = &open.header.header;

@@ -392,6 +392,7 @@ impl Attempt<'_> {
             header: work.header.clone(),
             request: work.request.clone(),
             price: self.offer.price,
+            resume_tokens: progress.count,
             resume: progress.ids.clone(),
             resume_text: progress.text.clone(),
         }))
