@@ -187,7 +187,7 @@ pub(crate) struct FunctionInput {
     /// JSON Schema of the arguments.
     #[schema(value_type = Option<Object>)]
     parameters: Option<Box<RawValue>>,
-    /// Only `false`: the schema guides the model and is not enforced.
+    /// `true` only if a call must be made (`tool_choice`); otherwise the schema guides the model, unenforced.
     strict: Option<bool>,
 }
 
@@ -256,10 +256,11 @@ impl ChatRequest {
         let n = parameters::choices("n", self.n, config.choices_max)?;
         let seed = parameters::seed(self.seed)?;
         let mut stop = parameters::stops(self.stop.take());
+        let tool_choice = self.tool_choice.take().map(tool_choice).transpose()?.unwrap_or_default();
         let prompt = Prompt::Chat {
             messages: messages(std::mem::take(&mut self.messages))?,
-            tools: tools(self.tools.take().unwrap_or_default())?,
-            tool_choice: self.tool_choice.take().map(tool_choice).transpose()?.unwrap_or_default(),
+            tools: tools(self.tools.take().unwrap_or_default(), &tool_choice)?,
+            tool_choice,
         };
         if self.parallel_tool_calls == Some(false) {
             parameters::allow_one_call(&prompt, &mut stop);
@@ -413,7 +414,7 @@ impl CallInput {
     }
 }
 
-fn tools(input: Vec<ChatTool>) -> Result<Vec<Tool>, ApiError> {
+fn tools(input: Vec<ChatTool>, choice: &ToolChoice) -> Result<Vec<Tool>, ApiError> {
     let convert = |(at, tool): (usize, ChatTool)| {
         let path = format!("tools[{at}]");
         if tool.kind != "function" {
@@ -421,18 +422,22 @@ fn tools(input: Vec<ChatTool>) -> Result<Vec<Tool>, ApiError> {
         }
         let path = format!("{path}.function");
         let Some(function) = tool.function else { return Err(ApiError::value(path, "is required")) };
-        refuse_strict(format!("{path}.strict"), function.strict)?;
+        refuse_strict(format!("{path}.strict"), function.strict, choice)?;
         parameters::tool(&path, function.name, function.description, function.parameters.as_deref())
     };
     input.into_iter().enumerate().map(convert).collect()
 }
 
-/// Arguments are written by the model under no constraint, so a promise that they fit the schema would be false.
-pub(crate) fn refuse_strict(param: String, strict: Option<bool>) -> Result<(), ApiError> {
-    match strict {
-        Some(true) => Err(ApiError::unsupported(param, "the schema of a tool is not enforced; leave it out")),
-        _ => Ok(()),
+/// A call that must be made is written under a grammar made of the schemas. Where the model may also write text, its
+/// calls are free, and a promise that they fit would be false.
+pub(crate) fn refuse_strict(param: String, strict: Option<bool>, choice: &ToolChoice) -> Result<(), ApiError> {
+    let forced = matches!(choice, ToolChoice::Required | ToolChoice::Named(_));
+    if strict != Some(true) || forced {
+        return Ok(());
     }
+    let advice = "schemas of tools are enforced only if a call must be made; set tool_choice to required or to a \
+                  function, or leave strict out";
+    Err(ApiError::unsupported(param, advice))
 }
 
 fn tool_choice(input: NameOrObject<ChatToolChoice>) -> Result<ToolChoice, ApiError> {
@@ -602,6 +607,9 @@ mod tests {
         refused(&with(json!({"name": "a b"})), "invalid_value", "tools[0].function.name");
         refused(&with(json!({"name": "f", "parameters": []})), "invalid_value", "tools[0].function.parameters");
         refused(&with(json!({"name": "f", "strict": true})), "unsupported_parameter", "tools[0].function.strict");
+        let mut forced = with(json!({"name": "f", "strict": true}));
+        forced["tool_choice"] = "required".into();
+        assert!(plan(&forced).is_ok());
         refused(&json!({"tools": [{"type": "web_search"}]}), "unsupported_parameter", "tools[0].type");
         refused(&json!({"tool_choice": "maybe"}), "invalid_value", "tool_choice");
     }

@@ -5,6 +5,7 @@ use crate::{
     config::GatewayConfig,
     dialect::{
         Plan,
+        chat::refuse_strict,
         parameters::{self, SamplingInput, refuse},
         union::TextOrList,
     },
@@ -120,8 +121,8 @@ pub(crate) struct MessagesTool {
     /// Accepted; not used.
     #[expect(dead_code, reason = "read to be accepted")]
     cache_control: Option<Value>,
-    /// Only `false`.
-    strict: Option<Value>,
+    /// `true` only if a call must be made (`tool_choice`); otherwise the schema guides the model, unenforced.
+    strict: Option<bool>,
 }
 
 /// Whether and which tool must be called.
@@ -155,10 +156,11 @@ impl MessageRequest {
         let mut stop = self.stop_sequences.unwrap_or_default();
         let answer = MessageAnswer::new(self.model.clone(), stop.clone());
         let one_call = self.tool_choice.as_ref().is_some_and(|choice| choice.disable_parallel_tool_use == Some(true));
+        let choice = self.tool_choice.map(tool_choice).transpose()?.unwrap_or_default();
         let prompt = Prompt::Chat {
             messages: conversation(self.system, self.messages)?,
-            tools: tools(self.tools.unwrap_or_default())?,
-            tool_choice: self.tool_choice.map(tool_choice).transpose()?.unwrap_or_default(),
+            tools: tools(self.tools.unwrap_or_default(), &choice)?,
+            tool_choice: choice,
         };
         if one_call {
             parameters::allow_one_call(&prompt, &mut stop);
@@ -289,13 +291,13 @@ fn assistant_blocks(path: &str, blocks: Vec<Block>) -> Result<ChatMessage, ApiEr
     Ok(message)
 }
 
-fn tools(input: Vec<MessagesTool>) -> Result<Vec<Tool>, ApiError> {
+fn tools(input: Vec<MessagesTool>, choice: &ToolChoice) -> Result<Vec<Tool>, ApiError> {
     let convert = |(at, tool): (usize, MessagesTool)| {
         let path = format!("tools[{at}]");
         if tool.kind.as_deref().is_some_and(|kind| kind != "custom") {
             return Err(ApiError::unsupported(format!("{path}.type"), "only custom tools are"));
         }
-        refuse(format!("{path}.strict"), tool.strict.as_ref(), &[], "the schema of a tool is not enforced")?;
+        refuse_strict(format!("{path}.strict"), tool.strict, choice)?;
         let tool = parameters::tool(&path, tool.name, tool.description, tool.input_schema.as_deref());
         tool.map_err(|error| match error.param.as_deref().and_then(|param| param.strip_suffix(".parameters")) {
             Some(path) => ApiError::value(format!("{path}.input_schema"), "must be a JSON Schema object"),

@@ -140,6 +140,8 @@ pub(crate) struct ResponseUsage {
 pub(crate) struct InputDetails {
     /// Tokens found in the miner's cache.
     cached_tokens: u32,
+    /// Always 0: writing to the cache is not counted.
+    cache_write_tokens: u32,
 }
 
 /// Details of the output.
@@ -152,7 +154,7 @@ impl From<Usage> for ResponseUsage {
     fn from(usage: Usage) -> Self {
         Self {
             input_tokens: usage.input_tokens,
-            input_tokens_details: InputDetails { cached_tokens: usage.cached_input_tokens },
+            input_tokens_details: InputDetails { cached_tokens: usage.cached_input_tokens, cache_write_tokens: 0 },
             output_tokens: usage.output_tokens,
             output_tokens_details: OutputDetails { reasoning_tokens: 0 },
             total_tokens: u64::from(usage.input_tokens) + u64::from(usage.output_tokens),

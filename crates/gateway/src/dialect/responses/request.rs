@@ -166,7 +166,7 @@ pub(crate) struct ResponsesTool {
     /// JSON Schema of the arguments.
     #[schema(value_type = Option<Object>)]
     parameters: Option<Box<RawValue>>,
-    /// Only `false`: the schema guides the model and is not enforced.
+    /// `true` only if a call must be made (`tool_choice`); otherwise the schema guides the model, unenforced.
     strict: Option<bool>,
 }
 
@@ -205,11 +205,11 @@ impl ResponsesRequest {
         let logprobs = self.logprobs()?;
         let format = self.text.take().and_then(|text| text.format);
         let response_format = format.map(output_format).transpose()?.unwrap_or_default();
-        let tools = tools(self.tools.take().unwrap_or_default())?;
+        let choice = self.tool_choice.clone().map(tool_choice).transpose()?.unwrap_or_default();
+        let tools = tools(self.tools.take().unwrap_or_default(), &choice)?;
         let echo = self.echo(&tools);
-        let tool_choice = self.tool_choice.take().map(tool_choice).transpose()?.unwrap_or_default();
         let messages = conversation(self.instructions, self.input)?;
-        let prompt = Prompt::Chat { messages, tools, tool_choice };
+        let prompt = Prompt::Chat { messages, tools, tool_choice: choice };
         let mut stop = Vec::new();
         if self.parallel_tool_calls == Some(false) {
             parameters::allow_one_call(&prompt, &mut stop);
@@ -330,13 +330,13 @@ fn add_item(path: &str, item: ItemInput, messages: &mut Vec<ChatMessage>) -> Res
     Ok(())
 }
 
-fn tools(input: Vec<ResponsesTool>) -> Result<Vec<Tool>, ApiError> {
+fn tools(input: Vec<ResponsesTool>, choice: &ToolChoice) -> Result<Vec<Tool>, ApiError> {
     let convert = |(at, tool): (usize, ResponsesTool)| {
         let path = format!("tools[{at}]");
         if tool.kind != "function" {
             return Err(ApiError::unsupported(format!("{path}.type"), "only function tools are"));
         }
-        refuse_strict(format!("{path}.strict"), tool.strict)?;
+        refuse_strict(format!("{path}.strict"), tool.strict, choice)?;
         let name = tool.name.ok_or_else(|| ApiError::value(format!("{path}.name"), "is required"))?;
         parameters::tool(&path, name, tool.description, tool.parameters.as_deref())
     };
