@@ -52,6 +52,8 @@ pub struct BenchResult {
     pub build: Duration,
     /// Of that, time in which a block was written.
     pub commit: Duration,
+    /// Bytes that the database had grown to.
+    pub file_bytes: u64,
 }
 
 impl BenchResult {
@@ -100,7 +102,7 @@ pub async fn transfers_per_second(transactions: usize) -> Result<BenchResult, Be
     let signed = transfers(token, senders, transactions).await?;
     let result = measure(&chain, signed).await;
     chain.shutdown().await?;
-    result
+    Ok(BenchResult { file_bytes: directory.size(), ..result? })
 }
 
 async fn measure(chain: &ChainHandle, signed: Vec<Bytes>) -> Result<BenchResult, BenchError> {
@@ -135,6 +137,7 @@ async fn measure(chain: &ChainHandle, signed: Vec<Bytes>) -> Result<BenchResult,
         elapsed,
         build: Duration::from_micros(after.build_micros - before.build_micros),
         commit: Duration::from_micros(after.commit_micros - before.commit_micros),
+        file_bytes: 0,
     })
 }
 
@@ -155,11 +158,7 @@ async fn deploy(chain: &ChainHandle, senders: &[PrivateKeySigner]) -> Result<Add
     Ok(token)
 }
 
-async fn transfers(
-    token: Address,
-    senders: Vec<PrivateKeySigner>,
-    count: usize,
-) -> Result<Vec<Bytes>, BenchError> {
+async fn transfers(token: Address, senders: Vec<PrivateKeySigner>, count: usize) -> Result<Vec<Bytes>, BenchError> {
     let signing = tokio::task::spawn_blocking(move || {
         (0..count)
             .map(|index| {
@@ -224,6 +223,12 @@ impl TemporaryDirectory {
     fn new() -> Self {
         let started = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_nanos());
         Self(std::env::temp_dir().join(format!("cortensor-bench-{}-{started}", std::process::id())))
+    }
+
+    /// Bytes of all files; zero when they cannot be read, which only a display depends on.
+    fn size(&self) -> u64 {
+        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
     }
 }
 

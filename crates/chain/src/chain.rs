@@ -1,13 +1,16 @@
 //! Starting, watching and stopping a chain.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use alloy::{
     consensus::{Header, Sealed},
     primitives::{B256, Bytes},
 };
 use thiserror::Error;
-use tokio::{sync::{mpsc, watch}, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -24,6 +27,9 @@ use crate::{
 
 /// Requests to seal a block at once that may wait; development only.
 const SEAL_REQUESTS_MAX: usize = 16;
+/// How often, and how long apart, a stopping chain looks whether its data is still in use.
+const RELEASE_POLLS_MAX: usize = 100;
+const RELEASE_POLL: Duration = Duration::from_millis(10);
 
 /// Why a chain did not start.
 #[derive(Debug, Error)]
@@ -123,7 +129,7 @@ impl Drop for StoppedOnDrop {
 fn open(config: Config) -> Result<Core, OpenError> {
     let trie: Arc<dyn StateStore> = Arc::new(EthTrieStore);
     let genesis = genesis_block(&config, &*trie)?;
-    let store = Store::open(&config.storage)?;
+    let store = Store::open(&config.storage, config.limits.database_cache_bytes)?;
     if store.snapshot()?.is_none() {
         store.commit(&genesis, &[])?;
     }
@@ -268,11 +274,20 @@ impl ChainHandle {
         let _ = running.wait_for(|running| !running).await;
     }
 
-    /// Stops taking requests, finishes the block being made, and closes the data.
+    /// Stops taking requests, finishes the block being made, and closes the data, so that it can be opened again.
+    /// The data stays open as long as a [`Submitter`] or [`Blocks`] is held elsewhere.
     pub async fn shutdown(self) -> Result<(), StopError> {
         self.server.stop().await;
         drop(self.stop);
-        match self.engine.await {
+        let outcome = self.engine.await;
+        // A simulation that was running when its client left may hold the data for a moment longer.
+        for _ in 0..RELEASE_POLLS_MAX {
+            if Arc::strong_count(&self.core) == 1 {
+                break;
+            }
+            tokio::time::sleep(RELEASE_POLL).await;
+        }
+        match outcome {
             Ok(outcome) => Ok(outcome?),
             Err(error) => Err(StopError::Aborted(error.to_string())),
         }

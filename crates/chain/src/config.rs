@@ -323,6 +323,8 @@ pub struct Limits {
     pub call_gas_max: u64,
     /// Simulations, traces and log queries that run at once; others wait.
     pub simulations_max: usize,
+    /// Memory in which the database keeps recently used pages, in bytes.
+    pub database_cache_bytes: usize,
 }
 
 impl Default for Limits {
@@ -344,6 +346,7 @@ impl Default for Limits {
             log_results_max: 20_000,
             call_gas_max: 50_000_000,
             simulations_max: 32,
+            database_cache_bytes: 256 << 20,
         }
     }
 }

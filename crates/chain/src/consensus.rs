@@ -227,9 +227,7 @@ fn check(core: &Core, block: ProposedBlock) -> Result<BlockWrite, CheckError> {
         return Err(CheckError::Timestamp { timestamp, parent: parent.timestamp, latest });
     }
     let transactions = (0..).zip(transactions).map(|(index, encoded)| {
-        VerifiedTransaction::decode(encoded)
-            .map(Arc::new)
-            .map_err(|source| CheckError::Transaction { index, source })
+        VerifiedTransaction::decode(encoded).map(Arc::new).map_err(|source| CheckError::Transaction { index, source })
     });
     let attributes = BlockAttributes {
         timestamp: header.timestamp,
@@ -283,7 +281,11 @@ impl Solo {
 
 #[async_trait]
 impl Consensus for Solo {
-    async fn run(mut self: Box<Self>, mut producer: BlockProducer, stop: CancellationToken) -> Result<(), ConsensusError> {
+    async fn run(
+        mut self: Box<Self>,
+        mut producer: BlockProducer,
+        stop: CancellationToken,
+    ) -> Result<(), ConsensusError> {
         let mut last = Instant::now();
         loop {
             let due = self.sealing.interval().map(|interval| last + interval);

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use alloy::{
-    consensus::{Header, TrieAccount, Transaction as _, constants::KECCAK_EMPTY},
+    consensus::{Header, Transaction as _, TrieAccount, constants::KECCAK_EMPTY},
     primitives::{Address, B256, U256},
 };
 use revm::{
@@ -111,13 +111,10 @@ impl DatabaseRef for StateView {
 /// An EVM context that enforces every rule, over this database.
 pub(crate) fn context<DB: revm::Database>(database: DB, chain_id: u64, block: BlockEnv) -> EvmContext<DB> {
     let empty: EvmContext<EmptyDB> = Context::mainnet();
-    empty
-        .with_db(database)
-        .with_block(block)
-        .modify_cfg_chained(|cfg| {
-            cfg.chain_id = chain_id;
-            cfg.set_spec_and_mainnet_gas_params(SPEC);
-        })
+    empty.with_db(database).with_block(block).modify_cfg_chained(|cfg| {
+        cfg.chain_id = chain_id;
+        cfg.set_spec_and_mainnet_gas_params(SPEC);
+    })
 }
 
 /// The same over a view that is only read.

@@ -12,8 +12,8 @@ use alloy::{
         proofs::ordered_trie_root_with_encoder,
     },
     eips::{
-        eip1559::BaseFeeParams, eip2718::Encodable2718 as _, eip2935::HISTORY_STORAGE_ADDRESS,
-        eip4788::SYSTEM_ADDRESS, eip7685::EMPTY_REQUESTS_HASH,
+        eip1559::BaseFeeParams, eip2718::Encodable2718 as _, eip2935::HISTORY_STORAGE_ADDRESS, eip4788::SYSTEM_ADDRESS,
+        eip7685::EMPTY_REQUESTS_HASH,
     },
     primitives::{Address, B256, Bloom, Bytes, U256},
     rlp::{self, Encodable as _},
@@ -159,8 +159,7 @@ pub(crate) fn execute(
 fn record_parent_hash(state: &mut BlockDatabase, rules: &Rules, header: &Header) -> Result<(), ExecuteError> {
     let mut evm = evm::context(&mut *state, rules.chain_id, evm::block_env(header)).build_mainnet();
     let input = Bytes::copy_from_slice(header.parent_hash.as_slice());
-    let mut outcome =
-        evm.system_call_with_caller(SYSTEM_ADDRESS, HISTORY_STORAGE_ADDRESS, input).map_err(fatal)?;
+    let mut outcome = evm.system_call_with_caller(SYSTEM_ADDRESS, HISTORY_STORAGE_ADDRESS, input).map_err(fatal)?;
     drop(evm);
     outcome.state.retain(|address, _| *address == HISTORY_STORAGE_ADDRESS);
     state.commit(outcome.state);
@@ -231,9 +230,7 @@ impl<'a> Run<'a> {
                 self.skipped.insert(transaction.sender());
                 Ok(())
             }
-            OnInvalid::Fail => {
-                Err(ExecuteError::Transaction { hash: transaction.hash(), reason: reason.to_string() })
-            }
+            OnInvalid::Fail => Err(ExecuteError::Transaction { hash: transaction.hash(), reason: reason.to_string() }),
         }
     }
 
@@ -267,10 +264,7 @@ fn seal(
 ) -> Result<BlockWrite, ExecuteError> {
     let changes = account_changes(view, bundle)?;
     let parent_root = view.root();
-    let state = view
-        .trie()
-        .apply(&**view.snapshot(), parent_root, &changes)
-        .map_err(StoreError::from)?;
+    let state = view.trie().apply(&**view.snapshot(), parent_root, &changes).map_err(StoreError::from)?;
     header.state_root = state.root;
     header.gas_used = receipts.last().map_or(0, |receipt| receipt.cumulative_gas_used);
     header.transactions_root =

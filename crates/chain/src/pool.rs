@@ -214,18 +214,11 @@ impl PoolRules {
 
 fn intrinsic_gas(transaction: &VerifiedTransaction) -> InitialAndFloorGas {
     let tx = transaction.envelope();
-    let (accounts, slots) = tx.access_list().map_or((0, 0), |list| {
-        (list.len() as u64, list.iter().map(|item| item.storage_keys.len() as u64).sum())
-    });
+    let (accounts, slots) = tx
+        .access_list()
+        .map_or((0, 0), |list| (list.len() as u64, list.iter().map(|item| item.storage_keys.len() as u64).sum()));
     let authorizations = tx.authorization_list().map_or(0, |list| list.len() as u64);
-    GasParams::new_spec(SpecId::OSAKA).initial_tx_gas(
-        tx.input(),
-        tx.is_create(),
-        accounts,
-        slots,
-        authorizations,
-        None,
-    )
+    GasParams::new_spec(SpecId::OSAKA).initial_tx_gas(tx.input(), tx.is_create(), accounts, slots, authorizations, None)
 }
 
 #[derive(Debug)]
@@ -375,10 +368,8 @@ impl Pool {
         self.bytes += transaction.encoded().len();
         self.by_hash.insert(hash, (address, nonce));
         self.by_price.insert((transaction.tip_cap(), Reverse(self.arrivals), address, nonce));
-        let sender = self
-            .senders
-            .entry(address)
-            .or_insert_with(|| Sender { account, gap: account.nonce, ..Sender::default() });
+        let sender =
+            self.senders.entry(address).or_insert_with(|| Sender { account, gap: account.nonce, ..Sender::default() });
         sender.cost = sender.cost.saturating_add(transaction.cost_max());
         sender.by_nonce.insert(nonce, Entry { transaction, arrival: self.arrivals, since });
     }
@@ -407,11 +398,8 @@ impl Pool {
 
     /// Adjusts to a new head: `account` gives the account of any address that the block changed, none for others.
     pub(crate) fn head_changed(&mut self, account: impl Fn(Address) -> Option<SenderAccount>) {
-        let changed: Vec<_> = self
-            .senders
-            .keys()
-            .filter_map(|address| account(*address).map(|account| (*address, account)))
-            .collect();
+        let changed: Vec<_> =
+            self.senders.keys().filter_map(|address| account(*address).map(|account| (*address, account))).collect();
         for (address, account) in changed {
             self.account_changed(address, account);
         }
@@ -661,12 +649,25 @@ mod tests {
     /// Something that happens to a pool.
     #[derive(Clone, Debug)]
     enum Event {
-        Add { sender: u8, nonce: u64, tip: u128 },
+        Add {
+            sender: u8,
+            nonce: u64,
+            tip: u128,
+        },
         /// A block takes the best transactions.
-        Block { count: usize, base_fee: u64 },
+        Block {
+            count: usize,
+            base_fee: u64,
+        },
         /// Something else uses a sender's nonces or money.
-        Spend { sender: u8, nonces: u64, balance: u64 },
-        Discard { position: usize },
+        Spend {
+            sender: u8,
+            nonces: u64,
+            balance: u64,
+        },
+        Discard {
+            position: usize,
+        },
     }
 
     fn event() -> impl Strategy<Value = Event> {
@@ -694,7 +695,9 @@ mod tests {
                 }
                 let accounts = *accounts;
                 pool.head_changed(|address| {
-                    (0..4_u8).find(|index| signer(*index).address() == address).map(|index| accounts[usize::from(index)])
+                    (0..4_u8)
+                        .find(|index| signer(*index).address() == address)
+                        .map(|index| accounts[usize::from(index)])
                 });
             }
             Event::Spend { sender, nonces, balance } => {

@@ -38,7 +38,11 @@ pub(crate) struct Place<'a> {
 }
 
 /// A receipt as `eth_getTransactionReceipt` gives it.
-pub(crate) fn rpc_receipt(place: Place<'_>, transaction: &VerifiedTransaction, receipt: &Receipt) -> TransactionReceipt {
+pub(crate) fn rpc_receipt(
+    place: Place<'_>,
+    transaction: &VerifiedTransaction,
+    receipt: &Receipt,
+) -> TransactionReceipt {
     let tx = transaction.envelope();
     let logs = rpc_logs(place, transaction.hash(), receipt);
     TransactionReceipt {
@@ -76,4 +80,3 @@ pub(crate) fn rpc_log(place: Place<'_>, transaction: B256, position: u64, log: L
         removed: false,
     }
 }
-

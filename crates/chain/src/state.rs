@@ -297,7 +297,11 @@ mod tests {
                 entry.1.clear();
             }
             for (slot, value) in &change.slots {
-                if value.is_zero() { entry.1.remove(slot) } else { entry.1.insert(*slot, *value) };
+                if value.is_zero() {
+                    entry.1.remove(slot)
+                } else {
+                    entry.1.insert(*slot, *value)
+                };
             }
         }
     }

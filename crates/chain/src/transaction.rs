@@ -67,8 +67,8 @@ impl VerifiedTransaction {
 
     /// Rebuilds a transaction that was verified before it was stored.
     pub(crate) fn from_stored(sender: Address, encoded: Bytes) -> Result<Self, DecodeError> {
-        let envelope = TxEnvelope::decode_2718(&mut encoded.as_ref())
-            .map_err(|error| DecodeError::Encoding(error.to_string()))?;
+        let envelope =
+            TxEnvelope::decode_2718(&mut encoded.as_ref()).map_err(|error| DecodeError::Encoding(error.to_string()))?;
         Ok(Self { hash: *envelope.tx_hash(), envelope, sender, encoded })
     }
 

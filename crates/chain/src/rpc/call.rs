@@ -86,7 +86,10 @@ impl Api {
 
     /// Turns a request into a transaction environment, with defaults as in go-ethereum.
     pub(super) fn call_env(&self, stage: &Stage, request: TransactionRequest) -> Result<TxEnv, RpcError> {
-        if request.max_fee_per_blob_gas.is_some() || request.blob_versioned_hashes.is_some() || request.sidecar.is_some() {
+        if request.max_fee_per_blob_gas.is_some()
+            || request.blob_versioned_hashes.is_some()
+            || request.sidecar.is_some()
+        {
             return Err(RpcError::refused("transaction type not supported: blob transactions (EIP-4844)"));
         }
         let (gas_price, tip) = prices(&request, stage.block.basefee)?;
@@ -192,10 +195,7 @@ impl Api {
     /// The highest gas limit that the request, the rules and the sender's balance allow.
     fn gas_allowance(&self, stage: &Stage, tx: &TxEnv, asked: Option<u64>) -> Result<u64, RpcError> {
         let limits = &self.core.config.limits;
-        let highest = asked
-            .unwrap_or(stage.block.gas_limit)
-            .min(TRANSACTION_GAS_LIMIT_MAX)
-            .min(limits.call_gas_max);
+        let highest = asked.unwrap_or(stage.block.gas_limit).min(TRANSACTION_GAS_LIMIT_MAX).min(limits.call_gas_max);
         if tx.gas_price == 0 {
             return Ok(highest);
         }
@@ -235,7 +235,8 @@ impl Api {
                 ExecutionResult::Halt { reason, .. } => Trial::Failed(RpcError::Refused(halt_message(&reason))),
             }),
             Err(EVMError::Transaction(
-                InvalidTransaction::CallGasCostMoreThanGasLimit { .. } | InvalidTransaction::GasFloorMoreThanGasLimit { .. },
+                InvalidTransaction::CallGasCostMoreThanGasLimit { .. }
+                | InvalidTransaction::GasFloorMoreThanGasLimit { .. },
             )) => Ok(Trial::OutOfGas),
             Err(error) => Err(error.into()),
         }
@@ -339,7 +340,8 @@ pub(super) fn apply_overrides(
 ) -> Result<(), RpcError> {
     let overrides = overrides.unwrap_or_default();
     let slots = |account: &AccountOverride| {
-        account.state.as_ref().map_or(0, |slots| slots.len()) + account.state_diff.as_ref().map_or(0, |slots| slots.len())
+        account.state.as_ref().map_or(0, |slots| slots.len())
+            + account.state_diff.as_ref().map_or(0, |slots| slots.len())
     };
     if overrides.len() + overrides.values().map(slots).sum::<usize>() > OVERRIDES_MAX {
         return Err(RpcError::params(format!("state overrides name more than {OVERRIDES_MAX} accounts and slots")));
@@ -387,4 +389,3 @@ fn override_block(block: &mut BlockEnv, overrides: BlockOverrides) {
     block.prevrandao = overrides.random.or(block.prevrandao);
     block.basefee = overrides.base_fee.map_or(block.basefee, |fee| fee.saturating_to());
 }
-

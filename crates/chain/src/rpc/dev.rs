@@ -21,10 +21,7 @@ pub(super) enum MineOptions {
     /// The time of the block.
     Timestamp(U64),
     /// The time of the first block and how many to make.
-    Options {
-        timestamp: Option<U64>,
-        blocks: Option<U64>,
-    },
+    Options { timestamp: Option<U64>, blocks: Option<U64> },
 }
 
 #[rpc(server)]

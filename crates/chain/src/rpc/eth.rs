@@ -6,8 +6,8 @@ use alloy::{
     eips::{BlockId, BlockNumberOrTag},
     primitives::{Address, B256, Bytes, U64, U256},
     rpc::types::{
-        AccessListResult, Block, BlockOverrides, EIP1186AccountProofResponse, EIP1186StorageProof, FeeHistory, Index, Log,
-        SyncStatus, Transaction, TransactionReceipt, TransactionRequest, Filter, state::StateOverride,
+        AccessListResult, Block, BlockOverrides, EIP1186AccountProofResponse, EIP1186StorageProof, FeeHistory, Filter,
+        Index, Log, SyncStatus, Transaction, TransactionReceipt, TransactionRequest, state::StateOverride,
     },
     serde::JsonStorageKey,
 };
@@ -66,9 +66,9 @@ pub(super) trait Eth {
         slots: Vec<JsonStorageKey>,
         block: Option<BlockId>,
     ) -> RpcResult<EIP1186AccountProofResponse>;
-    #[method(name = "getBlockByNumber")]
+    #[method(name = "getBlockByNumber", blocking)]
     fn block_by_number(&self, number: BlockNumberOrTag, full: Option<bool>) -> RpcResult<Option<Block>>;
-    #[method(name = "getBlockByHash")]
+    #[method(name = "getBlockByHash", blocking)]
     fn block_by_hash(&self, hash: B256, full: Option<bool>) -> RpcResult<Option<Block>>;
     #[method(name = "getHeaderByNumber")]
     fn header_by_number(&self, number: BlockNumberOrTag) -> RpcResult<Option<alloy::rpc::types::Header>>;
@@ -82,7 +82,7 @@ pub(super) trait Eth {
     fn uncle_count_by_number(&self, number: BlockNumberOrTag) -> RpcResult<Option<U64>>;
     #[method(name = "getUncleCountByBlockHash")]
     fn uncle_count_by_hash(&self, hash: B256) -> RpcResult<Option<U64>>;
-    #[method(name = "getBlockReceipts")]
+    #[method(name = "getBlockReceipts", blocking)]
     fn block_receipts(&self, block: BlockId) -> RpcResult<Option<Vec<TransactionReceipt>>>;
     #[method(name = "getTransactionByHash")]
     fn transaction_by_hash(&self, hash: B256) -> RpcResult<Option<Transaction>>;
@@ -189,7 +189,8 @@ impl EthServer for EthApi {
     }
 
     fn transaction_count(&self, address: Address, block: Option<BlockId>) -> RpcResult<U64> {
-        let waiting = block.filter(BlockId::is_pending).and_then(|_| self.0.core.with_pool(|pool| pool.next_nonce(address)));
+        let waiting =
+            block.filter(BlockId::is_pending).and_then(|_| self.0.core.with_pool(|pool| pool.next_nonce(address)));
         let account = self.0.view(block)?.account(address).map_err(RpcError::from)?;
         let committed = account.map_or(0, |account| account.nonce);
         Ok(U64::from(waiting.unwrap_or(0).max(committed)))

@@ -1,11 +1,6 @@
 //! Fee suggestions and `eth_feeHistory`.
 
-use alloy::{
-    consensus::Header,
-    eips::BlockNumberOrTag,
-    primitives::U256,
-    rpc::types::FeeHistory,
-};
+use alloy::{consensus::Header, eips::BlockNumberOrTag, primitives::U256, rpc::types::FeeHistory};
 
 use super::{Api, error::RpcError};
 use crate::store::{Snapshot, StoredHeader};

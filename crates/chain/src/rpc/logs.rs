@@ -50,7 +50,9 @@ impl Api {
             }
             if logs.len() > limits.log_results_max {
                 let max = limits.log_results_max;
-                return Err(RpcError::Limit(format!("query returned more than {max} results: ask for a smaller range")));
+                return Err(RpcError::Limit(format!(
+                    "query returned more than {max} results: ask for a smaller range"
+                )));
             }
         }
         Ok(logs)
@@ -62,7 +64,9 @@ pub(super) fn check_filter(filter: &Filter) -> Result<(), RpcError> {
     let large = filter.address.len() > FILTER_ALTERNATIVES_MAX
         || filter.topics.iter().any(|topic| topic.len() > FILTER_ALTERNATIVES_MAX);
     if large {
-        return Err(RpcError::params(format!("a filter may name at most {FILTER_ALTERNATIVES_MAX} addresses or topics")));
+        return Err(RpcError::params(format!(
+            "a filter may name at most {FILTER_ALTERNATIVES_MAX} addresses or topics"
+        )));
     }
     Ok(())
 }

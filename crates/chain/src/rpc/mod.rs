@@ -22,7 +22,8 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use jsonrpsee::{
     RpcModule,
     server::{
-        BatchRequestConfig, PingConfig, RandomStringIdProvider, ServerConfig, ServerHandle, middleware::http::ProxyGetRequestLayer,
+        BatchRequestConfig, PingConfig, RandomStringIdProvider, ServerConfig, ServerHandle,
+        middleware::http::ProxyGetRequestLayer,
     },
 };
 use tokio::sync::{Semaphore, mpsc};

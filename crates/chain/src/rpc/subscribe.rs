@@ -11,9 +11,7 @@ use alloy::rpc::types::{
     pubsub::{Params, SubscriptionKind},
 };
 use jsonrpsee::{
-    Methods, PendingSubscriptionSink, SubscriptionMessage, SubscriptionSink,
-    core::SubscriptionResult,
-    proc_macros::rpc,
+    Methods, PendingSubscriptionSink, SubscriptionMessage, SubscriptionSink, core::SubscriptionResult, proc_macros::rpc,
 };
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
@@ -106,12 +104,7 @@ fn parse(kind: SubscriptionKind, params: Option<Params>) -> Result<Subscription,
 }
 
 /// Sends every block from `next` on, or its matching logs, as blocks are committed.
-async fn follow(
-    api: &Arc<Api>,
-    sink: &SubscriptionSink,
-    next: &mut u64,
-    filter: Option<&Filter>,
-) -> Result<(), Ended> {
+async fn follow(api: &Arc<Api>, sink: &SubscriptionSink, next: &mut u64, filter: Option<&Filter>) -> Result<(), Ended> {
     let mut head = api.core.head_number.subscribe();
     loop {
         let last = *head.borrow_and_update();

@@ -1,7 +1,7 @@
 //! `debug_*`: what happened inside a transaction, by running it again.
 //!
 //! The call tracer, the prestate tracer, the four-byte tracer and the default opcode logger are served; tracers written
-//! in JavaScript are not.
+//! in JavaScript and combinations are not. What a trace may hold in memory is bounded; a larger one is refused.
 
 use std::sync::Arc;
 
@@ -15,11 +15,12 @@ use alloy::{
 };
 use jsonrpsee::{Methods, core::RpcResult, proc_macros::rpc};
 use revm::{
-    DatabaseCommit as _, ExecuteCommitEvm as _, InspectEvm as _, MainBuilder as _, SystemCallEvm as _,
-    context::TxEnv,
-    database::CacheDB,
+    DatabaseCommit as _, ExecuteCommitEvm as _, InspectEvm as _, Inspector, MainBuilder as _, SystemCallEvm as _,
+    context::TxEnv, context_interface::result::EVMError, database::CacheDB, interpreter::Interpreter,
 };
-use revm_inspectors::tracing::{DebugInspector, TransactionContext};
+use revm_inspectors::tracing::{
+    DebugInspector, StackSnapshotType, TraceLimitBehavior, TraceLimits, TransactionContext,
+};
 
 use super::{
     Api,
@@ -28,12 +29,16 @@ use super::{
 };
 use crate::{
     evm,
-    store::{Snapshot, StoredHeader},
+    store::{Snapshot, StoreError, StoredHeader},
     transaction::VerifiedTransaction,
 };
 
 /// Transactions of a block that is traced as a whole.
 const BLOCK_TRANSACTIONS_MAX: u32 = 512;
+/// Bytes that a trace may hold before it is written as JSON.
+const TRACE_BYTES_MAX: usize = 128 << 20;
+/// What one recorded step takes besides its copies of stack and memory.
+const STEP_BYTES: usize = 400;
 
 #[rpc(server, namespace = "debug")]
 pub(super) trait Debug {
@@ -152,11 +157,18 @@ impl Api {
         };
         let env = evm::transaction_env(transaction);
         let mut inspector = inspector(options)?;
+        if let Some(mut weight) = Weight::of(&inspector) {
+            self.strict(stage)
+                .build_mainnet_with_inspector(&mut weight)
+                .inspect_tx(env.clone())
+                .map_err(RpcError::from)?;
+            weight.check()?;
+        }
         let outcome = self
             .strict(stage)
             .build_mainnet_with_inspector(&mut inspector)
             .inspect_tx(env.clone())
-            .map_err(RpcError::from)?;
+            .map_err(too_large)?;
         let trace = inspector
             .get_result(Some(context), &env, &stage.block, &outcome, &mut stage.state)
             .map_err(|error| RpcError::internal(&error))?;
@@ -174,11 +186,16 @@ impl Api {
         apply_overrides(&mut stage, options.state_overrides, options.block_overrides.map(Box::new))?;
         let env: TxEnv = self.call_env(&stage, request)?;
         let mut inspector = inspector(options.tracing_options)?;
+        if let Some(mut weight) = Weight::of(&inspector) {
+            let simulation = self.simulation(&mut stage, &env);
+            simulation.build_mainnet_with_inspector(&mut weight).inspect_tx(env.clone()).map_err(RpcError::from)?;
+            weight.check()?;
+        }
         let outcome = self
             .simulation(&mut stage, &env)
             .build_mainnet_with_inspector(&mut inspector)
             .inspect_tx(env.clone())
-            .map_err(RpcError::from)?;
+            .map_err(too_large)?;
         let trace = inspector.get_result(None, &env, &stage.block, &outcome, &mut stage.state);
         trace.map_err(|error| RpcError::internal(&error))
     }
@@ -210,5 +227,62 @@ impl Api {
 }
 
 fn inspector(options: GethDebugTracingOptions) -> Result<DebugInspector, RpcError> {
-    DebugInspector::new(options).map_err(|error| RpcError::params(error.to_string()))
+    let limits =
+        TraceLimits::default().set_max_recorded_bytes(Some(TRACE_BYTES_MAX)).set_behavior(TraceLimitBehavior::Halt);
+    let inspector = DebugInspector::new(options).map_err(|error| RpcError::params(error.to_string()))?;
+    Ok(match inspector {
+        DebugInspector::CallTracer(inner, config) => DebugInspector::CallTracer(inner.with_limits(limits), config),
+        DebugInspector::PreStateTracer(inner, config) => {
+            DebugInspector::PreStateTracer(inner.with_limits(limits), config)
+        }
+        DebugInspector::FlatCallTracer(inner) => DebugInspector::FlatCallTracer(inner.with_limits(limits)),
+        DebugInspector::Default(inner, config) => DebugInspector::Default(inner.with_limits(limits), config),
+        small @ (DebugInspector::FourByte(_) | DebugInspector::Noop(_)) => small,
+        _ => return Err(RpcError::params("this tracer is not supported")),
+    })
+}
+
+/// The recording reached its limit, which ends execution with an error that no transaction causes.
+fn too_large(error: EVMError<StoreError>) -> RpcError {
+    match error {
+        EVMError::Custom(_) | EVMError::CustomAny(_) => Weight::refusal(),
+        error => error.into(),
+    }
+}
+
+/// How much memory the recording of every step would take.
+struct Weight {
+    bytes: usize,
+    stack: bool,
+    memory: bool,
+}
+
+impl Weight {
+    /// A scale for inspectors that record steps; the others are bounded while they record.
+    fn of(inspector: &DebugInspector) -> Option<Self> {
+        let DebugInspector::Default(inner, _) = inspector else {
+            return None;
+        };
+        let config = inner.config();
+        let stack = !matches!(config.record_stack_snapshots, StackSnapshotType::None);
+        config.record_steps.then_some(Self { bytes: 0, stack, memory: config.record_memory_snapshots })
+    }
+
+    fn check(&self) -> Result<(), RpcError> {
+        if self.bytes > TRACE_BYTES_MAX { Err(Self::refusal()) } else { Ok(()) }
+    }
+
+    fn refusal() -> RpcError {
+        RpcError::Limit(format!(
+            "the trace would take more than {TRACE_BYTES_MAX} bytes: record less, or use callTracer"
+        ))
+    }
+}
+
+impl<CTX> Inspector<CTX> for Weight {
+    fn step(&mut self, interpreter: &mut Interpreter, _context: &mut CTX) {
+        let stack = if self.stack { interpreter.stack.len() * 32 } else { 0 };
+        let memory = if self.memory { interpreter.memory.len() } else { 0 };
+        self.bytes = self.bytes.saturating_add(STEP_BYTES + stack + memory);
+    }
 }

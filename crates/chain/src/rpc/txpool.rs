@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use alloy::{
-    consensus::Transaction as _,
-    primitives::U64,
-    rpc::types::Transaction,
-};
+use alloy::{consensus::Transaction as _, primitives::U64, rpc::types::Transaction};
 use jsonrpsee::{Methods, core::RpcResult, proc_macros::rpc};
 use serde::Serialize;
 
@@ -27,9 +23,9 @@ pub(super) struct Groups<T> {
 pub(super) trait TransactionPool {
     #[method(name = "status")]
     fn status(&self) -> RpcResult<Groups<U64>>;
-    #[method(name = "content")]
+    #[method(name = "content", blocking)]
     fn content(&self) -> RpcResult<Groups<ByNonce<Transaction>>>;
-    #[method(name = "inspect")]
+    #[method(name = "inspect", blocking)]
     fn inspect(&self) -> RpcResult<Groups<ByNonce<String>>>;
 }
 

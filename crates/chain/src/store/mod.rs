@@ -3,7 +3,8 @@
 //! Guarantees: [`Store::commit`] writes everything that belongs to a block in one transaction with immediate
 //! durability, so after a crash a block is there completely or not at all; a [`Snapshot`] shows the chain exactly as
 //! it was after one block, whatever is committed meanwhile. Trie nodes are never deleted, so every past state stays
-//! readable and the file grows by the nodes that each block rewrites (an archive node). It interprets no transaction.
+//! readable and the file grows by the nodes that each block rewrites (an archive node). After a crash, opening verifies the
+//! whole file before anything is served, which takes time in proportion to its size. It interprets no transaction.
 
 mod record;
 mod snapshot;
@@ -11,11 +12,7 @@ mod snapshot;
 pub(crate) use record::{Receipt, StoredHeader};
 pub(crate) use snapshot::Snapshot;
 
-use std::{
-    collections::HashMap,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use alloy::{
     consensus::{Header, Sealed},
@@ -23,7 +20,9 @@ use alloy::{
     rlp,
 };
 use parking_lot::RwLock;
-use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
+};
 use revm::bytecode::Bytecode;
 use thiserror::Error;
 
@@ -168,12 +167,17 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens the database, creating it when there is none.
-    pub(crate) fn open(storage: &Storage) -> Result<Self, OpenError> {
+    pub(crate) fn open(storage: &Storage, cache_bytes: usize) -> Result<Self, OpenError> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(cache_bytes).set_repair_callback(|session| {
+            let percent = session.progress() * 100.0;
+            tracing::info!("checking the chain's data after a crash: {percent:.0} % done");
+        });
         let database = match storage {
-            Storage::Memory => Database::builder()
-                .create_with_backend(redb::backends::InMemoryBackend::new())
-                .map_err(StoreError::from)?,
-            Storage::Directory(directory) => open_file(directory.clone())?,
+            Storage::Memory => {
+                builder.create_with_backend(redb::backends::InMemoryBackend::new()).map_err(StoreError::from)?
+            }
+            Storage::Directory(directory) => open_file(&builder, directory.clone())?,
         };
         let store = Self { database, codes: Arc::default() };
         store.check_schema()?;
@@ -217,12 +221,12 @@ impl Store {
     }
 }
 
-fn open_file(directory: PathBuf) -> Result<Database, OpenError> {
+fn open_file(builder: &Builder, directory: PathBuf) -> Result<Database, OpenError> {
     if let Err(source) = std::fs::create_dir_all(&directory) {
         return Err(OpenError::Directory { path: directory, source });
     }
     let path = directory.join(FILE_NAME);
-    match Database::create(&path) {
+    match builder.create(&path) {
         Ok(database) => Ok(database),
         Err(DatabaseError::DatabaseAlreadyOpen) => Err(OpenError::InUse { path }),
         Err(error) => Err(OpenError::File { path, source: Box::new(error.into()) }),

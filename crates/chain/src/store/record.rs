@@ -72,7 +72,8 @@ pub(crate) fn encode_transaction(transaction: &VerifiedTransaction) -> Vec<u8> {
 pub(crate) fn decode_transaction(record: &[u8]) -> Result<VerifiedTransaction, StoreError> {
     let damaged = || StoreError::Damaged { what: "transaction" };
     let (sender, encoded) = record.split_at_checked(20).ok_or_else(damaged)?;
-    VerifiedTransaction::from_stored(Address::from_slice(sender), Bytes::copy_from_slice(encoded)).map_err(|_| damaged())
+    VerifiedTransaction::from_stored(Address::from_slice(sender), Bytes::copy_from_slice(encoded))
+        .map_err(|_| damaged())
 }
 
 pub(crate) fn decode_receipt(mut record: &[u8]) -> Result<Receipt, StoreError> {
@@ -106,7 +107,8 @@ mod tests {
     #[test]
     fn a_receipt_has_these_bytes() {
         let log = Log::new_unchecked(Address::repeat_byte(1), vec![B256::repeat_byte(2)], Bytes::from_static(&[3, 4]));
-        let receipt = Receipt { success: true, gas_used: 21_000, cumulative_gas_used: 42_000, first_log: 5, logs: vec![log] };
+        let receipt =
+            Receipt { success: true, gas_used: 21_000, cumulative_gas_used: 42_000, first_log: 5, logs: vec![log] };
         let record = rlp::encode(&receipt);
         let expected = format!("f84601825208 82a41005 f83cf83a94{} e1a0{} 820304", "01".repeat(20), "02".repeat(32));
         assert_eq!(hex::encode(&record), expected.replace(' ', ""));

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use alloy::{
-    consensus::{EMPTY_ROOT_HASH, TrieAccount, constants::KECCAK_EMPTY},
+    consensus::{TrieAccount, constants::KECCAK_EMPTY},
     primitives::{Address, B256, Bytes, U256},
     rlp::Decodable as _,
 };
@@ -118,9 +118,7 @@ impl Snapshot {
     pub(crate) fn account(&self, address: Address) -> Result<Option<TrieAccount>, StoreError> {
         let record = self.accounts.get(&address.0.0)?;
         let decode = |mut record: &[u8]| TrieAccount::decode(&mut record);
-        record
-            .map(|record| decode(record.value()).map_err(|_| StoreError::Damaged { what: "account" }))
-            .transpose()
+        record.map(|record| decode(record.value()).map_err(|_| StoreError::Damaged { what: "account" })).transpose()
     }
 
     /// The slot as of the head.
@@ -150,7 +148,6 @@ impl NodeReader for Snapshot {
         let read = || -> Result<Option<Vec<u8>>, StoreError> {
             Ok(self.nodes.get(&hash.0)?.map(|record| record.value().to_vec()))
         };
-        debug_assert_ne!(hash, EMPTY_ROOT_HASH, "the empty trie has no node");
         read().map_err(|error| StateError::Read(Box::new(error)))
     }
 }

@@ -27,7 +27,11 @@ enum Order {
 
 #[async_trait]
 impl Consensus for Puppet {
-    async fn run(mut self: Box<Self>, mut producer: BlockProducer, stop: CancellationToken) -> Result<(), ConsensusError> {
+    async fn run(
+        mut self: Box<Self>,
+        mut producer: BlockProducer,
+        stop: CancellationToken,
+    ) -> Result<(), ConsensusError> {
         loop {
             let order = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -74,7 +78,8 @@ async fn accept(orders: &mpsc::Sender<Order>, block: ProposedBlock) -> Result<()
 }
 
 async fn send(world: &World) {
-    let transfer = TransactionRequest::default().with_from(signer(0).address()).with_to(RECIPIENT).with_value(U256::from(1));
+    let transfer =
+        TransactionRequest::default().with_from(signer(0).address()).with_to(RECIPIENT).with_value(U256::from(1));
     let _ = world.client.provider.send_transaction(transfer).await.unwrap();
 }
 
@@ -127,7 +132,8 @@ async fn a_chain_whose_engine_gives_up_says_so() {
     let (world, orders) = puppet().await;
     drop(orders);
     world.chain.stopped().await;
-    let transfer = TransactionRequest::default().with_from(signer(0).address()).with_to(RECIPIENT).with_value(U256::from(1));
+    let transfer =
+        TransactionRequest::default().with_from(signer(0).address()).with_to(RECIPIENT).with_value(U256::from(1));
     let error = world.client.provider.send_transaction(transfer).await.unwrap_err();
     assert!(error.to_string().contains("the chain has stopped"), "{error}");
 }

@@ -60,10 +60,7 @@ async fn headers_commit_to_what_the_server_shows() {
     let transactions: Vec<_> = block.transactions.txns().map(|tx| tx.inner.inner().clone()).collect();
     assert!(!transactions.is_empty());
     assert_eq!(calculate_transaction_root(&transactions), block.header.transactions_root);
-    let receipts: Vec<_> = receipts
-        .into_iter()
-        .map(|receipt| receipt.inner.map_logs(|log| log.inner))
-        .collect();
+    let receipts: Vec<_> = receipts.into_iter().map(|receipt| receipt.inner.map_logs(|log| log.inner)).collect();
     assert_eq!(calculate_receipt_root(&receipts), block.header.receipts_root);
     assert_eq!(block.header.inner.hash_slow(), block.header.hash);
     let parent = client.provider.get_block_by_number((number - 1).into()).await.unwrap().unwrap();
@@ -90,7 +87,8 @@ async fn reverts_come_with_reason_data_and_code() {
     let error = fail(call_json(probe, Probe::failInvalidCall {})).await;
     assert_eq!((&error["code"], &error["message"]), (&json!(-32000), &json!("invalid opcode: INVALID")));
 
-    let estimate = client.raw("eth_estimateGas", json!([call_json(probe, Probe::failReasonCall {})])).await.unwrap_err();
+    let estimate =
+        client.raw("eth_estimateGas", json!([call_json(probe, Probe::failReasonCall {})])).await.unwrap_err();
     assert_eq!(estimate["message"], "execution reverted: no reason at all");
     let forced = request(probe, Probe::failReasonCall {}).with_gas_limit(100_000);
     let receipt = client.send(forced).await;
@@ -120,6 +118,13 @@ async fn traces_show_inner_calls() {
     assert_eq!(block[0]["txHash"], json!(receipt.transaction_hash));
     let (code, _) = client.refusal("debug_traceTransaction", json!([keccak256("nothing"), options])).await;
     assert_eq!(code, -32000);
+    let heavy = json!([call_json(probe, Probe::burnCall { slots: U256::from(700) }), "latest"]);
+    let (code, message) =
+        client.refusal("debug_traceCall", json!([heavy[0], heavy[1], { "enableMemory": true }])).await;
+    assert_eq!(code, -32005, "{message}");
+    let prestate = json!([receipt.transaction_hash, { "tracer": "prestateTracer" }]);
+    let prestate = client.raw("debug_traceTransaction", prestate).await.unwrap();
+    assert!(prestate[probe.to_string().to_lowercase()].is_object(), "{prestate}");
 }
 
 #[tokio::test]
@@ -170,9 +175,8 @@ async fn the_deterministic_deployer_is_there() {
     let client = &world.client;
     let code = hex::decode(include_str!("../../contracts/probe.hex").trim()).unwrap();
     let salt = keccak256("salt");
-    let request = TransactionRequest::default()
-        .with_to(CREATE2_DEPLOYER)
-        .with_input([salt.to_vec(), code.clone()].concat());
+    let request =
+        TransactionRequest::default().with_to(CREATE2_DEPLOYER).with_input([salt.to_vec(), code.clone()].concat());
     assert!(client.send(request).await.status());
     let deployed = CREATE2_DEPLOYER.create2(salt, keccak256(&code));
     assert_eq!(client.call(deployed, Probe::workCall {}).await, U256::ZERO);
@@ -196,5 +200,8 @@ async fn contracts_see_the_chain_and_the_blocks_before() {
     let query = TransactionRequest::default().with_to(history).with_input(U256::ZERO.to_be_bytes_vec());
     let genesis = client.provider.get_block_by_number(0.into()).await.unwrap().unwrap();
     assert_eq!(client.provider.call(query).await.unwrap(), genesis.header.hash.to_vec());
-    assert_eq!(client.provider.get_balance(DEVELOPMENT_ADDRESSES[9]).await.unwrap(), U256::from(10).pow(U256::from(22)));
+    assert_eq!(
+        client.provider.get_balance(DEVELOPMENT_ADDRESSES[9]).await.unwrap(),
+        U256::from(10).pow(U256::from(22))
+    );
 }

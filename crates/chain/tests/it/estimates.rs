@@ -27,8 +27,11 @@ async fn an_inner_call_that_must_succeed_gets_enough() {
     let probe = client.deploy_probe().await;
     let insist = request(probe, Probe::insistCall { slots: U256::from(40) });
     let estimate = client.provider.estimate_gas(insist.clone()).await.unwrap();
-    let starved = client.raw("eth_call", json!([{ "from": signer(0).address(), "to": probe,
-        "data": insist.input.input().unwrap(), "gas": format!("{:#x}", estimate * 97 / 100) }, "latest"]));
+    let starved = client.raw(
+        "eth_call",
+        json!([{ "from": signer(0).address(), "to": probe,
+        "data": insist.input.input().unwrap(), "gas": format!("{:#x}", estimate * 97 / 100) }, "latest"]),
+    );
     starved.await.expect_err("three per cent less is not enough");
     assert!(client.send(insist.with_gas_limit(estimate)).await.status());
 }

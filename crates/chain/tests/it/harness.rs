@@ -76,7 +76,8 @@ impl Client {
             wallet.register_signer(signer(index));
         }
         let parsed: alloy::transports::http::reqwest::Url = url.parse().unwrap();
-        let provider = ProviderBuilder::new().with_simple_nonce_management().wallet(wallet).connect_http(parsed.clone()).erased();
+        let provider =
+            ProviderBuilder::new().with_simple_nonce_management().wallet(wallet).connect_http(parsed.clone()).erased();
         provider.client().set_poll_interval(std::time::Duration::from_millis(20));
         Self { url: url.to_owned(), provider, http: alloy::rpc::client::RpcClient::new_http(parsed) }
     }
@@ -133,10 +134,7 @@ impl Client {
 }
 
 pub(crate) fn request(to: Address, call: impl SolCall) -> TransactionRequest {
-    TransactionRequest::default()
-        .with_from(signer(0).address())
-        .with_to(to)
-        .with_input(Bytes::from(call.abi_encode()))
+    TransactionRequest::default().with_from(signer(0).address()).with_to(to).with_input(Bytes::from(call.abi_encode()))
 }
 
 pub(crate) fn call_json(to: Address, call: impl SolCall) -> Value {

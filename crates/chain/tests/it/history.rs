@@ -119,7 +119,8 @@ async fn overrides_change_what_a_call_sees() {
     let output = client.raw("eth_call", json!([call, "latest", overrides])).await.unwrap();
     assert!(output.as_str().unwrap().ends_with('5'), "{output}");
     let time = call_json(probe, Probe::environmentCall {});
-    let output = client.raw("eth_call", json!([time, "latest", {}, { "time": "0x1234", "number": "0x99" }])).await.unwrap();
+    let output =
+        client.raw("eth_call", json!([time, "latest", {}, { "time": "0x1234", "number": "0x99" }])).await.unwrap();
     assert!(output.as_str().unwrap().contains("1234"), "{output}");
     let both = json!({ token.to_string(): { "state": {}, "stateDiff": {} } });
     assert_eq!(client.refusal("eth_call", json!([balance, "latest", both])).await.0, -32602);
@@ -158,5 +159,8 @@ async fn a_second_server_on_the_same_port_is_refused() {
     let error = Chain::start(config).await.expect_err("the port is taken");
     assert!(matches!(error, StartError::Listen { .. }), "{error:?}");
     let client = Client::new(&world.chain.http_url());
-    assert_eq!(client.provider.get_balance(DEVELOPMENT_ADDRESSES[0]).await.unwrap(), U256::from(10).pow(U256::from(22)));
+    assert_eq!(
+        client.provider.get_balance(DEVELOPMENT_ADDRESSES[0]).await.unwrap(),
+        U256::from(10).pow(U256::from(22))
+    );
 }

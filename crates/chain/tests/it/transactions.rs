@@ -144,7 +144,8 @@ async fn fees_follow_the_base_fee_and_go_where_they_belong() {
     let before = client.provider.get_balance(sender).await.unwrap();
     let encoded = transfer(|tx| tx.max_priority_fee_per_gas = 5);
     let receipt = client.raw("eth_sendRawTransactionSync", json!([encoded])).await.unwrap();
-    let base_fee = client.provider.get_block_by_number(1.into()).await.unwrap().unwrap().header.base_fee_per_gas.unwrap();
+    let base_fee =
+        client.provider.get_block_by_number(1.into()).await.unwrap().unwrap().header.base_fee_per_gas.unwrap();
     assert_eq!(base_fee, 875_000_000, "an empty genesis lowers the base fee by an eighth");
     assert_eq!(receipt["effectiveGasPrice"], json!(format!("{:#x}", base_fee + 5)));
     assert_eq!(client.provider.get_balance(coinbase).await.unwrap(), U256::from(5 * 21_000));
@@ -168,6 +169,21 @@ async fn legacy_and_access_list_transactions_are_mined() {
     let encoded: Bytes = TxEnvelope::from(legacy.into_signed(signature)).encoded_2718().into();
     let receipt = client.raw("eth_sendRawTransactionSync", json!([encoded])).await.unwrap();
     assert_eq!((&receipt["type"], &receipt["status"]), (&json!("0x0"), &json!("0x1")));
+    let unprotected = TxLegacy {
+        chain_id: None,
+        nonce: 1,
+        gas_price: 2_000_000_000,
+        gas_limit: 21_000,
+        to: TxKind::Call(RECIPIENT),
+        ..TxLegacy::default()
+    };
+    let signature = signer(1).sign_hash_sync(&unprotected.signature_hash()).unwrap();
+    let unprotected: Bytes = TxEnvelope::from(unprotected.into_signed(signature)).encoded_2718().into();
+    let mut strict = Config::development(CHAIN_ID);
+    strict.dev = false;
+    let (_, message) = World::with(strict).await.client.refusal("eth_sendRawTransaction", json!([unprotected])).await;
+    assert_eq!(message, "only replay-protected (EIP-155) transactions allowed over RPC");
+    client.raw("eth_sendRawTransactionSync", json!([unprotected])).await.unwrap();
     let raw = client.raw("eth_getRawTransactionByHash", json!([receipt["transactionHash"]])).await.unwrap();
     assert_eq!(raw, json!(encoded));
     let transaction = client.raw("eth_getTransactionByHash", json!([receipt["transactionHash"]])).await.unwrap();
@@ -197,10 +213,8 @@ async fn an_account_can_delegate_to_code() {
     assert_eq!((&receipt["type"], &receipt["status"]), (&json!("0x4"), &json!("0x1")));
     assert_eq!(client.call(authority.address(), Probe::workCall {}).await, U256::ZERO);
     // The delegating account can still send.
-    let transfer = TransactionRequest::default()
-        .with_from(authority.address())
-        .with_to(RECIPIENT)
-        .with_value(U256::from(1));
+    let transfer =
+        TransactionRequest::default().with_from(authority.address()).with_to(RECIPIENT).with_value(U256::from(1));
     assert!(client.send(transfer).await.status());
 }
 

@@ -29,7 +29,8 @@ impl Socket {
 
     async fn next(&mut self) -> Value {
         let mut message = Vec::new();
-        let received = tokio::time::timeout(std::time::Duration::from_secs(30), self.receiver.receive_data(&mut message));
+        let received =
+            tokio::time::timeout(std::time::Duration::from_secs(30), self.receiver.receive_data(&mut message));
         received.await.expect("a message within half a minute").unwrap();
         serde_json::from_slice(&message).unwrap()
     }
@@ -73,7 +74,8 @@ async fn logs_and_waiting_transactions_are_announced() {
     let mut logs = Socket::open(&world).await;
     let mut waiting = Socket::open(&world).await;
     let topics = json!([null, signer(0).address().into_word()]);
-    let log_id = logs.call("eth_subscribe", json!(["logs", { "address": token, "topics": topics }])).await["result"].clone();
+    let log_id =
+        logs.call("eth_subscribe", json!(["logs", { "address": token, "topics": topics }])).await["result"].clone();
     let waiting_id = waiting.call("eth_subscribe", json!(["newPendingTransactions"])).await["result"].clone();
     let plain = TransactionRequest::default().with_to(token).with_gas_limit(50_000);
     let unrelated = world.client.send(plain.with_from(signer(2).address())).await;
