@@ -1,9 +1,11 @@
 //! One account that sends transactions: gas, fees, nonces, signing and waiting for the receipt.
 //!
 //! Clones share one queue of nonces, so any number of tasks may send at once from one account. A transaction is
-//! estimated before it takes a nonce: one that the contract would refuse costs nothing and leaves no gap. What was
-//! accepted by the node is never sent a second time. Two [`Wallet`]s made separately for one account, or two
-//! processes, compete for nonces; a lost race is retried a few times.
+//! estimated before it takes a nonce: one that the contract would refuse costs nothing and leaves no gap. Two
+//! [`Wallet`]s made separately for one account, or two processes, compete for nonces; who loses tries the next nonce, a
+//! few times, and only once the lost one can no longer take effect. Nothing else is sent twice.
+//!
+//! Not here: raising the fee of a transaction that waits too long; it ends as [`SendError::Unconfirmed`].
 
 use crate::{connection::Provider, read::ReadError, revert::Revert};
 use alloy::{
@@ -34,6 +36,9 @@ const NONCE_ATTEMPTS: u32 = 4;
 /// Two senders that make the same call with the same nonce would make the very same transaction, and one of the two calls
 /// would be lost without a trace. A little randomness in the fee cap, which is not what is paid, tells them apart.
 const FEE_SALT_WEI: u128 = 1 << 20;
+/// For how long a used nonce without a receipt has to be seen before the transaction is given up for lost: endpoints
+/// with several nodes behind them may answer the two questions from different ones.
+const LOST_AFTER: Duration = Duration::from_secs(3);
 /// Longest wait for a receipt, unless [`Wallet::with_patience`] says otherwise.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -70,7 +75,7 @@ pub enum SendError {
         /// The refusal, when running it again tells.
         reason: Option<Revert>,
     },
-    /// Accepted by the node, but in no block yet. It may still take effect.
+    /// Handed to the node, but in no block yet. It may still take effect.
     #[error("transaction {transaction} is in no block after {waited_s} s; it may still be mined")]
     Unconfirmed {
         /// Its hash.
@@ -79,6 +84,15 @@ pub enum SendError {
         waited_s: u64,
         /// The last failure while asking, if the node did not answer.
         source: Option<TransportError>,
+    },
+    /// Another transaction of this account, by another program, took effect with the same nonce, again and again. This
+    /// one never will.
+    #[error("transaction {transaction} lost its nonce {nonce} to another transaction of the same account")]
+    Replaced {
+        /// Its hash.
+        transaction: B256,
+        /// The nonce.
+        nonce: u64,
     },
     /// A deployment left no code.
     #[error("transaction {0} created no contract")]
@@ -246,14 +260,20 @@ impl Wallet {
     }
 
     async fn send(&self, kind: TxKind, input: Bytes) -> Result<(TransactionReceipt, u64), SendError> {
-        let request = self.prepare(kind, input).await?;
-        let (hash, _in_flight) = self.submit(&request).await?;
-        let (receipt, block) = self.receipt(hash).await?;
-        if receipt.status() {
-            return Ok((receipt, block));
+        let mut attempt = 1;
+        loop {
+            let request = self.prepare(kind, input.clone()).await?;
+            let (hash, nonce, _in_flight) = self.submit(&request).await?;
+            match self.receipt(hash, nonce).await {
+                Ok((receipt, block)) if receipt.status() => return Ok((receipt, block)),
+                Ok((_, block)) => {
+                    let reason = self.reason(request, block).await;
+                    return Err(SendError::Failed { transaction: hash, block, reason });
+                }
+                Err(SendError::Replaced { .. }) if attempt < NONCE_ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+            }
         }
-        let reason = self.reason(request, block).await;
-        Err(SendError::Failed { transaction: hash, block, reason })
     }
 
     /// Everything but the nonce.
@@ -275,7 +295,7 @@ impl Wallet {
     }
 
     /// Takes the next nonce, signs and hands over to the node, one transaction at a time.
-    async fn submit(&self, request: &TransactionRequest) -> Result<(B256, InFlight), SendError> {
+    async fn submit(&self, request: &TransactionRequest) -> Result<(B256, u64, InFlight), SendError> {
         let mut next = self.inner.next_nonce.lock().await;
         let (mut attempt, mut least) = (1, 0);
         loop {
@@ -297,10 +317,17 @@ impl Wallet {
                     least = if is_underpriced(&error) { nonce + 1 } else { 0 };
                     continue;
                 }
-                Err(source) => return Err(SendError::Rejected { from: self.address(), nonce, source }),
+                Err(source) if source.is_error_resp() => {
+                    return Err(SendError::Rejected { from: self.address(), nonce, source });
+                }
+                // The node may have taken it before the connection broke.
+                Err(source) => {
+                    let transaction = *envelope.tx_hash();
+                    return Err(SendError::Unconfirmed { transaction, waited_s: 0, source: Some(source) });
+                }
             }
             *next = nonce + 1;
-            return Ok((*envelope.tx_hash(), InFlight::new(&self.inner)));
+            return Ok((*envelope.tx_hash(), nonce, InFlight::new(&self.inner)));
         }
     }
 
@@ -318,18 +345,25 @@ impl Wallet {
     }
 
     /// The receipt and the number of its block.
-    async fn receipt(&self, hash: B256) -> Result<(TransactionReceipt, u64), SendError> {
+    async fn receipt(&self, hash: B256, nonce: u64) -> Result<(TransactionReceipt, u64), SendError> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(5);
+        let mut used_since = None;
         loop {
             let failure = match self.provider().get_transaction_receipt(hash).await {
                 Ok(Some(receipt)) => match receipt.block_number {
                     Some(block) => return Ok((receipt, block)),
                     None => None,
                 },
-                Ok(None) => None,
+                Ok(None) => {
+                    used_since = if self.is_used(nonce).await { used_since.or(Some(Instant::now())) } else { None };
+                    None
+                }
                 Err(error) => Some(error),
             };
+            if used_since.is_some_and(|since| since.elapsed() >= LOST_AFTER) {
+                return Err(SendError::Replaced { transaction: hash, nonce });
+            }
             if start.elapsed() >= self.patience {
                 let waited_s = start.elapsed().as_secs();
                 return Err(SendError::Unconfirmed { transaction: hash, waited_s, source: failure });
@@ -337,6 +371,13 @@ impl Wallet {
             tokio::time::sleep(pause).await;
             pause = (pause * 3 / 2).min(Duration::from_millis(500));
         }
+    }
+
+    /// Whether a block carries a transaction of this account with this nonce; `false` where that cannot be found out,
+    /// which only means to wait on.
+    async fn is_used(&self, nonce: u64) -> bool {
+        let count = self.provider().get_transaction_count(self.address()).latest().await;
+        count.is_ok_and(|count| count > nonce)
     }
 
     /// Runs a failed transaction again on the state before its block. A guess: earlier ones of its block are left out.
