@@ -210,7 +210,11 @@ impl AnyFile {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = text(path)?;
         let is_router = toml::from_str::<toml::Table>(&text).is_ok_and(|table| table.contains_key("router"));
-        if is_router { RouterFile::parse(path, &text).map(Self::Router) } else { MinerFile::parse(path, &text).map(Self::Miner) }
+        if is_router {
+            RouterFile::parse(path, &text).map(Self::Router)
+        } else {
+            MinerFile::parse(path, &text).map(Self::Miner)
+        }
     }
 }
 

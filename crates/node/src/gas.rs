@@ -6,10 +6,7 @@ use crate::{
     ledger::{Owed, SessionBook, SessionTerms},
     router::now_seconds,
 };
-use alloy::{
-    primitives::U256,
-    signers::local::PrivateKeySigner,
-};
+use alloy::{primitives::U256, signers::local::PrivateKeySigner};
 use cortensor_chain::{Chain, Config, DEVELOPMENT_KEYS};
 use cortensor_contracts::{
     Consent, DeployParameters, NodeRegistration, OpenRequest, TransportBinding, Wallet, connect, deploy,
@@ -38,7 +35,8 @@ fn text<E: std::error::Error>(error: E) -> String {
 pub async fn measure() -> Result<GasCosts, String> {
     let (router, miner) = (Identity::new(PrivateKeySigner::random()), Identity::new(PrivateKeySigner::random()));
     let coins = U256::from(10).pow(U256::from(19));
-    let config = Config::development(31_339).with_balance(router.operator().0, coins).with_balance(miner.operator().0, coins);
+    let config =
+        Config::development(31_339).with_balance(router.operator().0, coins).with_balance(miner.operator().0, coins);
     let chain = Chain::start(config).await.map_err(text)?;
     let provider = connect(&chain.http_url()).await.map_err(text)?;
     let funded = PrivateKeySigner::from_bytes(&DEVELOPMENT_KEYS[0]).map_err(text)?;
@@ -76,7 +74,12 @@ pub async fn measure() -> Result<GasCosts, String> {
     let opened = contracts.sessions.open(&wallet, &request).await.map_err(text)?;
     let session = contracts.sessions.session(opened.id).await.map_err(text)?.ok_or("the session is not on chain")?;
     let mut book = SessionBook::new(SessionTerms::from(session));
-    let owed = Owed { input_tokens: 1_000, output_tokens: 2_000, amount: price.cost(1_000, 2_000).ok_or("overflow")?, receipt: None };
+    let owed = Owed {
+        input_tokens: 1_000,
+        output_tokens: 2_000,
+        amount: price.cost(1_000, 2_000).ok_or("overflow")?,
+        receipt: None,
+    };
     book.reserve(owed.amount, now_seconds()).map_err(text)?;
     book.record(miner.operator(), &owed).map_err(text)?;
     let (voucher, countersignature) = book.next_voucher(miner.operator()).ok_or("no account")?;
@@ -91,11 +94,8 @@ pub async fn measure() -> Result<GasCosts, String> {
     let close = SessionClose { session: opened.id, final_sequence: book.sequence, final_total: book.total };
     let signature = router.sign(close.signing_hash(&domain));
     let closed = contracts.sessions.close_with_router(&wallet, &close, signature).await.map_err(text)?;
-    let costs = GasCosts {
-        open: opened.confirmed.gas_used,
-        redeem: redeemed.confirmed.gas_used,
-        close: closed.gas_used,
-    };
+    let costs =
+        GasCosts { open: opened.confirmed.gas_used, redeem: redeemed.confirmed.gas_used, close: closed.gas_used };
     chain.shutdown().await.map_err(text)?;
     Ok(costs)
 }

@@ -4,7 +4,7 @@
 //! Guarantee: a write that was acknowledged survives a kill of the process and a loss of power (one `fsync` per batch).
 //! A batch is one transaction: it is there whole or not at all.
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 use std::path::Path;
 
 /// A table of the store. Keys and values are bytes; their types live with their owners.
@@ -19,6 +19,9 @@ pub enum Write {
     Delete(TableName, Vec<u8>),
 }
 
+/// A key and its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
 /// Name of a table, as it is kept in a [`Write`].
 pub type TableName = &'static str;
 
@@ -27,7 +30,9 @@ pub type TableName = &'static str;
 #[non_exhaustive]
 pub enum StoreError {
     /// The file cannot be opened or written: permissions, a full disk, another process.
-    #[error("the data file cannot be used: check that the disk has room, that the folder is writable and that no other process runs on it")]
+    #[error(
+        "the data file cannot be used: check that the disk has room, that the folder is writable and that no other process runs on it"
+    )]
     Database(#[source] Box<redb::Error>),
     /// The folder cannot be made.
     #[error("the data folder cannot be made")]
@@ -107,7 +112,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn scan(&self, name: TableName, prefix: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub fn scan(&self, name: TableName, prefix: &[u8], limit: usize) -> Result<Vec<Entry>, StoreError> {
         let table = self.database.begin_read()?.open_table(table(name))?;
         let mut found = Vec::new();
         for entry in table.range(prefix..)? {

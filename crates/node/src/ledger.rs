@@ -6,12 +6,10 @@
 //! - a voucher's amounts never fall, and no sequence number is ever used twice;
 //! - a client nonce is handed out once.
 
-use cortensor_protocol::{
-    Countersignature, ModelId, Operator, Price, SessionId, Tier, Voucher, Wei,
-    merkle::Accumulator,
-    units::TokenCount,
-};
 use alloy::primitives::{Address, B256};
+use cortensor_protocol::{
+    Countersignature, ModelId, Operator, Price, SessionId, Tier, Voucher, Wei, merkle::Accumulator, units::TokenCount,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -61,7 +59,9 @@ pub enum LedgerError {
     #[error("the session is being closed: open a new one")]
     Closing,
     /// Unsigned work is at the limit.
-    #[error("{outstanding} of work is not paid by a signed voucher yet, the credit limit is {limit}: sign the outstanding voucher first")]
+    #[error(
+        "{outstanding} of work is not paid by a signed voucher yet, the credit limit is {limit}: sign the outstanding voucher first"
+    )]
     Credit {
         /// What is not signed for.
         outstanding: Wei,
@@ -173,10 +173,10 @@ impl SessionBook {
         self.reserved = self.reserved.saturating_sub(owed.amount);
         self.total = self.total + owed.amount;
         let session = self.terms.id;
-        let account = self
-            .miners
-            .entry(miner)
-            .or_insert_with(|| MinerAccount { voucher: Voucher::empty(session, miner), receipts: Accumulator::default() });
+        let account = self.miners.entry(miner).or_insert_with(|| MinerAccount {
+            voucher: Voucher::empty(session, miner),
+            receipts: Accumulator::default(),
+        });
         if let Some(leaf) = owed.receipt {
             account.receipts.push(leaf);
         }

@@ -9,16 +9,16 @@ use crate::{
     contracts_view::{ContractsView, describe},
     identity::Identity,
     ledger::SessionTerms,
-    miner::{Miner, MinerConfig, Offering, link::{LinkConfig, work}},
+    miner::{
+        Miner, MinerConfig, Offering,
+        link::{LinkConfig, work},
+    },
     router::{AdmissionConfig, DispatchConfig, Router, RouterConfig, accept_miners, now_seconds},
 };
-use alloy::{
-    primitives::U256,
-    signers::local::PrivateKeySigner,
-};
+use alloy::{primitives::U256, signers::local::PrivateKeySigner};
 use cortensor_chain::{Chain, ChainHandle, Config as ChainConfig, DEVELOPMENT_ADDRESSES, DEVELOPMENT_KEYS};
 use cortensor_contracts::{
-    Consent, Contracts, DeployParameters, Deployment, ModelTerms, NodeRegistration, OpenRequest, PriceBounds, Provider,
+    Contracts, DeployParameters, Deployment, ModelTerms, NodeRegistration, OpenRequest, PriceBounds, Provider,
     TransportBinding, Wallet, connect, deploy_once, keystore,
 };
 use cortensor_engine::Engine;
@@ -159,7 +159,8 @@ impl LocalNet {
         engines: Vec<Arc<dyn Engine>>,
         progress: Progress<'_>,
     ) -> Result<Self, LocalNetError> {
-        let first = engines.first().ok_or_else(|| LocalNetError { step: "starting", why: "no engine was given".into() })?;
+        let first =
+            engines.first().ok_or_else(|| LocalNetError { step: "starting", why: "no engine was given".into() })?;
         let model = first.info().manifest.id();
         let keys = Keys::open(&config.data, engines.len())?;
         progress("starting the chains");
@@ -187,10 +188,8 @@ impl LocalNet {
         }
         let stop = CancellationToken::new();
         let tracker = TaskTracker::new();
-        let chain: Arc<dyn ChainView> = Arc::new(CachedView::new(
-            Arc::new(ContractsView::new(contracts.clone())),
-            Duration::from_secs(10),
-        ));
+        let chain: Arc<dyn ChainView> =
+            Arc::new(CachedView::new(Arc::new(ContractsView::new(contracts.clone())), Duration::from_secs(10)));
         progress("starting the router");
         let router_config = RouterConfig {
             store: config.data.join("router.redb"),
@@ -200,12 +199,14 @@ impl LocalNet {
             scheduler: cortensor_scheduler::Settings::default(),
             credit: Wei(Wei::COR.0 / 10),
         };
-        let router = Router::start(keys.router.clone(), chain.clone(), router_config).map_err(at("opening the books"))?;
+        let router =
+            Router::start(keys.router.clone(), chain.clone(), router_config).map_err(at("opening the books"))?;
         let router_endpoint = endpoint(&keys.router).await?;
         let admission = AdmissionConfig::new(deployment.chain_id, deployment.registry);
         tracker.spawn(accept_miners(router.clone(), router_endpoint.clone(), admission, stop.child_token()));
         progress("starting the miners");
-        let linker = Linker { deployment: &deployment, chain: &chain, router: &router_endpoint, stop: &stop, tracker: &tracker };
+        let linker =
+            Linker { deployment: &deployment, chain: &chain, router: &router_endpoint, stop: &stop, tracker: &tracker };
         let mut miners = Vec::new();
         for (identity, engine) in keys.miners.iter().zip(engines) {
             let miner = start_miner(&config, &deployment, &chain, identity, engine)?;
@@ -221,7 +222,8 @@ impl LocalNet {
         let (session, api_key) = net.session(&client, &router, &keys, &config, model).await?;
         let listener = TcpListener::bind(config.listen).await.map_err(at("listening for HTTP"))?;
         let address = listener.local_addr().map_err(at("listening for HTTP"))?;
-        let serving = cortensor_gateway::serve(listener, Arc::new(router.clone()), config.gateway.clone(), stop.child_token());
+        let serving =
+            cortensor_gateway::serve(listener, Arc::new(router.clone()), config.gateway.clone(), stop.child_token());
         tracker.spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(code = "R-HTTP-001", error = %describe(&error), "the HTTP API stopped");
@@ -341,7 +343,8 @@ impl Keys {
 
 async fn chains(config: &LocalNetConfig, keys: &Keys) -> Result<(ChainHandle, ChainHandle), LocalNetError> {
     let coins = U256::from(100) * U256::from(10).pow(U256::from(18));
-    let mut l2 = ChainConfig::development(L2_CHAIN_ID).with_directory(config.data.join("l2")).with_listen(config.l2_listen);
+    let mut l2 =
+        ChainConfig::development(L2_CHAIN_ID).with_directory(config.data.join("l2")).with_listen(config.l2_listen);
     for identity in std::iter::once(&keys.router).chain(&keys.miners) {
         l2 = l2.with_balance(identity.operator().0, coins);
     }
@@ -372,7 +375,11 @@ struct Linker<'a> {
 
 impl Linker<'_> {
     /// Opens a miner's transport and keeps it connected to the router until it is stopped.
-    async fn connect(&self, miner: &Miner, identity: &Identity) -> Result<(Endpoint, CancellationToken), LocalNetError> {
+    async fn connect(
+        &self,
+        miner: &Miner,
+        identity: &Identity,
+    ) -> Result<(Endpoint, CancellationToken), LocalNetError> {
         let endpoint = endpoint(identity).await?;
         let stop = self.stop.child_token();
         let config = LinkConfig {
@@ -380,8 +387,7 @@ impl Linker<'_> {
             registry: self.deployment.registry,
             routers: self.router.node_address().into_iter().collect(),
         };
-        let working =
-            work(miner.clone(), identity.clone(), endpoint.clone(), self.chain.clone(), config, stop.clone());
+        let working = work(miner.clone(), identity.clone(), endpoint.clone(), self.chain.clone(), config, stop.clone());
         self.tracker.spawn(working);
         Ok((endpoint, stop))
     }
@@ -498,7 +504,8 @@ impl Registrar<'_> {
         };
         let opened = self.contracts.sessions.open(client, &request).await.map_err(at(step))?;
         let session = self.contracts.sessions.session(opened.id).await.map_err(at(step))?;
-        let terms = session.map(SessionTerms::from).ok_or_else(|| LocalNetError { step, why: "it is not on chain".into() })?;
+        let terms =
+            session.map(SessionTerms::from).ok_or_else(|| LocalNetError { step, why: "it is not on chain".into() })?;
         let key = match known {
             Some(key) => router.adopt_api_session(terms, index, &key, true).await.map(|()| key),
             None => router.open_api_session(terms, index, true).await,

@@ -59,7 +59,7 @@ pub fn verify(root: B256, leaf: B256, mut index: usize, mut count: usize, path: 
     while count > 1 {
         if index ^ 1 < count {
             let Some(sibling) = path.next() else { return false };
-            hash = if index % 2 == 0 { node(hash, *sibling) } else { node(*sibling, hash) };
+            hash = if index.is_multiple_of(2) { node(hash, *sibling) } else { node(*sibling, hash) };
         }
         index /= 2;
         count = count.div_ceil(2);

@@ -26,6 +26,7 @@ impl Micro {
 
     /// As a float, for arithmetic that decides nothing but this node's own choice.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "rounding to the nearest f32 is what is wanted")]
     pub fn as_f32(self) -> f32 {
         (f64::from(self.0) / 1e6) as f32
     }
@@ -47,6 +48,7 @@ impl SignedMicro {
 
     /// As a float.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "rounding to the nearest f32 is what is wanted")]
     pub fn as_f32(self) -> f32 {
         (f64::from(self.0) / 1e6) as f32
     }

@@ -36,17 +36,25 @@ fn key(arguments: &ChatArgs) -> eyre::Result<String> {
         return Ok(key);
     }
     let path = arguments.data.join("api-key");
-    let missing = || format!("no API key: set CORTENSOR_API_KEY, or start `cortensor up`, which keeps one in {}", path.display());
+    let missing =
+        || format!("no API key: set CORTENSOR_API_KEY, or start `cortensor up`, which keeps one in {}", path.display());
     Ok(std::fs::read_to_string(&path).wrap_err_with(missing)?.trim().to_owned())
 }
 
 async fn first_model(api: &Api) -> eyre::Result<String> {
     let models = api.get("/v1/models").await?;
-    let first = models["data"][0]["id"].as_str().ok_or_else(|| eyre!("no model is served at the moment: start a miner"))?;
+    let first =
+        models["data"][0]["id"].as_str().ok_or_else(|| eyre!("no model is served at the moment: start a miner"))?;
     Ok(first.to_owned())
 }
 
-async fn ask(api: &Api, model: &str, arguments: &ChatArgs, messages: &mut Vec<Value>, prompt: &str) -> eyre::Result<()> {
+async fn ask(
+    api: &Api,
+    model: &str,
+    arguments: &ChatArgs,
+    messages: &mut Vec<Value>,
+    prompt: &str,
+) -> eyre::Result<()> {
     messages.push(json!({"role": "user", "content": prompt}));
     if messages.len() > MESSAGES_MAX {
         messages.drain(..messages.len() - MESSAGES_MAX);

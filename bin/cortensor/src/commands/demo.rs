@@ -110,7 +110,11 @@ async fn play(arguments: &DemoArgs, folder: &Path, began: std::time::Instant) ->
         killed_miner_owed_wei: settled.killed_owed,
         tasks,
         receipts,
-        balances: before.into_iter().zip(after).map(|((who, before), (_, after))| Balance { who, before, after }).collect(),
+        balances: before
+            .into_iter()
+            .zip(after)
+            .map(|((who, before), (_, after))| Balance { who, before, after })
+            .collect(),
         seconds_to_first_token: first_token.get().copied().unwrap_or_default(),
     };
     check_money(&report)?;
@@ -162,7 +166,10 @@ async fn ask(
             }
         }
     };
-    let answer = api.chat(model, &messages, 160, 0.0, piece).await.wrap_err_with(|| format!("the question {question:?} failed"))?;
+    let answer = api
+        .chat(model, &messages, 160, 0.0, piece)
+        .await
+        .wrap_err_with(|| format!("the question {question:?} failed"))?;
     Ok((answer, killed))
 }
 
@@ -170,7 +177,8 @@ async fn ask(
 async fn kill_answering(net: &LocalNet, api: &Api, task: &str) -> Option<usize> {
     let view = api.get(&format!("/v1/tasks/{task}")).await.ok()?;
     let answering = view["attempts"].as_array()?.last()?["miner"].as_str()?.to_lowercase();
-    let index = net.miners.iter().position(|miner| miner.identity.operator().to_string().to_lowercase() == answering)?;
+    let index =
+        net.miners.iter().position(|miner| miner.identity.operator().to_string().to_lowercase() == answering)?;
     net.miners[index].kill().await;
     Some(index)
 }
@@ -234,11 +242,13 @@ struct Settled {
 
 /// Redeems every voucher and closes the session.
 async fn settle(net: &LocalNet, killed: usize, quiet: bool) -> eyre::Result<Settled> {
-    let deposit = net.contracts.sessions.session(net.session).await?.ok_or_else(|| eyre!("the session is gone"))?.deposit;
+    let deposit =
+        net.contracts.sessions.session(net.session).await?.ok_or_else(|| eyre!("the session is gone"))?.deposit;
     let promised = wait_for_vouchers(net).await?;
     let (mut paid, mut killed_owed) = (Wei::ZERO, Wei::ZERO);
     for (index, local) in net.miners.iter().enumerate() {
-        let wallet = cortensor_contracts::Wallet::new(net.client.provider().clone(), local.identity.signer().clone()).await?;
+        let wallet =
+            cortensor_contracts::Wallet::new(net.client.provider().clone(), local.identity.signer().clone()).await?;
         let redeemed = redeem(&local.miner, &net.contracts, &wallet, Wei(1)).await.map_err(|why| eyre!(why))?;
         let Some(redeemed) = redeemed else { continue };
         paid = paid + redeemed.paid();
@@ -264,9 +274,11 @@ async fn settle(net: &LocalNet, killed: usize, quiet: bool) -> eyre::Result<Sett
 
 /// Vouchers are handed over beside the answers; this waits until every miner holds what the books promise.
 async fn wait_for_vouchers(net: &LocalNet) -> eyre::Result<Wei> {
-    let total = net.router.settlement().book(net.session).ok_or_else(|| eyre!("the session is not in the books"))?.total;
+    let total =
+        net.router.settlement().book(net.session).ok_or_else(|| eyre!("the session is not in the books"))?.total;
     for _ in 0..100 {
-        let held: Wei = net.miners.iter().flat_map(|local| local.miner.earnings().accounts()).map(|(_, a)| a.promised()).sum();
+        let held: Wei =
+            net.miners.iter().flat_map(|local| local.miner.earnings().accounts()).map(|(_, a)| a.promised()).sum();
         if held == total {
             return Ok(total);
         }

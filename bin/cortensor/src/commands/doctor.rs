@@ -71,7 +71,10 @@ fn scratch() -> Result<String, String> {
     let path = Path::new(".").join(format!(".cortensor-doctor-{}", std::process::id()));
     let written = std::fs::write(&path, [0u8; 4096]).and_then(|()| std::fs::File::open(&path)?.sync_all());
     let removed = std::fs::remove_file(&path);
-    written.and(removed).map(|()| "this folder can be written".into()).map_err(|error| format!("this folder cannot be written: {error}"))
+    written
+        .and(removed)
+        .map(|()| "this folder can be written".into())
+        .map_err(|error| format!("this folder cannot be written: {error}"))
 }
 
 async fn configuration(path: &Path, findings: &mut Findings) {
@@ -112,7 +115,8 @@ fn ports(file: &AnyFile, findings: &mut Findings) {
 
 fn key(path: &Path, findings: &mut Findings) -> Option<Operator> {
     if !path.exists() {
-        findings.add("key", Err(format!("there is no {}: `--init` or `cortensor wallet new` makes one", path.display())));
+        findings
+            .add("key", Err(format!("there is no {}: `--init` or `cortensor wallet new` makes one", path.display())));
         return None;
     }
     let opened = password().map_err(|error| error.to_string()).and_then(|password| {
@@ -140,7 +144,10 @@ async fn chain(file: &AnyFile, findings: &mut Findings) -> Option<(Provider, Dep
         }
     };
     let verified = deployment.verify(&provider).await;
-    findings.add("contracts", verified.map(|()| format!("stand on chain {}", deployment.chain_id)).map_err(|e| e.to_string()));
+    findings.add(
+        "contracts",
+        verified.map(|()| format!("stand on chain {}", deployment.chain_id)).map_err(|e| e.to_string()),
+    );
     let clock = match provider.chain_time().await {
         // A chain that seals on demand may have had nothing to do for long, so only a clock that is behind is wrong.
         Ok(time) if time > now_seconds() + CLOCK_SECONDS => {
@@ -166,8 +173,13 @@ async fn registration(
         Ok(Some(record)) if record.active && record.roles.contains(role) => {
             Ok(format!("an active {kind} with {} staked", record.stake))
         }
-        Ok(Some(record)) => Err(format!("registered as {} with {} staked, but not an active {kind}: add stake", record.roles, record.stake)),
-        Ok(None) => Err(format!("{operator} is not registered: fund it, then run `cortensor {kind} --config FILE --register`")),
+        Ok(Some(record)) => Err(format!(
+            "registered as {} with {} staked, but not an active {kind}: add stake",
+            record.roles, record.stake
+        )),
+        Ok(None) => {
+            Err(format!("{operator} is not registered: fund it, then run `cortensor {kind} --config FILE --register`"))
+        }
         Err(error) => Err(error.to_string()),
     };
     findings.add("stake", record);
@@ -182,9 +194,9 @@ async fn registration(
 fn models(file: &MinerFile, findings: &mut Findings) {
     for model in &file.miner.model {
         let outcome = match &model.backend {
-            BackendSection::Bundled => {
-                engines::bundled(&file.node.data).map(|path| format!("bundled, at {}", path.display())).map_err(|e| e.to_string())
-            }
+            BackendSection::Bundled => engines::bundled(&file.node.data)
+                .map(|path| format!("bundled, at {}", path.display()))
+                .map_err(|e| e.to_string()),
             BackendSection::Llama { path, .. } if path.is_file() => Ok(format!("{} is there", path.display())),
             BackendSection::Llama { path, .. } => Err(format!("there is no {}", path.display())),
             BackendSection::Openai { url, model, .. } => Ok(format!("{model} at {url}; asked when the miner starts")),

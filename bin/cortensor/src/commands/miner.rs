@@ -75,7 +75,10 @@ async fn serve(file: MinerFile, node: Node, json: bool) -> eyre::Result<ExitCode
     } else {
         output::say(format!("miner {} is up", miner.operator()));
         for offer in miner.offers() {
-            output::say(format!("  {} at {} in, {} out per million tokens", offer.manifest.name, offer.price.input, offer.price.output));
+            output::say(format!(
+                "  {} at {} in, {} out per million tokens",
+                offer.manifest.name, offer.price.input, offer.price.output
+            ));
         }
     }
     signal.await;

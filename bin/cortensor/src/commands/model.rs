@@ -64,7 +64,10 @@ async fn show(file: &Path, json: bool) -> eyre::Result<()> {
     output::say(format!("  file          {}", file.display()));
     output::say(format!("  manifest id   {}", manifest.id()));
     output::say(format!("  weights       blake3 {:x}", manifest.weights_blake3));
-    output::say(format!("  quantisation  {}   context {}   vocabulary {}", manifest.quantisation, manifest.context_length, manifest.vocabulary));
+    output::say(format!(
+        "  quantisation  {}   context {}   vocabulary {}",
+        manifest.quantisation, manifest.context_length, manifest.vocabulary
+    ));
     output::say(format!("  tools         {:?}   licence {}", manifest.tool_format, manifest.licence));
     output::say(format!("  engine        {}   tier {}", info.build, info.tier));
     Ok(())

@@ -70,24 +70,32 @@ async fn online(receipt: &ReceiptFile, rpc: &str) -> eyre::Result<Vec<Check>> {
         Some(record) if !receipt.miner_is(record) => {
             Check { check: "registration", ok: false, detail: "the transport key is not bound to the miner".into() }
         }
-        Some(record) => {
-            Check { check: "registration", ok: true, detail: format!("{miner} is a {} with {} staked", record.roles, record.stake) }
-        }
+        Some(record) => Check {
+            check: "registration",
+            ok: true,
+            detail: format!("{miner} is a {} with {} staked", record.roles, record.stake),
+        },
     };
-    let session = SessionsClient::new(provider, receipt.domain.sessions).session(receipt.receipt.receipt.session).await?;
+    let session =
+        SessionsClient::new(provider, receipt.domain.sessions).session(receipt.receipt.receipt.session).await?;
     let paid = match session {
         None => Check { check: "session", ok: false, detail: "the chain knows no such session".into() },
-        Some(session) if session.router != receipt.router => {
-            Check { check: "session", ok: false, detail: format!("its router is {}, the file says {}", session.router, receipt.router) }
-        }
+        Some(session) if session.router != receipt.router => Check {
+            check: "session",
+            ok: false,
+            detail: format!("its router is {}, the file says {}", session.router, receipt.router),
+        },
         Some(session) if session.session_key.is_some_and(|key| key != receipt.session_key) => Check {
             check: "session",
             ok: false,
-            detail: "its key is another one now than when this receipt was made: it was replaced, or the file is wrong".into(),
+            detail: "its key is another one now than when this receipt was made: it was replaced, or the file is wrong"
+                .into(),
         },
-        Some(session) => {
-            Check { check: "session", ok: true, detail: format!("{:?}, {} deposited, {} paid out", session.status, session.deposit, session.spent) }
-        }
+        Some(session) => Check {
+            check: "session",
+            ok: true,
+            detail: format!("{:?}, {} deposited, {} paid out", session.status, session.deposit, session.spent),
+        },
     };
     Ok(vec![registered, paid])
 }
@@ -103,7 +111,10 @@ fn show(receipt: &ReceiptFile, checks: &[Check], json: bool, online: bool) -> ey
     }
     output::say(format!("receipt of task {}", body.task));
     output::say(format!("  miner    {}", body.miner));
-    output::say(format!("  tokens   {} in, {} out, from token {}", body.input_tokens, body.output_tokens, body.first_token));
+    output::say(format!(
+        "  tokens   {} in, {} out, from token {}",
+        body.input_tokens, body.output_tokens, body.first_token
+    ));
     output::say(format!("  amount   {}   tier {}", body.amount, body.tier));
     if receipt.voucher.is_none() {
         output::say("  voucher  none: this task was not paid yet");

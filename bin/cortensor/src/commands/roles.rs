@@ -81,8 +81,14 @@ impl Node {
         let operator = self.identity.operator();
         match self.contracts.registry.node(operator).await? {
             Some(record) if record.active && record.roles.contains(roles) => Ok(()),
-            Some(record) => bail!("{operator} is registered as {} with {} staked, but is not an active {name}: add stake, or end its unbonding", record.roles, record.stake),
-            None => bail!("{operator} is not registered: send it COR for the stake and coins for gas, then run `cortensor {name} --config FILE --register`"),
+            Some(record) => bail!(
+                "{operator} is registered as {} with {} staked, but is not an active {name}: add stake, or end its unbonding",
+                record.roles,
+                record.stake
+            ),
+            None => bail!(
+                "{operator} is not registered: send it COR for the stake and coins for gas, then run `cortensor {name} --config FILE --register`"
+            ),
         }
     }
 }
@@ -94,7 +100,11 @@ pub(crate) fn dial_address(endpoint: &Endpoint) -> eyre::Result<String> {
 }
 
 /// Writes a configuration and makes the key that it names; overwrites neither.
-pub(crate) fn init(path: &Path, template: &str, keystore: impl FnOnce(&str) -> eyre::Result<PathBuf>) -> eyre::Result<()> {
+pub(crate) fn init(
+    path: &Path,
+    template: &str,
+    keystore: impl FnOnce(&str) -> eyre::Result<PathBuf>,
+) -> eyre::Result<()> {
     if path.exists() {
         bail!("{} is there already; it is not overwritten", path.display());
     }
@@ -106,6 +116,10 @@ pub(crate) fn init(path: &Path, template: &str, keystore: impl FnOnce(&str) -> e
         output::say(format!("the account of this node is {}", signer.address()));
     }
     std::fs::write(path, template).wrap_err_with(|| format!("cannot write {}", path.display()))?;
-    output::say(format!("{} is written: edit it, then check it with `cortensor doctor --config {}`", path.display(), path.display()));
+    output::say(format!(
+        "{} is written: edit it, then check it with `cortensor doctor --config {}`",
+        path.display(),
+        path.display()
+    ));
     Ok(())
 }

@@ -47,9 +47,11 @@ async fn serve(file: RouterFile, node: Node, json: bool) -> eyre::Result<ExitCod
     let admission = AdmissionConfig::new(node.deployment.chain_id, node.deployment.registry);
     let accepting = tokio::spawn(accept_miners(router.clone(), endpoint.clone(), admission, stop.child_token()));
     let key = api_key(&file, &node, &router).await?;
-    let listener = TcpListener::bind(file.router.http).await.wrap_err_with(|| format!("cannot listen on {}", file.router.http))?;
+    let listener =
+        TcpListener::bind(file.router.http).await.wrap_err_with(|| format!("cannot listen on {}", file.router.http))?;
     let address = listener.local_addr()?;
-    let serving = cortensor_gateway::serve(listener, Arc::new(router.clone()), GatewayConfig::default(), stop.child_token());
+    let serving =
+        cortensor_gateway::serve(listener, Arc::new(router.clone()), GatewayConfig::default(), stop.child_token());
     let serving = tokio::spawn(serving);
     let dial = roles::dial_address(&endpoint)?;
     if json {
@@ -100,7 +102,8 @@ async fn api_key(file: &RouterFile, node: &Node, router: &Router) -> eyre::Resul
         expiry: now_seconds() + 30 * 24 * 3600,
     };
     let opened = node.contracts.sessions.open(&node.wallet, &request).await?;
-    let session = node.contracts.sessions.session(opened.id).await?.ok_or_else(|| eyre!("the session is not on chain"))?;
+    let session =
+        node.contracts.sessions.session(opened.id).await?.ok_or_else(|| eyre!("the session is not on chain"))?;
     let key = match known {
         Some(key) => router.adopt_api_session(session.into(), index, &key, true).await.map(|()| key)?,
         None => router.open_api_session(session.into(), index, true).await?,

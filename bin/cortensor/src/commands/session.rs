@@ -19,7 +19,10 @@ pub(crate) async fn run(command: SessionCommand) -> eyre::Result<ExitCode> {
             let (contracts, wallet) = signing(&chain, &keystore).await?;
             contracts.sessions.request_close(&wallet, id).await?;
             let session = contracts.sessions.session(id).await?.ok_or_else(|| eyre!("the session is gone"))?;
-            output::say(format!("closing: `cortensor session finalize {id}` brings the rest back after {} s", session.terms.grace_s));
+            output::say(format!(
+                "closing: `cortensor session finalize {id}` brings the rest back after {} s",
+                session.terms.grace_s
+            ));
         }
         SessionCommand::Finalize { id, chain, keystore } => {
             let (contracts, wallet) = signing(&chain, &keystore).await?;
@@ -71,7 +74,10 @@ async fn show(id: SessionId, chain: &OnChain, json: bool) -> eyre::Result<()> {
     output::say(format!("  owner    {}", session.owner));
     output::say(format!("  router   {}", session.router));
     output::say(format!("  deposit  {}   paid out {}   left {}", session.deposit, session.spent, session.unspent()));
-    output::say(format!("  prices   up to {} in, {} out per million tokens", session.max_price.input, session.max_price.output));
+    output::say(format!(
+        "  prices   up to {} in, {} out per million tokens",
+        session.max_price.input, session.max_price.output
+    ));
     output::say(format!("  expires  unix time {}, then {} s of grace", session.expiry, session.terms.grace_s));
     Ok(())
 }

@@ -101,7 +101,11 @@ fn welcome(net: &LocalNet, model: &str) {
     output::say(format!("  API      {url}/v1"));
     output::say(format!("  API key  {key}"));
     output::say(format!("  L1 RPC   {}   (chain {})", net.l1.http_url(), net.l1.chain_id()));
-    output::say(format!("  L2 RPC   {}   (chain {}, carries the contracts)", net.l2.http_url(), net.deployment.chain_id));
+    output::say(format!(
+        "  L2 RPC   {}   (chain {}, carries the contracts)",
+        net.l2.http_url(),
+        net.deployment.chain_id
+    ));
     output::say(format!("  model    {model}\n"));
     output::say(format!(
         "curl {url}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\\n  -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Who are you?\"}}]}}'\n"

@@ -50,7 +50,8 @@ pub(crate) fn open_keystore(path: &Path) -> eyre::Result<PrivateKeySigner> {
 /// Makes a keystore with a new key; never overwrites one.
 pub(crate) fn create_keystore(path: &Path) -> eyre::Result<PrivateKeySigner> {
     let strength = Strength::Standard;
-    keystore::create(path, &password()?, strength).wrap_err_with(|| format!("cannot make the keystore {}", path.display()))
+    keystore::create(path, &password()?, strength)
+        .wrap_err_with(|| format!("cannot make the keystore {}", path.display()))
 }
 
 async fn balance(account: &str, rpc: &str, deployment: &Path, json: bool) -> eyre::Result<()> {
@@ -79,6 +80,9 @@ async fn balance(account: &str, rpc: &str, deployment: &Path, json: bool) -> eyr
 /// Reads a deployment file.
 pub(crate) fn load_deployment(path: &Path) -> eyre::Result<Deployment> {
     Deployment::load(path)?.ok_or_else(|| {
-        eyre!("there is no {}: `cortensor deploy` writes one, and `cortensor up` keeps one in its data folder", path.display())
+        eyre!(
+            "there is no {}: `cortensor deploy` writes one, and `cortensor up` keeps one in its data folder",
+            path.display()
+        )
     })
 }

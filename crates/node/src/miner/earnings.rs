@@ -7,9 +7,7 @@ use crate::{
     journal::{Journal, StoreError, TableName, Write, decode, encode},
     ledger::SessionTerms,
 };
-use cortensor_protocol::{
-    Countersignature, Domain, SessionId, Signature65, SignedVoucher, Wei, voucher::VoucherError,
-};
+use cortensor_protocol::{Countersignature, Domain, SessionId, Signature65, SignedVoucher, Wei, voucher::VoucherError};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, sync::Arc};
@@ -213,7 +211,10 @@ impl Earnings {
 mod tests {
     use super::*;
     use crate::identity::sign;
-    use alloy::{primitives::{Address, B256}, signers::local::PrivateKeySigner};
+    use alloy::{
+        primitives::{Address, B256},
+        signers::local::PrivateKeySigner,
+    };
     use cortensor_protocol::{Operator, Price, Tier, Voucher};
 
     struct World {
@@ -300,7 +301,10 @@ mod tests {
         let earnings = world.open();
         earnings.take(&world.terms, world.voucher(10, 1, 10)).unwrap();
         assert!(matches!(earnings.take(&world.terms, world.voucher(9, 2, 10)), Err(TakeError::Falls { .. })));
-        assert!(matches!(earnings.take(&world.terms, world.voucher(20, 3, 1001)), Err(TakeError::Overcommitted { .. })));
+        assert!(matches!(
+            earnings.take(&world.terms, world.voucher(20, 3, 1001)),
+            Err(TakeError::Overcommitted { .. })
+        ));
         let mut forged = world.voucher(20, 3, 20);
         forged.signature = forged.router_signature;
         assert!(matches!(earnings.take(&world.terms, forged), Err(TakeError::Invalid(_))));

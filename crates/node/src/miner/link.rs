@@ -4,7 +4,9 @@ use super::serve::Miner;
 use crate::{chain_view::ChainView, identity::Identity, router::check_registration};
 use alloy::primitives::Address;
 use async_trait::async_trait;
-use cortensor_net::{DialConfig, DialEnds, Dialer, Endpoint, IncomingTask, NodeAddress, RouterCheck, RouterEvent, RouterNews, dial};
+use cortensor_net::{
+    DialConfig, DialEnds, Dialer, Endpoint, IncomingTask, NodeAddress, RouterCheck, RouterEvent, RouterNews, dial,
+};
 use cortensor_protocol::{
     RoleSet, TransportKey,
     wire::{Challenge, RefusalCode},
@@ -87,7 +89,10 @@ fn begin(running: &TaskTracker, miner: &Miner, task: IncomingTask) {
     running.spawn(async move { miner.serve(task).await });
 }
 
-fn report(miner: &Miner, loads: &watch::Sender<Vec<(cortensor_protocol::manifest::Load, cortensor_protocol::manifest::Speed)>>) {
+fn report(
+    miner: &Miner,
+    loads: &watch::Sender<Vec<(cortensor_protocol::manifest::Load, cortensor_protocol::manifest::Speed)>>,
+) {
     let now = miner.report();
     loads.send_if_modified(|last| {
         let changed = *last != now;

@@ -26,7 +26,10 @@ pub struct Offering {
 
 impl std::fmt::Debug for Offering {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Offering").field("model", &self.engine.info().manifest.name).field("price", &self.price).finish()
+        f.debug_struct("Offering")
+            .field("model", &self.engine.info().manifest.name)
+            .field("price", &self.price)
+            .finish()
     }
 }
 

@@ -21,7 +21,12 @@ pub struct RedeemPolicy {
 ///
 /// # Errors
 /// A sentence that says what failed. Nothing is lost then: vouchers stay as they are and can be redeemed again.
-pub async fn redeem(miner: &Miner, contracts: &Contracts, wallet: &Wallet, least: Wei) -> Result<Option<Redeemed>, String> {
+pub async fn redeem(
+    miner: &Miner,
+    contracts: &Contracts,
+    wallet: &Wallet,
+    least: Wei,
+) -> Result<Option<Redeemed>, String> {
     let vouchers = miner.earnings().redeemable(least, MAX_BATCH);
     if vouchers.is_empty() {
         return Ok(None);
@@ -36,7 +41,13 @@ pub async fn redeem(miner: &Miner, contracts: &Contracts, wallet: &Wallet, least
 }
 
 /// Redeems now and then until it is stopped.
-pub async fn keep_redeeming(miner: Miner, contracts: Contracts, wallet: Wallet, policy: RedeemPolicy, stop: CancellationToken) {
+pub async fn keep_redeeming(
+    miner: Miner,
+    contracts: Contracts,
+    wallet: Wallet,
+    policy: RedeemPolicy,
+    stop: CancellationToken,
+) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

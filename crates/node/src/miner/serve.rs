@@ -172,7 +172,11 @@ impl Inner {
         let cancel = CancellationToken::new();
         let header = &open.header.header;
         let job = Job {
-            sampler: Box::new(SeededSampler::new(header.seed, open.request.sampling.clone(), open.request.logprobs.unwrap_or(0))),
+            sampler: Box::new(SeededSampler::new(
+                header.seed,
+                open.request.sampling.clone(),
+                open.request.logprobs.unwrap_or(0),
+            )),
             request: open.request,
             resume: open.resume,
             resume_text: open.resume_text,
@@ -206,7 +210,8 @@ impl Inner {
     ) -> Result<(SessionTerms, &Offering), TaskFailure> {
         let header = &signed.header;
         let offering = self.offerings.iter().find(|offering| offering.model() == header.model);
-        let offering = offering.ok_or_else(|| refuse(FailureCode::UnknownModel, "this miner does not serve the model"))?;
+        let offering =
+            offering.ok_or_else(|| refuse(FailureCode::UnknownModel, "this miner does not serve the model"))?;
         if !offering.price.within(&price) {
             return Err(refuse(FailureCode::Payment, "the price is below what this miner asks"));
         }
@@ -217,7 +222,10 @@ impl Inner {
             return Err(refuse(FailureCode::InvalidRequest, "header: its deadline has passed"));
         }
         if header.task != TaskId::derive(header.session, header.client_nonce) {
-            return Err(refuse(FailureCode::InvalidRequest, "header: the task id does not belong to its session and nonce"));
+            return Err(refuse(
+                FailureCode::InvalidRequest,
+                "header: the task id does not belong to its session and nonce",
+            ));
         }
         let terms = self.payer(signed).await?;
         if !price.within(&terms.max_price) || terms.model.is_some_and(|only| only != header.model) {
@@ -230,7 +238,8 @@ impl Inner {
     async fn payer(&self, signed: &SignedHeader) -> Result<SessionTerms, TaskFailure> {
         let header = &signed.header;
         // A failed read is never taken for "no session": the router may try another miner.
-        let session = self.chain.session(header.session).await.map_err(|e| refuse(FailureCode::Engine, e.to_string()))?;
+        let session =
+            self.chain.session(header.session).await.map_err(|e| refuse(FailureCode::Engine, e.to_string()))?;
         let terms = session.ok_or_else(|| refuse(FailureCode::Payment, "the chain knows no such open session"))?;
         let signer = signed.signature.recover(header.signing_hash(&self.config.domain));
         if signer != Ok(terms.session_key) {

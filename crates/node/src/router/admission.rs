@@ -65,7 +65,10 @@ pub(crate) async fn check_registration(
         return Err((RefusalCode::NotRegistered, format!("{operator} is not in the registry: register it first")));
     };
     if !record.active || !record.roles.contains(roles) {
-        let message = format!("{operator} is registered as {} with {} staked, not as an active {roles}", record.roles, record.stake);
+        let message = format!(
+            "{operator} is registered as {} with {} staked, not as an active {roles}",
+            record.roles, record.stake
+        );
         return Err((RefusalCode::NotActive, message));
     }
     if record.transport_key != peer || !record.transport_is_bound(chain_id, registry) {

@@ -48,7 +48,11 @@ pub(super) fn check_receipt(signed: &SignedReceipt, expected: &Expected<'_>) -> 
     if trace_root(expected.salt, expected.tokens) == receipt.trace_root { Ok(()) } else { Err(ReceiptProblem::Trace) }
 }
 
-fn same<T: PartialEq + std::fmt::Display>(what: &'static str, claimed: T, seen: T) -> Result<(), ReceiptProblem> {
+fn same<T: PartialEq + Copy + std::fmt::Display>(
+    what: &'static str,
+    claimed: T,
+    seen: T,
+) -> Result<(), ReceiptProblem> {
     if claimed == seen {
         Ok(())
     } else {

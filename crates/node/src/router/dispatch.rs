@@ -9,7 +9,7 @@ use super::{
     check::{Expected, ReceiptProblem, check_receipt},
     metrics::Metrics,
     pool::{InFlight, Miner, Pool},
-    settle::{Delivery, Reservation, Settled, Settlement},
+    settle::{Delivery, Reservation, Settled},
     tasks::{TaskLog, TaskRecord},
 };
 use crate::ledger::{Owed, SessionTerms};
@@ -108,7 +108,6 @@ enum Ended {
 #[derive(Debug)]
 pub(super) struct Dispatcher {
     pub(super) pool: Arc<Pool>,
-    pub(super) settlement: Settlement,
     pub(super) tasks: TaskLog,
     pub(super) affinity: Mutex<PrefixIndex>,
     pub(super) settings: Settings,
@@ -366,7 +365,9 @@ impl Attempt<'_> {
         loop {
             match next(&mut channel, &client.events, limit).await {
                 Step::ClientGone => return self.cancel(channel, work, progress, share).await,
-                Step::Lost(why) => return self.broke_off(work, progress, &share, failure(FailureCode::Engine, why)).await,
+                Step::Lost(why) => {
+                    return self.broke_off(work, progress, &share, failure(FailureCode::Engine, why)).await;
+                }
                 Step::Reply(TaskReply::Failed(busy)) if busy.code == FailureCode::Busy && !noted => return Ended::Busy,
                 Step::Reply(reply) => {
                     if !noted {
@@ -417,7 +418,8 @@ impl Attempt<'_> {
         match reply {
             TaskReply::Started { input_tokens, cached_input_tokens, prompt_hash } => {
                 if input_tokens > work.input_max {
-                    let problem = format!("it counts {input_tokens} prompt tokens, the prompt has at most {}", work.input_max);
+                    let problem =
+                        format!("it counts {input_tokens} prompt tokens, the prompt has at most {}", work.input_max);
                     return Err(failure(FailureCode::Engine, problem));
                 }
                 (share.input_tokens, share.prompt_hash) = (input_tokens, prompt_hash);
@@ -467,10 +469,9 @@ impl Attempt<'_> {
             progress.ids.extend(event.id);
             progress.text.push_str(&event.text);
             share.text.push_str(&event.text);
-            share.tokens.push(TraceToken {
-                id: event.id.unwrap_or(u32::MAX),
-                logprob: event.logprob.unwrap_or(LogProb(0)),
-            });
+            share
+                .tokens
+                .push(TraceToken { id: event.id.unwrap_or(u32::MAX), logprob: event.logprob.unwrap_or(LogProb(0)) });
         }
         progress.count += count;
         work.record.tokens(count);
@@ -607,7 +608,13 @@ impl Attempt<'_> {
     }
 
     /// Owes the miner the tokens that it delivered; it signed no receipt for them, so no input is charged.
-    async fn settle_partial(&self, work: &mut Work, progress: &Progress, share: &Share, why: &str) -> Result<(), String> {
+    async fn settle_partial(
+        &self,
+        work: &mut Work,
+        progress: &Progress,
+        share: &Share,
+        why: &str,
+    ) -> Result<(), String> {
         let output_tokens = share.tokens.len() as u64;
         let amount = self.offer.price.cost(0, output_tokens).unwrap_or(Wei::ZERO);
         work.record.attempt_ended(why, amount);
@@ -634,7 +641,13 @@ impl Attempt<'_> {
     }
 
     /// The client left: stop the miner, take its receipt if it is quick, and owe it what it delivered.
-    async fn cancel(&self, mut channel: TaskChannel, work: &mut Work, progress: &mut Progress, mut share: Share) -> Ended {
+    async fn cancel(
+        &self,
+        mut channel: TaskChannel,
+        work: &mut Work,
+        progress: &mut Progress,
+        mut share: Share,
+    ) -> Ended {
         let deadline = Instant::now() + self.dispatcher.config.cancel_grace;
         let asked = channel.send(&TaskControl::Cancel).await.is_ok();
         while asked && let Ok(Ok(Some(reply))) = timeout_at(deadline, channel.recv()).await {

@@ -37,7 +37,12 @@ struct EmbedWork {
 }
 
 impl Inner {
-    pub(super) async fn embed(&self, caller: &Caller, model: &str, inputs: Vec<String>) -> Result<Embeddings, ServiceError> {
+    pub(super) async fn embed(
+        &self,
+        caller: &Caller,
+        model: &str,
+        inputs: Vec<String>,
+    ) -> Result<Embeddings, ServiceError> {
         if inputs.is_empty() || inputs.len() > INPUTS_MAX || inputs.iter().any(String::is_empty) {
             let problem = format!("must hold 1 to {INPUTS_MAX} texts, none of them empty");
             return Err(ServiceError::Invalid { parameter: "input".into(), problem });
@@ -85,14 +90,21 @@ impl Inner {
         }
     }
 
-    async fn embed_at(&self, miner: &Arc<Miner>, offer: &ModelOffer, work: &mut EmbedWork) -> Result<Embeddings, String> {
+    async fn embed_at(
+        &self,
+        miner: &Arc<Miner>,
+        offer: &ModelOffer,
+        work: &mut EmbedWork,
+    ) -> Result<Embeddings, String> {
         let task = EmbedTask { header: work.header.clone(), inputs: work.inputs.clone(), price: offer.price };
         let asking = async {
-            let mut channel = miner.connection.open_task(&TaskOpen::Embed(Box::new(task))).await.map_err(|e| e.to_string())?;
+            let mut channel =
+                miner.connection.open_task(&TaskOpen::Embed(Box::new(task))).await.map_err(|e| e.to_string())?;
             let reply = channel.recv().await.map_err(|e| e.to_string())?;
             Ok::<_, String>((channel, reply))
         };
-        let (mut channel, reply) = timeout(EMBED_TIMEOUT, asking).await.map_err(|_| "it took too long".to_owned())??;
+        let (mut channel, reply) =
+            timeout(EMBED_TIMEOUT, asking).await.map_err(|_| "it took too long".to_owned())??;
         let (vectors, input_tokens, receipt) = match reply {
             Some(TaskReply::Embedded { vectors, input_tokens, receipt }) => (vectors, input_tokens, receipt),
             Some(TaskReply::Failed(why)) => return Err(why.to_string()),

@@ -52,7 +52,12 @@ impl ApiKeys {
     ///
     /// # Errors
     /// When it cannot be stored.
-    pub async fn create(&self, settlement: &Settlement, session: SessionId, admin: bool) -> Result<String, SettleError> {
+    pub async fn create(
+        &self,
+        settlement: &Settlement,
+        session: SessionId,
+        admin: bool,
+    ) -> Result<String, SettleError> {
         let secret: [u8; 32] = rand::rng().random();
         let key = format!("sk-cor-{}", alloy::primitives::hex::encode(secret));
         self.insert(settlement, &key, session, admin).await?;

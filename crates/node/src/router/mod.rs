@@ -14,8 +14,8 @@ mod service;
 pub mod settle;
 mod tasks;
 
-pub use admission::{AdmissionConfig, accept_miners};
 pub(crate) use admission::check_registration;
+pub use admission::{AdmissionConfig, accept_miners};
 pub use dispatch::DispatchConfig;
 pub use tasks::{now_ms, now_seconds};
 
@@ -90,7 +90,6 @@ impl Router {
         let pool = Arc::new(Pool::default());
         let dispatcher = Arc::new(dispatch::Dispatcher {
             pool: pool.clone(),
-            settlement: settlement.clone(),
             tasks: tasks::TaskLog::default(),
             affinity: Mutex::new(PrefixIndex::new(AFFINITY_BLOCKS)),
             settings: config.scheduler.clone(),

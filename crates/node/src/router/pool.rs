@@ -40,11 +40,11 @@ impl Served {
 
 /// A connected miner.
 #[derive(Debug)]
-pub struct Miner {
+pub(super) struct Miner {
     /// Its account.
-    pub operator: Operator,
+    pub(super) operator: Operator,
     /// Its connection.
-    pub connection: MinerConnection,
+    pub(super) connection: MinerConnection,
     served: RwLock<Vec<Served>>,
     draining: AtomicBool,
     last_seen_ms: AtomicU64,
@@ -55,7 +55,7 @@ pub struct Miner {
 
 /// A task that runs at a miner, counted until this is dropped.
 #[derive(Debug)]
-pub struct InFlight {
+pub(super) struct InFlight {
     counter: Arc<AtomicU32>,
     pool: Arc<Pool>,
 }
@@ -70,7 +70,7 @@ impl Drop for InFlight {
 impl Miner {
     /// A miner that was just admitted.
     #[must_use]
-    pub fn new(operator: Operator, connection: MinerConnection, offers: Vec<ModelOffer>, now_ms: u64) -> Self {
+    pub(super) fn new(operator: Operator, connection: MinerConnection, offers: Vec<ModelOffer>, now_ms: u64) -> Self {
         Self {
             operator,
             connection,
@@ -84,7 +84,7 @@ impl Miner {
     }
 
     /// Takes a heartbeat in: loads and speeds in the order of the offers.
-    pub fn heartbeat(&self, reports: &[(Load, Speed)], now_ms: u64) {
+    pub(super) fn heartbeat(&self, reports: &[(Load, Speed)], now_ms: u64) {
         for (served, (load, speed)) in self.served.write().iter_mut().zip(reports) {
             (served.load, served.speed) = (*load, *speed);
         }
@@ -92,17 +92,17 @@ impl Miner {
     }
 
     /// Replaces the offers.
-    pub fn offers(&self, offers: Vec<ModelOffer>) {
+    pub(super) fn offers(&self, offers: Vec<ModelOffer>) {
         *self.served.write() = offers.into_iter().map(Served::new).collect();
     }
 
     /// Takes no new work from now on.
-    pub fn drain(&self) {
+    pub(super) fn drain(&self) {
         self.draining.store(true, Relaxed);
     }
 
     /// Counts the end of a task.
-    pub fn count(&self, success: bool) {
+    pub(super) fn count(&self, success: bool) {
         if success {
             self.finished.fetch_add(1, Relaxed);
             return;
@@ -159,33 +159,33 @@ impl Miner {
 
 /// All connected miners.
 #[derive(Debug, Default)]
-pub struct Pool {
+pub(super) struct Pool {
     miners: RwLock<HashMap<Operator, Arc<Miner>>>,
     /// Rings when a miner comes, goes, or becomes less busy.
-    pub changed: Notify,
+    pub(super) changed: Notify,
 }
 
 /// A model under the name that clients use, as the connected miners offer it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NamedModel {
+pub(super) struct NamedModel {
     /// Its manifest.
-    pub id: ModelId,
+    pub(super) id: ModelId,
     /// Longest context on offer.
-    pub context: u32,
+    pub(super) context: u32,
     /// How many miners offer it.
-    pub miners: u32,
+    pub(super) miners: u32,
 }
 
 impl Pool {
     /// Adds a miner. A connection of the same operator that was there before is returned, to be closed.
-    pub fn insert(&self, miner: Arc<Miner>) -> Option<Arc<Miner>> {
+    pub(super) fn insert(&self, miner: Arc<Miner>) -> Option<Arc<Miner>> {
         let before = self.miners.write().insert(miner.operator, miner);
         self.changed.notify_waiters();
         before
     }
 
     /// Removes a miner, unless another connection of it has taken its place.
-    pub fn remove(&self, miner: &Arc<Miner>) {
+    pub(super) fn remove(&self, miner: &Arc<Miner>) {
         let mut miners = self.miners.write();
         if miners.get(&miner.operator).is_some_and(|current| Arc::ptr_eq(current, miner)) {
             miners.remove(&miner.operator);
@@ -196,25 +196,25 @@ impl Pool {
 
     /// A connected miner.
     #[must_use]
-    pub fn get(&self, operator: Operator) -> Option<Arc<Miner>> {
+    pub(super) fn get(&self, operator: Operator) -> Option<Arc<Miner>> {
         self.miners.read().get(&operator).cloned()
     }
 
     /// How many are connected.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.miners.read().len()
     }
 
     /// Whether nobody is connected.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.miners.read().is_empty()
     }
 
     /// What the scheduler is told.
     #[must_use]
-    pub fn snapshots(&self) -> Vec<WorkerSnapshot> {
+    pub(super) fn snapshots(&self) -> Vec<WorkerSnapshot> {
         let miners = self.miners.read();
         let mut snapshots = Vec::with_capacity(miners.len());
         miners.values().for_each(|miner| miner.snapshots(&mut snapshots));
@@ -223,7 +223,7 @@ impl Pool {
 
     /// The model that a name stands for: the one that most miners offer, should manifests differ.
     #[must_use]
-    pub fn resolve(&self, name: &str) -> Option<NamedModel> {
+    pub(super) fn resolve(&self, name: &str) -> Option<NamedModel> {
         let mut found: BTreeMap<ModelId, NamedModel> = BTreeMap::new();
         for miner in self.miners.read().values() {
             for served in miner.served.read().iter().filter(|served| served.full.manifest.name == name) {
@@ -238,7 +238,7 @@ impl Pool {
 
     /// The full offer of a miner for a model, and the counter that keeps it as busy.
     #[must_use]
-    pub fn begin(self: &Arc<Self>, miner: &Miner, model: ModelId) -> Option<(ModelOffer, InFlight)> {
+    pub(super) fn begin(self: &Arc<Self>, miner: &Miner, model: ModelId) -> Option<(ModelOffer, InFlight)> {
         let served = miner.served.read();
         let served = served.iter().find(|served| served.offer.model == model)?;
         served.in_flight.fetch_add(1, Relaxed);
@@ -247,7 +247,7 @@ impl Pool {
 
     /// Nodes, by account.
     #[must_use]
-    pub fn nodes(&self) -> Vec<NodeView> {
+    pub(super) fn nodes(&self) -> Vec<NodeView> {
         let mut nodes: Vec<NodeView> = self.miners.read().values().map(|miner| miner.view()).collect();
         nodes.sort_by_key(|node| node.operator);
         nodes
@@ -255,7 +255,7 @@ impl Pool {
 
     /// Models on offer, by name.
     #[must_use]
-    pub fn models(&self, created: u64) -> Vec<ModelCard> {
+    pub(super) fn models(&self, created: u64) -> Vec<ModelCard> {
         let mut cards: BTreeMap<ModelId, ModelCard> = BTreeMap::new();
         for miner in self.miners.read().values() {
             for served in miner.served.read().iter() {

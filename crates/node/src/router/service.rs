@@ -39,7 +39,9 @@ impl From<SettleError> for ServiceError {
                 | LedgerError::Credit { .. },
             )
             | SettleError::UnknownSession(_) => Self::Payment(text),
-            SettleError::Signature(_) | SettleError::WrongKey { .. } | SettleError::NotProposed => Self::Forbidden(text),
+            SettleError::Signature(_) | SettleError::WrongKey { .. } | SettleError::NotProposed => {
+                Self::Forbidden(text)
+            }
             SettleError::Store(_) | SettleError::Stopped => Self::Internal(text),
         }
     }
@@ -90,10 +92,10 @@ fn prefix_bytes(prompt: &Prompt) -> Vec<u8> {
 /// The highest price among the offers that a session can accept, which is what has to be reserved.
 pub(super) fn price_limit(workers: &[WorkerSnapshot], model: ModelId, terms: &SessionTerms) -> Option<Price> {
     let offers = workers.iter().filter(|worker| worker.offer.model == model);
-    offers.map(|worker| worker.offer.price).filter(|price| price.within(&terms.max_price)).reduce(|a, b| Price {
-        input: a.input.max(b.input),
-        output: a.output.max(b.output),
-    })
+    offers
+        .map(|worker| worker.offer.price)
+        .filter(|price| price.within(&terms.max_price))
+        .reduce(|a, b| Price { input: a.input.max(b.input), output: a.output.max(b.output) })
 }
 
 impl Inner {
@@ -136,7 +138,8 @@ impl Inner {
             client_nonce: nonce,
             deadline: now_seconds() + HEADER_LIFETIME_SECONDS,
         };
-        let unsigned = || ServiceError::Forbidden("this session is signed for by its own client, not by an API key".into());
+        let unsigned =
+            || ServiceError::Forbidden("this session is signed for by its own client, not by an API key".into());
         self.settlement.sign_header(header).ok_or_else(unsigned)
     }
 
@@ -212,7 +215,8 @@ impl InferenceService for Router {
         let view = match self.inner.dispatcher.tasks.get(id) {
             Some(view) => view,
             None => {
-                let stored = self.inner.settlement.task(id).map_err(|error| ServiceError::Internal(error.to_string()))?;
+                let stored =
+                    self.inner.settlement.task(id).map_err(|error| ServiceError::Internal(error.to_string()))?;
                 let stored = stored.ok_or_else(|| no_task(id))?;
                 serde_json::from_slice(&stored).map_err(|error| ServiceError::Internal(error.to_string()))?
             }
@@ -250,7 +254,13 @@ impl InferenceService for Router {
             Ok(None) => "this router is not registered: run `cortensor router register`".into(),
             Err(error) => error.to_string(),
         };
-        let checks = vec![("miners".to_owned(), miners), ("registry".to_owned(), chain)];
+        let books = if self.inner.settlement.is_running() {
+            "ok"
+        } else {
+            "cannot be written: see the log, then restart the router"
+        };
+        let checks =
+            vec![("miners".to_owned(), miners), ("registry".to_owned(), chain), ("books".to_owned(), books.into())];
         Readiness { ready: checks.iter().all(|(_, state)| state == "ok"), checks }
     }
 

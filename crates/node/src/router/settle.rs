@@ -7,7 +7,7 @@
 
 use crate::{
     identity::{self, Identity},
-    journal::{Journal, StoreError, TableName, Write, decode, encode},
+    journal::{Entry, Journal, StoreError, TableName, Write, decode, encode},
     ledger::{LedgerError, Owed, SessionBook, SessionTerms},
 };
 use alloy::signers::local::PrivateKeySigner;
@@ -19,7 +19,11 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
 };
 use tokio::sync::oneshot;
 
@@ -124,7 +128,9 @@ pub enum SettleError {
         expected: alloy::primitives::Address,
     },
     /// A client signed something that it was not asked to sign.
-    #[error("this voucher was not proposed by this router, or is older than one already signed: fetch the outstanding vouchers again")]
+    #[error(
+        "this voucher was not proposed by this router, or is older than one already signed: fetch the outstanding vouchers again"
+    )]
     NotProposed,
 }
 
@@ -145,6 +151,7 @@ pub struct Settlement {
     journal: Arc<Journal>,
     identity: Identity,
     domain: Domain,
+    running: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Settlement {
@@ -204,13 +211,25 @@ impl Settlement {
     pub fn start(journal: Arc<Journal>, identity: Identity, domain: Domain) -> Result<Self, StoreError> {
         let sessions: Sessions = Arc::new(Mutex::new(load(&journal, &identity)?));
         let (commands, inbox) = mpsc::sync_channel(QUEUE);
-        let worker =
-            Worker { journal: journal.clone(), sessions: sessions.clone(), identity: identity.clone(), domain };
+        let running = Arc::new(AtomicBool::new(true));
+        let worker = Worker {
+            journal: journal.clone(),
+            sessions: sessions.clone(),
+            identity: identity.clone(),
+            domain,
+            running: running.clone(),
+        };
         std::thread::Builder::new()
             .name("settlement".into())
             .spawn(move || worker.run(&inbox))
             .map_err(StoreError::Folder)?;
-        Ok(Self { commands, sessions, journal, identity, domain })
+        Ok(Self { commands, sessions, journal, identity, domain, running })
+    }
+
+    /// Whether the books can be written. Once they could not, they stay closed until a restart.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire)
     }
 
     async fn send(&self, command: Command) -> Result<(), SettleError> {
@@ -254,6 +273,9 @@ impl Settlement {
     /// # Errors
     /// When the session is unknown, over, or has too little left, or its client owes signatures.
     pub fn reserve(&self, id: SessionId, needed: Wei, now_seconds: u64) -> Result<Reservation, SettleError> {
+        if !self.is_running() {
+            return Err(SettleError::Stopped);
+        }
         let mut sessions = self.sessions.lock();
         let session = sessions.get_mut(&id).ok_or(SettleError::UnknownSession(id))?;
         if let SessionSigner::Client { credit } = session.signer {
@@ -362,7 +384,7 @@ impl Settlement {
     }
 
     /// Every stored entry of a small table.
-    pub(super) fn scan(&self, table: TableName, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub(super) fn scan(&self, table: TableName, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.journal.scan(table, &[], limit)
     }
 }
@@ -410,6 +432,7 @@ struct Worker {
     sessions: Sessions,
     identity: Identity,
     domain: Domain,
+    running: Arc<AtomicBool>,
 }
 
 /// What one batch has gathered.
@@ -439,6 +462,7 @@ impl Worker {
             if !self.finish(batch) {
                 // The books in memory are ahead of the disk now. Going on could sign what was never stored, so this
                 // thread ends: every later settlement fails with a clear error until the router is restarted.
+                self.running.store(false, Ordering::Release);
                 return;
             }
         }

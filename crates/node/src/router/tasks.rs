@@ -26,7 +26,7 @@ pub fn now_seconds() -> u64 {
 
 /// The record of one task, owned by the driver that runs it.
 #[derive(Debug)]
-pub struct TaskRecord {
+pub(super) struct TaskRecord {
     began: Instant,
     view: TaskView,
 }
@@ -34,7 +34,7 @@ pub struct TaskRecord {
 impl TaskRecord {
     /// A task that begins now.
     #[must_use]
-    pub fn new(id: TaskId, session: SessionId, model: &str) -> Self {
+    pub(super) fn new(id: TaskId, session: SessionId, model: &str) -> Self {
         let view = TaskView {
             id,
             session,
@@ -55,12 +55,12 @@ impl TaskRecord {
 
     /// How many miners were tried.
     #[must_use]
-    pub fn attempts(&self) -> u32 {
+    pub(super) fn attempts(&self) -> u32 {
         u32::try_from(self.view.attempts.len()).unwrap_or(u32::MAX)
     }
 
     /// A miner is tried.
-    pub fn attempt(&mut self, miner: Operator, reason: String, first_token: u32) {
+    pub(super) fn attempt(&mut self, miner: Operator, reason: String, first_token: u32) {
         self.view.attempts.push(AttemptView {
             miner,
             reason,
@@ -72,7 +72,7 @@ impl TaskRecord {
     }
 
     /// Tokens arrived from the miner that is being tried.
-    pub fn tokens(&mut self, count: u32) {
+    pub(super) fn tokens(&mut self, count: u32) {
         if self.view.first_token_ms.is_none() {
             self.view.first_token_ms = Some(self.elapsed_ms());
         }
@@ -82,7 +82,7 @@ impl TaskRecord {
     }
 
     /// The attempt ended, and the miner is owed this much.
-    pub fn attempt_ended(&mut self, outcome: &str, owed: Wei) {
+    pub(super) fn attempt_ended(&mut self, outcome: &str, owed: Wei) {
         if let Some(attempt) = self.view.attempts.last_mut() {
             outcome.clone_into(&mut attempt.outcome);
             attempt.owed = owed;
@@ -90,7 +90,7 @@ impl TaskRecord {
     }
 
     /// The task ended.
-    pub fn ended(&mut self, state: &str, usage: Usage) {
+    pub(super) fn ended(&mut self, state: &str, usage: Usage) {
         state.clone_into(&mut self.view.state);
         self.view.duration_ms = Some(self.elapsed_ms());
         self.view.usage = usage;
@@ -98,13 +98,13 @@ impl TaskRecord {
 
     /// As it is shown now.
     #[must_use]
-    pub fn view(&self) -> TaskView {
+    pub(super) fn view(&self) -> TaskView {
         self.view.clone()
     }
 
     /// As it is stored.
     #[must_use]
-    pub fn encoded(&self) -> (TaskId, Vec<u8>) {
+    pub(super) fn encoded(&self) -> (TaskId, Vec<u8>) {
         let json = serde_json::to_vec(&self.view).expect("a view has string keys and no failing serialiser");
         (self.view.id, json)
     }
@@ -112,13 +112,13 @@ impl TaskRecord {
 
 /// Recent tasks.
 #[derive(Debug, Default)]
-pub struct TaskLog {
+pub(super) struct TaskLog {
     recent: Mutex<(HashMap<TaskId, TaskView>, VecDeque<TaskId>)>,
 }
 
 impl TaskLog {
     /// Notes how a task stands now.
-    pub fn note(&self, record: &TaskRecord) {
+    pub(super) fn note(&self, record: &TaskRecord) {
         let mut recent = self.recent.lock();
         let (views, order) = &mut *recent;
         if views.insert(record.view.id, record.view()).is_none() {
@@ -133,7 +133,7 @@ impl TaskLog {
 
     /// A recent task.
     #[must_use]
-    pub fn get(&self, id: TaskId) -> Option<TaskView> {
+    pub(super) fn get(&self, id: TaskId) -> Option<TaskView> {
         self.recent.lock().0.get(&id).cloned()
     }
 }

@@ -102,10 +102,8 @@ async fn a_client_that_leaves_frees_its_miner_and_pays_what_it_got() {
     eventually("the slot is free", async || world.engines[0].load().active == 0).await;
     // The issue's own bound; the machine may be slow, so the check is on the order of magnitude.
     assert!(left.elapsed() < Duration::from_secs(5), "it took {:?}", left.elapsed());
-    eventually("the task is settled", async || {
-        world.get(&format!("/v1/tasks/{task}")).await["state"] == "cancelled"
-    })
-    .await;
+    eventually("the task is settled", async || world.get(&format!("/v1/tasks/{task}")).await["state"] == "cancelled")
+        .await;
     let view = world.get(&format!("/v1/tasks/{task}")).await;
     let delivered = view["attempts"][0]["output_tokens"].as_u64().unwrap();
     assert!((1..2000).contains(&delivered), "{view:#}");

@@ -30,7 +30,10 @@ struct Peer {
     tasks: mpsc::Receiver<cortensor_net::IncomingTask>,
     events: mpsc::Receiver<RouterEvent>,
     _dialer: cortensor_net::Dialer,
-    _watches: (watch::Sender<Vec<ModelOffer>>, watch::Sender<Vec<(cortensor_protocol::manifest::Load, cortensor_protocol::manifest::Speed)>>),
+    _watches: (
+        watch::Sender<Vec<ModelOffer>>,
+        watch::Sender<Vec<(cortensor_protocol::manifest::Load, cortensor_protocol::manifest::Speed)>>,
+    ),
 }
 
 impl Peer {
@@ -144,7 +147,10 @@ async fn a_lie_earns_nothing(lie: impl FnOnce(&mut Receipt), named: &str) {
     let (streamed, ()) = tokio::join!(asking, lying);
     let task = world.get(&format!("/v1/tasks/{}", streamed.task)).await;
     let attempts = task["attempts"].as_array().unwrap();
-    let liar = attempts.iter().find(|a| a["outcome"].as_str().unwrap().contains("receipt")).unwrap_or_else(|| panic!("{task:#}"));
+    let liar = attempts
+        .iter()
+        .find(|a| a["outcome"].as_str().unwrap().contains("receipt"))
+        .unwrap_or_else(|| panic!("{task:#}"));
     assert!(liar["outcome"].as_str().unwrap().contains(named), "{task:#}");
     assert_eq!(liar["owed"], "0");
     assert_eq!(streamed.error, None, "an honest miner completes the answer: {task:#}");

@@ -1,4 +1,5 @@
 //! Router, miners, chain and HTTP API together, over real sockets, with simulated engines.
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests fail by panicking, and export nothing")]
 
 mod failures;
 mod liar;

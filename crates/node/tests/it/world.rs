@@ -138,7 +138,9 @@ fn take_line(streamed: &mut Streamed, line: &str) -> bool {
     if let Some(finish) = event["choices"][0]["finish_reason"].as_str() {
         streamed.finish = Some(finish.to_owned());
     }
-    let Some(text) = event["choices"][0]["delta"]["content"].as_str().filter(|text| !text.is_empty()) else { return false };
+    let Some(text) = event["choices"][0]["delta"]["content"].as_str().filter(|text| !text.is_empty()) else {
+        return false;
+    };
     streamed.text.push_str(text);
     streamed.pieces += 1;
     true
