@@ -360,7 +360,7 @@ impl Supervisor {
     async fn listen(&self, mut reader: FrameReader) -> CloseCode {
         loop {
             match reader.next().await {
-                Ok(Some(RouterControl::Voucher(voucher))) => self.news(RouterNews::Voucher(Box::new(voucher))).await,
+                Ok(Some(RouterControl::Voucher(voucher))) => self.news(RouterNews::Voucher(voucher)).await,
                 Ok(Some(RouterControl::Draining)) => self.news(RouterNews::Draining).await,
                 Ok(None) | Err(FrameError::Connection(_)) => return CloseCode::Done,
                 Err(_) => return CloseCode::Malformed,

@@ -114,7 +114,7 @@ pub enum MinerControl {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RouterControl {
     /// A voucher that pays for work whose task stream is gone.
-    Voucher(SignedVoucher),
+    Voucher(Box<SignedVoucher>),
     /// The router is going away; dial it again later.
     Draining,
 }

@@ -633,7 +633,7 @@ impl Attempt<'_> {
         let settled = work.reservation.settle(delivery).await.map_err(|error| error.to_string())?;
         if let Some(voucher) = settled.voucher {
             // If the miner is gone, it is handed this voucher when it comes back.
-            if let Err(error) = self.miner.connection.send(RouterControl::Voucher(voucher)).await {
+            if let Err(error) = self.miner.connection.send(RouterControl::Voucher(Box::new(voucher))).await {
                 tracing::debug!(miner = %self.miner.operator, %error, "a voucher waits for its miner to come back");
             }
         }
