@@ -1,0 +1,145 @@
+"""The network's own routes: tasks, sessions, nodes, health, metrics, the OpenAPI document; and bodies that are none."""
+
+import json
+
+import pytest
+
+from processes import succeed
+
+
+def test_a_task_tells_who_answered_and_why(api):
+    answer, task = api.ask()
+    view = api.task(task)
+    assert view["id"] == task and view["state"] == "finished" and view["model"] == api.model
+    [attempt] = view["attempts"]
+    assert attempt["outcome"] == "finished" and attempt["reason"] and attempt["first_token"] == 0
+    assert attempt["output_tokens"] == answer.usage.completion_tokens == view["usage"]["output_tokens"]
+    assert attempt["miner"] in [node["operator"] for node in api.get("/v1/nodes")]
+    assert 0 <= view["first_token_ms"] <= view["duration_ms"]
+
+
+def test_the_session_pays_what_the_receipts_say(api):
+    before = api.spent()
+    _, task = api.ask()
+    [receipt] = api.receipts(task)
+    body = receipt["receipt"]["receipt"]
+    price = {way: int(amount) for way, amount in body["price"].items()}
+    due = price["input"] * body["input_tokens"] + price["output"] * body["output_tokens"]
+    assert int(body["amount"]) == -(-due // 1_000_000)
+    assert api.spent() - before == int(body["amount"])
+    assert int(body["amount"]) == int(api.task(task)["attempts"][0]["owed"])
+    assert receipt["tokens"] and len(receipt["tokens"]) == body["output_tokens"]
+
+
+def test_the_session_is_on_chain(api, network, tmp_path):
+    view = api.get("/v1/session")
+    assert view["id"] == network["session"] and view["state"] == "open"
+    deployment = tmp_path / "deployment.json"
+    deployment.write_text(json.dumps({"chain_id": network["chain_id"], "block": 0, **network["contracts"]}))
+    arguments = ("--rpc", network["l2_rpc"], "--deployment", deployment, "--json")
+    shown = json.loads(succeed("session", "show", view["id"], *arguments))
+    assert int(shown["deposit"]) == int(view["deposit"])
+    assert shown["router"].lower() == network["router"].lower()
+    events = [json.loads(line) for line in succeed("session", "list", *arguments).splitlines()]
+    assert events, "the opening was an event"
+
+
+def test_nodes(api, network):
+    nodes = api.get("/v1/nodes")
+    assert sorted(node["operator"] for node in nodes) == sorted(network["miners"])
+    for node in nodes:
+        assert node["state"] == "ready" and node["models"][0]["name"] == api.model
+
+
+def test_health_and_metrics(api):
+    assert api.request("/healthz")[0] == 200
+    status, _, body = api.request("/readyz")
+    assert status == 200 and json.loads(body)["ready"] is True
+    api.ask()
+    status, headers, body = api.request("/metrics")
+    assert status == 200 and headers["content-type"].startswith("text/plain; version=0.0.4")
+    values, kinds = {}, {}
+    for line in body.decode().splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name not in kinds, "each metric is described once"
+            kinds[name] = kind
+        elif not line.startswith("#"):
+            series, value = line.rsplit(" ", 1)
+            assert series not in values, "each series is given once"
+            values[series] = float(value)
+    assert values['cortensor_http_requests_total{route="/v1/chat/completions",status="200"}'] >= 1
+    assert values['cortensor_http_tokens_total{kind="output"}'] > 0
+    described = {series.split("{")[0] for series in values}
+    for name in described:
+        base = name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
+        assert name in kinds or kinds.get(base) == "histogram", name
+
+
+def test_the_openapi_document(api):
+    status, headers, body = api.request("/openapi.json")
+    document = json.loads(body)
+    assert status == 200 and headers["content-type"] == "application/json"
+    assert document["openapi"].startswith("3.1.")
+    assert document["info"]["title"] and document["info"]["version"]
+    seen = set()
+
+    def walk(node):
+        if isinstance(node, dict):
+            if isinstance(node.get("$ref"), str):
+                target = document
+                for step in node["$ref"].removeprefix("#/").split("/"):
+                    target = target[step.replace("~1", "/").replace("~0", "~")]
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(document)
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert operation["operationId"] not in seen, "each operation has a name of its own"
+            seen.add(operation["operationId"])
+            assert operation["responses"], (path, method)
+            named = {one["name"] for one in operation.get("parameters", []) if one["in"] == "path"}
+            assert named == {part.strip("{}") for part in path.split("/") if part.startswith("{")}
+    for path in ("/v1/chat/completions", "/v1/messages", "/v1/tasks/{id}", "/v1/session", "/readyz", "/metrics"):
+        assert path in document["paths"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "invalid_json"),
+        (b"{", "invalid_json"),
+        (b"\xff\xfe", "invalid_json"),
+        (b"[]", "invalid_type"),
+        (b"[" * 100_000, "json_too_deep"),
+        (b'{"model": "x", "model": "y", "messages": []}', None),
+        (b'{"messages": [{"role": "user", "content": "x"}]}', "missing_required_parameter"),
+    ],
+)
+def test_malformed_bodies(api, body, code):
+    status, _, answer = api.request("/v1/chat/completions", body)
+    error = json.loads(answer)["error"]
+    assert status == 400 and error["message"] and (code is None or error["code"] == code), error
+
+
+def test_a_body_that_is_too_large(api):
+    try:
+        status, _, answer = api.request("/v1/chat/completions", b'{"model":"' + b"x" * (9 << 20) + b'"}')
+    except OSError:
+        # The server need not read on to the end of a body that it has refused.
+        pass
+    else:
+        assert status == 413 and json.loads(answer)["error"]["message"]
+    assert api.request("/healthz")[0] == 200
+
+
+def test_what_is_not_there(api):
+    for path, status in [("/v1/nothing", 404), ("/v1/tasks/0x" + "11" * 32, 404), ("/v1/tasks/x", 400), ("/v1/chat/completions", 405)]:
+        got, _, body = api.request(path)
+        assert got == status and json.loads(body)["error"]["message"], path
+    status, headers, _ = api.request("/v1/session", key="sk-cor-wrong")
+    assert status == 401 and headers["www-authenticate"] == "Bearer"
