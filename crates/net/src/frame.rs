@@ -71,7 +71,7 @@ impl FrameBuffer {
     ///
     /// # Errors
     /// When the announced length is above the bound or the bytes are not a message; the stream is of no use after that.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, DecodeError> {
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, DecodeError> {
         let Some(header) = self.bytes.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let length = usize::try_from(u32::from_be_bytes(*header)).unwrap_or(usize::MAX);
         if length > self.limit {
@@ -121,7 +121,7 @@ impl FrameReader {
 
     /// A message that has already arrived.
     pub(crate) fn try_next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
-        self.buffer.next().map_err(|error| {
+        self.buffer.take().map_err(|error| {
             // Fails only when the stream has ended already, which is what is wanted.
             let _ = self.stream.stop(CloseCode::Malformed.varint());
             FrameError::Malformed(error)
@@ -226,17 +226,17 @@ mod tests {
     fn an_announced_length_above_the_limit_is_refused_before_its_bytes_arrive() {
         let mut buffer = FrameBuffer::new(100);
         buffer.push(&101u32.to_be_bytes());
-        assert_eq!(buffer.next::<TaskReply>(), Err(DecodeError::TooLarge(101)));
+        assert_eq!(buffer.take::<TaskReply>(), Err(DecodeError::TooLarge(101)));
         let mut buffer = FrameBuffer::new(usize::MAX);
         buffer.push(&u32::MAX.to_be_bytes());
-        assert!(matches!(buffer.next::<TaskReply>(), Err(DecodeError::TooLarge(length)) if length > MAX_FRAME_BYTES));
+        assert!(matches!(buffer.take::<TaskReply>(), Err(DecodeError::TooLarge(length)) if length > MAX_FRAME_BYTES));
     }
 
     #[test]
     fn a_large_buffer_is_given_back() {
         let mut buffer = FrameBuffer::new(MAX_FRAME_BYTES);
         buffer.push(&wire::encode(&failed(&"x".repeat(1 << 20))).unwrap());
-        assert!(buffer.next::<TaskReply>().unwrap().is_some());
+        assert!(buffer.take::<TaskReply>().unwrap().is_some());
         assert!(buffer.bytes.capacity() <= KEPT_BYTES);
     }
 
@@ -251,7 +251,7 @@ mod tests {
             for cut in cuts.iter().cycle() {
                 let (now, later) = rest.split_at((*cut).min(rest.len()));
                 buffer.push(now);
-                while let Some(message) = buffer.next::<TaskReply>().unwrap() {
+                while let Some(message) = buffer.take::<TaskReply>().unwrap() {
                     got.push(message);
                 }
                 rest = later;
@@ -267,7 +267,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
             let mut buffer = FrameBuffer::new(500);
             buffer.push(&bytes);
-            while let Ok(Some(_)) = buffer.next::<TaskReply>() {}
+            while let Ok(Some(_)) = buffer.take::<TaskReply>() {}
         }
     }
 }

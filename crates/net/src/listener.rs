@@ -308,7 +308,7 @@ impl MinerConnection {
     /// Round-trip time of the path in use, where one is measured.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
-        self.0.connection.paths().iter().find(|path| path.is_selected()).map(|path| path.rtt())
+        self.0.connection.paths().iter().find(iroh::endpoint::Path::is_selected).map(|path| path.rtt())
     }
 
     fn close_reason(&self) -> Closed {

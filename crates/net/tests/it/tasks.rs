@@ -177,17 +177,17 @@ async fn work_beyond_the_bounds_is_answered_busy() {
     let _dialer = miner.dial(&router.address);
     let accepted = router.accept().await;
     let busy = |reply| matches!(reply, Some(TaskReply::Failed(TaskFailure { code: FailureCode::Busy, .. })));
-    // One fits the queue, which nobody empties; the next does not.
-    let first = accepted.connection.open_task(&task("1")).await.unwrap();
-    let mut second = loop {
-        // The first may still be on its way when the second arrives.
-        let mut second = accepted.connection.open_task(&task("2")).await.unwrap();
+    // One fits the queue, which nobody empties; the other does not, whichever arrives first.
+    let mut first = accepted.connection.open_task(&task("1")).await.unwrap();
+    let mut second = accepted.connection.open_task(&task("2")).await.unwrap();
+    let (reply, first) = soon(async {
         tokio::select! {
-            reply = second.recv() => break reply.unwrap(),
-            () = tokio::time::sleep(std::time::Duration::from_secs(20)) => panic!("no answer"),
+            reply = first.recv() => (reply, second),
+            reply = second.recv() => (reply, first),
         }
-    };
-    assert!(busy(second.take()));
+    })
+    .await;
+    assert!(busy(reply.unwrap()));
     // Two are in the miner's hands: the connection's bound.
     let one = miner.task().await;
     let third = accepted.connection.open_task(&task("3")).await.unwrap();
