@@ -226,7 +226,7 @@ class Anthropic(unittest.TestCase):
     tool = {"name": "weather", "description": "w", "input_schema": TOOL["function"]["parameters"]}
 
     def test_message(self):
-        answer = self.message("say Hello there", system="Be kind.", temperature=0.5, top_k=4)
+        answer = self.message("say Hello there", system="Be kind.", extra_body={"temperature": 0.5, "top_k": 4})
         self.assertEqual((answer.content[0].text, answer.stop_reason), ("Hello there", "end_turn"))
         self.assertEqual((answer.usage.input_tokens, answer.usage.cache_read_input_tokens), (5, 2))
         answer = self.message("say Hello there", stop_sequences=["the"])
@@ -255,6 +255,14 @@ class Anthropic(unittest.TestCase):
             final = stream.get_final_message()
         self.assertEqual([block.type for block in final.content], ["text", "tool_use", "tool_use"])
         self.assertEqual(final.content[2].input, {"city": "Oslo"})
+
+    def test_json_schema(self):
+        answer = self.message("?", output_config={"format": {"type": "json_schema", "schema": {"type": "object"}}})
+        self.assertEqual(json.loads(answer.content[0].text), {"answer": 42})
+
+    def test_older_version(self):
+        older = {"anthropic-version": "2023-06-01", "x-api-key": KEY}
+        self.assertEqual(self.message("say x", extra_headers=older).content[0].text, "x")
 
     def test_errors(self):
         with self.assertRaises(anthropic.NotFoundError) as caught:

@@ -21,8 +21,9 @@ use axum::{
 };
 use std::sync::Arc;
 
-/// Versions of the API that this dialect answers as.
-const VERSIONS: [&str; 2] = ["2023-06-01", "2023-01-01"];
+/// Versions of the API that this dialect answers as. Within the text, tools and streams that are offered here they
+/// differ only in that the newer one has no sampling parameters; this network's models keep them.
+const VERSIONS: [&str; 2] = ["2026-10-21", "2023-06-01"];
 
 /// The dialect.
 pub(crate) struct Messages;

@@ -59,8 +59,28 @@ pub(crate) struct MessageRequest {
     mcp_servers: Option<Value>,
     /// Refused.
     context_management: Option<Value>,
+    /// Form of the output.
+    output_config: Option<OutputConfig>,
+}
+
+/// Form of the output.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OutputConfig {
+    format: Option<OutputFormat>,
     /// Refused.
-    output_config: Option<Value>,
+    effort: Option<Value>,
+}
+
+/// A schema that the output must fit; always enforced.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OutputFormat {
+    /// Only `json_schema`.
+    #[serde(rename = "type")]
+    kind: String,
+    #[schema(value_type = Object)]
+    schema: Option<Box<RawValue>>,
 }
 
 /// One message.
@@ -172,7 +192,7 @@ impl MessageRequest {
             seed: None,
             max_tokens: self.max_tokens,
             stop,
-            response_format: ResponseFormat::Text,
+            response_format: self.output_config.map_or(Ok(ResponseFormat::Text), output_format)?,
             logprobs: None,
         };
         Ok(Plan { requests: vec![request], stream: self.stream.unwrap_or(false), answer })
@@ -187,7 +207,18 @@ impl MessageRequest {
         refuse("container", self.container.as_ref(), &[], "there are no containers; leave it out")?;
         refuse("mcp_servers", self.mcp_servers.as_ref(), &[], "offer tools and call the servers yourself")?;
         refuse("context_management", self.context_management.as_ref(), &[], "shorten the messages yourself")?;
-        refuse("output_config", self.output_config.as_ref(), &[], "use /v1/chat/completions with response_format")
+        let effort = self.output_config.as_ref().and_then(|config| config.effort.as_ref());
+        refuse("output_config.effort", effort, &[], "leave it out")
+    }
+}
+
+fn output_format(config: OutputConfig) -> Result<ResponseFormat, ApiError> {
+    match config.format {
+        None => Ok(ResponseFormat::Text),
+        Some(format) if format.kind == "json_schema" => {
+            parameters::json_schema("output_config.format.schema".into(), format.schema.as_deref())
+        }
+        Some(_) => Err(ApiError::value("output_config.format.type", "must be json_schema")),
     }
 }
 
@@ -377,6 +408,8 @@ mod tests {
     fn what_is_not_offered_is_refused_by_name() {
         refused(&json!({"thinking": {"type": "enabled", "budget_tokens": 1024}}), "thinking");
         refused(&json!({"mcp_servers": [{"url": "x"}]}), "mcp_servers");
+        refused(&json!({"output_config": {"effort": "high"}}), "output_config.effort");
+        refused(&json!({"output_config": {"format": {"type": "json_schema"}}}), "output_config.format.schema");
         refused(&json!({"temperature": 1.5}), "temperature");
         refused(&json!({"max_tokens": 0}), "max_tokens");
         refused(&json!({"messages": []}), "messages");
@@ -391,6 +424,13 @@ mod tests {
             plan(&json!({"thinking": {"type": "disabled"}, "metadata": {"user_id": "u"}, "service_tier": "auto"}))
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn schemas_are_passed_on_as_written() {
+        let format = json!({"format": {"type": "json_schema", "schema": {"type": "object"}}});
+        let plan = plan(&json!({ "output_config": format })).unwrap();
+        assert_eq!(plan.requests[0].response_format, ResponseFormat::JsonSchema(r#"{"type":"object"}"#.into()));
     }
 
     #[test]
