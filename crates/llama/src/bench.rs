@@ -278,9 +278,8 @@ impl Direct {
 
     fn measure(&mut self, config: &BenchConfig, round: u32) -> Result<Rates, BenchError> {
         let vocabulary = self.context.model().vocabulary();
-        let prompts: Vec<Vec<TokenId>> = (0..self.requests)
-            .map(|request| prompt(vocabulary, self.prompt_tokens, round, request))
-            .collect();
+        let prompts: Vec<Vec<TokenId>> =
+            (0..self.requests).map(|request| prompt(vocabulary, self.prompt_tokens, round, request)).collect();
         let began = Instant::now();
         self.prefill(&prompts)?;
         let prefill = began.elapsed().as_secs_f64();

@@ -83,7 +83,7 @@ pub struct LlamaConfig {
     /// SPDX expression of the weights' licence; `None` takes the file's own.
     #[serde(default)]
     pub licence: Option<String>,
-    /// Longest context of one sequence, in LLM tokens; 0 takes the model's own, but at most 8,192.
+    /// Longest context of one sequence, in LLM tokens; 0 takes the model's own, but at most 4,096.
     #[serde(default)]
     pub context_per_sequence: u32,
     /// Sequences that run at once: 1 to 64.

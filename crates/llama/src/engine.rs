@@ -32,7 +32,7 @@ use tokio::sync::oneshot;
 /// Most sequences of a context; llama.cpp's own limit is higher.
 const SLOTS_MAX: u32 = 64;
 /// Longest context taken by default, because the KV cache is allocated at once.
-const CONTEXT_DEFAULT: u32 = 8192;
+const CONTEXT_DEFAULT: u32 = 4096;
 /// Scoring and embedding jobs that may wait.
 const SIDE_JOBS_MAX: u32 = 64;
 /// Texts of one embedding job.
@@ -89,7 +89,11 @@ impl LlamaEngine {
             vocabulary: u32::try_from(model.vocabulary()).unwrap_or(u32::MAX),
             embedding_length: u32::try_from(model.embedding_length()).unwrap_or(u32::MAX),
             tool_format: prompter.tool_format,
-            licence: config.licence.clone().or_else(|| metadata.string("general.license").map(Into::into)).unwrap_or_default(),
+            licence: config
+                .licence
+                .clone()
+                .or_else(|| metadata.string("general.license").map(Into::into))
+                .unwrap_or_default(),
         };
         Self::start(&config, prompter, manifest)
     }
@@ -271,7 +275,10 @@ impl Engine for LlamaEngine {
         self.check_tokens("prompt", prompt)?;
         self.check_tokens("output", output)?;
         if prompt.is_empty() {
-            return Err(unsupported("prompt", "it has no tokens, so that the first output token cannot be scored".into()));
+            return Err(unsupported(
+                "prompt",
+                "it has no tokens, so that the first output token cannot be scored".into(),
+            ));
         }
         if output.is_empty() {
             return Ok(Vec::new());
@@ -291,7 +298,8 @@ impl Engine for LlamaEngine {
         }
         let _place = self.side_job()?;
         let (prompter, texts) = (Arc::clone(&self.prompter), inputs.to_vec());
-        let tokenize = move || texts.iter().map(|text| prompter.tokenize(text, true, false)).collect::<Result<Vec<_>, _>>();
+        let tokenize =
+            move || texts.iter().map(|text| prompter.tokenize(text, true, false)).collect::<Result<Vec<_>, _>>();
         let inputs = tokio::task::spawn_blocking(tokenize)
             .await
             .unwrap_or_else(|error| Err(EngineError::Backend(format!("tokenising failed: {error}"))))?;

@@ -43,10 +43,7 @@ pub fn hash_weights(path: &Path) -> io::Result<WeightHashes> {
             }
         }
     }
-    Ok(WeightHashes {
-        blake3: B256::from(*blake3.finalize().as_bytes()),
-        sha256: B256::from_slice(&sha256.finalize()),
-    })
+    Ok(WeightHashes { blake3: B256::from(*blake3.finalize().as_bytes()), sha256: B256::from_slice(&sha256.finalize()) })
 }
 
 /// The files of a model: `name-00001-of-00003.gguf` stands for three.

@@ -74,9 +74,8 @@ impl Model {
     /// The beginning-of-sequence token, and whether the tokenizer puts it before a text.
     pub(crate) fn bos(&self) -> (Option<TokenId>, bool) {
         // SAFETY: the vocabulary lives as long as `self`.
-        let (bos, add) = unsafe {
-            (sys::llama_vocab_bos(self.vocab.as_ptr()), sys::llama_vocab_get_add_bos(self.vocab.as_ptr()))
-        };
+        let (bos, add) =
+            unsafe { (sys::llama_vocab_bos(self.vocab.as_ptr()), sys::llama_vocab_get_add_bos(self.vocab.as_ptr())) };
         (TokenId::try_from(bos).ok(), add)
     }
 

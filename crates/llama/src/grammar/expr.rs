@@ -362,9 +362,8 @@ impl Program {
             }
         }
         let component = components(&edges);
-        (0..edges.len()).find(|&rule| {
-            edges[rule].iter().any(|&(called, last)| !last && component[called] == component[rule])
-        })
+        (0..edges.len())
+            .find(|&rule| edges[rule].iter().any(|&(called, last)| !last && component[called] == component[rule]))
     }
 }
 

@@ -226,7 +226,8 @@ impl Matcher {
     }
 
     fn frame(&mut self, frame: Frame) -> Result<u32, GrammarError> {
-        let next = u32::try_from(self.frames.len()).ok().filter(|&next| next < DEAD).ok_or(GrammarError::TooAmbiguous)?;
+        let next =
+            u32::try_from(self.frames.len()).ok().filter(|&next| next < DEAD).ok_or(GrammarError::TooAmbiguous)?;
         let number = *self.frame_numbers.entry(frame).or_insert(next);
         if number == next {
             self.frames.push(frame);

@@ -102,7 +102,15 @@ fn written(ranges: &[(char, char)]) -> Expr {
     if !direct.is_empty() {
         choices.push(Expr::Class(direct));
     }
-    let short = [('"', "\\\""), ('\\', "\\\\"), ('\n', "\\n"), ('\r', "\\r"), ('\t', "\\t"), ('\u{8}', "\\b"), ('\u{c}', "\\f")];
+    let short = [
+        ('"', "\\\""),
+        ('\\', "\\\\"),
+        ('\n', "\\n"),
+        ('\r', "\\r"),
+        ('\t', "\\t"),
+        ('\u{8}', "\\b"),
+        ('\u{c}', "\\f"),
+    ];
     choices.extend(short.iter().filter(|(c, _)| has(*c)).map(|(_, escape)| Expr::text(escape)));
     let control = ('\0'..' ').filter(|c| has(*c) && !short.iter().any(|(other, _)| other == c));
     choices.extend(control.map(|c| Expr::text(format!("\\u{:04x}", u32::from(c)))));

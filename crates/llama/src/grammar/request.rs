@@ -1,8 +1,9 @@
 //! The grammar of a request: from its response format, its tools and the model's way of writing tool calls.
 
 use super::{
-    GrammarError, gbnf,
+    GrammarError,
     expr::{Expr, RuleId, Rules},
+    gbnf,
     machine::Matcher,
     schema,
 };
@@ -15,9 +16,8 @@ const MAX_CALLS: u32 = 8;
 
 /// The grammar that the answer to `request` must follow, if any.
 pub(crate) fn for_request(request: &GenerationRequest) -> Result<Option<Matcher>, EngineError> {
-    let unsupported = |parameter| {
-        move |error: GrammarError| EngineError::Unsupported { parameter, problem: error.to_string() }
-    };
+    let unsupported =
+        |parameter| move |error: GrammarError| EngineError::Unsupported { parameter, problem: error.to_string() };
     let (tools, choice): (&[Tool], ToolChoice) = match &request.prompt {
         Prompt::Chat { tools, tool_choice, .. } => (tools, tool_choice.clone()),
         Prompt::Text(_) | Prompt::Tokens(_) => (&[], ToolChoice::None),

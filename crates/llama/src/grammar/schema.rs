@@ -20,8 +20,23 @@ const MAX_SCHEMAS: usize = 4096;
 const MAX_COUNT: u64 = 16_384;
 
 const ANNOTATIONS: &[&str] = &[
-    "title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$schema", "$id",
-    "$comment", "$defs", "definitions", "$anchor", "strict", "contentMediaType", "contentEncoding",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "example",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "$schema",
+    "$id",
+    "$comment",
+    "$defs",
+    "definitions",
+    "$anchor",
+    "strict",
+    "contentMediaType",
+    "contentEncoding",
 ];
 
 /// Reads a schema's text.
@@ -30,8 +45,10 @@ pub(super) fn read(source: &str) -> Result<Value, GrammarError> {
         return Err(GrammarError::TooLarge("a schema has at most 128 KiB"));
     }
     // serde_json bounds the nesting at 128.
-    serde_json::from_str(source)
-        .map_err(|error| GrammarError::Syntax { line: error.line(), problem: format!("the schema is not JSON: {error}") })
+    serde_json::from_str(source).map_err(|error| GrammarError::Syntax {
+        line: error.line(),
+        problem: format!("the schema is not JSON: {error}"),
+    })
 }
 
 /// Adds the rules of `schema` and returns the one that matches its instances.
@@ -66,10 +83,8 @@ impl Json {
         let quoted = Expr::Sequence(vec![Expr::text("\""), Expr::Rule(character).times(0, None), Expr::text("\"")]);
         let string = rules.add("string", quoted);
         let digits = |most| digit().times(0, Some(most));
-        let whole = Expr::Choice(vec![
-            Expr::text("0"),
-            Expr::Sequence(vec![Expr::Class(vec![('1', '9')]), digits(15)]),
-        ]);
+        let whole =
+            Expr::Choice(vec![Expr::text("0"), Expr::Sequence(vec![Expr::Class(vec![('1', '9')]), digits(15)])]);
         let integer = Expr::Sequence(vec![Expr::text("-").optional(), whole]);
         let integer = rules.add("integer", integer);
         let fraction = Expr::Sequence(vec![Expr::text("."), digit().times(1, Some(16))]);
@@ -231,7 +246,10 @@ impl<'a> Converter<'a> {
         let schemas = value.as_array().map(Vec::as_slice).unwrap_or_default();
         for (index, one) in schemas.iter().enumerate() {
             if schemas[..index].iter().any(|other| !self.disjoint(one, other)) {
-                return fail(at, "two schemas of oneOf may hold at once; use anyOf, or a property with different const");
+                return fail(
+                    at,
+                    "two schemas of oneOf may hold at once; use anyOf, or a property with different const",
+                );
             }
         }
         self.any_of(at, value, depth)
@@ -284,8 +302,7 @@ impl<'a> Converter<'a> {
             let Value::Object(member) = self.followed(&member).clone() else {
                 return fail(at, "a member of allOf is an object");
             };
-            let member =
-                if member.contains_key("allOf") { self.merged(at, &member, depth + 1)? } else { member };
+            let member = if member.contains_key("allOf") { self.merged(at, &member, depth + 1)? } else { member };
             for (key, value) in member {
                 merge_keyword(at, &mut all, key, value)?;
             }
@@ -336,8 +353,12 @@ impl<'a> Converter<'a> {
         }
         let mut pairs = Vec::new();
         for (name, schema) in &properties {
-            let value = self.child(at, &format!("properties/{}", name.replace('~', "~0").replace('/', "~1")), schema, depth)?;
-            pairs.push((self.json.pair(literal(&Value::String(name.clone())), value), required.contains(&name.as_str())));
+            let value =
+                self.child(at, &format!("properties/{}", name.replace('~', "~0").replace('/', "~1")), schema, depth)?;
+            pairs.push((
+                self.json.pair(literal(&Value::String(name.clone())), value),
+                required.contains(&name.as_str()),
+            ));
         }
         for name in required.iter().filter(|name| !properties.contains_key(**name)) {
             let value = additional.as_ref().map_or(Expr::Rule(self.json.value), |(_, value)| value.clone());
@@ -378,8 +399,10 @@ impl<'a> Converter<'a> {
         let mut firsts: Vec<char> = excluded.iter().filter_map(|name| name.first().copied()).collect();
         firsts.sort_unstable();
         firsts.dedup();
-        let free: Vec<(char, char)> =
-            ('0'..='z').filter(|c| (c.is_ascii_alphanumeric() || "_-".contains(*c)) && !firsts.contains(c)).map(|c| (c, c)).collect();
+        let free: Vec<(char, char)> = ('0'..='z')
+            .filter(|c| (c.is_ascii_alphanumeric() || "_-".contains(*c)) && !firsts.contains(c))
+            .map(|c| (c, c))
+            .collect();
         let mut choices = Vec::new();
         if !excluded.iter().any(Vec::is_empty) {
             choices.push(Expr::empty());
@@ -537,7 +560,9 @@ fn keywords_of<'a>(kind: &str) -> (&'static [&'static str], Option<Kind<'a>>) {
         "object" => (&["properties", "required", "additionalProperties"], Some(Converter::object)),
         "array" => (&["items", "prefixItems", "minItems", "maxItems", "uniqueItems"], Some(Converter::array)),
         "string" => (&["minLength", "maxLength", "pattern", "format"], Some(Converter::string)),
-        "integer" => (&["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "format"], Some(Converter::integer)),
+        "integer" => {
+            (&["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "format"], Some(Converter::integer))
+        }
         "number" => (&["minimum", "maximum", "format"], Some(Converter::number)),
         "boolean" => (&[], Some(Converter::boolean)),
         "null" => (&[], Some(Converter::null)),
@@ -547,7 +572,8 @@ fn keywords_of<'a>(kind: &str) -> (&'static [&'static str], Option<Kind<'a>>) {
 
 /// The type that a schema without `type` speaks of.
 fn implied_types(map: &Map<String, Value>) -> Vec<String> {
-    let speaks_of = |kind: &&str| keywords_of(kind).0.iter().any(|keyword| *keyword != "format" && map.contains_key(*keyword));
+    let speaks_of =
+        |kind: &&str| keywords_of(kind).0.iter().any(|keyword| *keyword != "format" && map.contains_key(*keyword));
     ["object", "array", "string", "integer"]
         .iter()
         .find(|kind| speaks_of(kind))
@@ -583,7 +609,8 @@ fn values(schema: &Value) -> Option<Vec<&Value>> {
 }
 
 fn enumeration(at: &str, map: &Map<String, Value>, values: &[&Value]) -> Result<Expr, GrammarError> {
-    let kinds = types(&Value::Object(map.clone())).map(|kinds| kinds.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let kinds =
+        types(&Value::Object(map.clone())).map(|kinds| kinds.iter().map(ToString::to_string).collect::<Vec<_>>());
     let fits = |value: &Value| {
         let is = |kind: &str| match kind {
             "object" => value.is_object(),
@@ -658,13 +685,17 @@ fn text_pattern(at: &str, text: &str) -> Result<Expr, GrammarError> {
 
 fn format_pattern(format: &str) -> Option<&'static str> {
     Some(match format {
-        "date" => r"^[0-9]{4}-((01|03|05|07|08|10|12)-(0[1-9]|[12][0-9]|3[01])|(04|06|09|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))$",
+        "date" => {
+            r"^[0-9]{4}-((01|03|05|07|08|10|12)-(0[1-9]|[12][0-9]|3[01])|(04|06|09|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))$"
+        }
         "time" => r"^([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$",
         "date-time" => {
             r"^[0-9]{4}-((01|03|05|07|08|10|12)-(0[1-9]|[12][0-9]|3[01])|(04|06|09|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
         }
         "uuid" => r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
-        "ipv4" => r"^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])$",
+        "ipv4" => {
+            r"^((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])$"
+        }
         "email" => r"^[a-z0-9]([a-z0-9_+-]|\.[a-z0-9]){0,62}@([a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\.){1,4}[a-z]{2,12}$",
         "hostname" => r"^([a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\.){0,4}[a-z]{2,12}$",
         "uri" => r"^https?://([a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\.){1,4}[a-z]{2,12}(/[A-Za-z0-9._~-]{0,64}){0,8}$",
@@ -677,7 +708,8 @@ fn bounds(at: &str, map: &Map<String, Value>, whole: bool) -> Result<(Option<i64
     let read = |key: &str| match map.get(key) {
         None => Ok(None),
         // JSON writes some whole numbers with a fraction (`1.0`), and the limits below keep sums from overflowing.
-        Some(value) => match value.as_i64().or_else(|| whole_f64(value)).filter(|number| number.abs() < 10_i64.pow(15)) {
+        Some(value) => match value.as_i64().or_else(|| whole_f64(value)).filter(|number| number.abs() < 10_i64.pow(15))
+        {
             Some(number) => Ok(Some(number)),
             None => fail(at, format!("{key} is a whole number below 10^15")),
         },

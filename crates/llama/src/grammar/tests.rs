@@ -103,9 +103,17 @@ fn schemas_of_objects() {
         "required": ["name"]
     });
     let yes = [r#"{"name":"a"}"#, r#"{ "name": "a", "age": 3 }"#, "{\n  \"name\": \"\\u00e9\\n\",\n  \"x\": null\n}"];
-    schema(&person, &yes, &[r#"{}"#, r#"{"age":3,"name":"a"}"#, r#"{"name":"a","y":1}"#, r#"{"name":"a",}"#, r#"{"name":"\ud800"}"#]);
+    schema(
+        &person,
+        &yes,
+        &[r#"{}"#, r#"{"age":3,"name":"a"}"#, r#"{"name":"a","y":1}"#, r#"{"name":"a",}"#, r#"{"name":"\ud800"}"#],
+    );
     let optional = json!({"properties": {"a": {"const": 1}, "b": {"const": 2}, "c": {"const": 3}}});
-    schema(&optional, &["{}", r#"{"a":1}"#, r#"{"b":2,"c":3}"#, r#"{"a":1,"c":3}"#], &[r#"{,"b":2}"#, r#"{"b":2,"a":1}"#]);
+    schema(
+        &optional,
+        &["{}", r#"{"a":1}"#, r#"{"b":2,"c":3}"#, r#"{"a":1,"c":3}"#],
+        &[r#"{,"b":2}"#, r#"{"b":2,"a":1}"#],
+    );
     let map = json!({"type": "object", "additionalProperties": {"type": "boolean"}});
     schema(&map, &["{}", r#"{"any thing":true,"b":false}"#], &[r#"{"a":1}"#]);
     let mixed = json!({"type": "object", "properties": {"ab": {"const": 1}}, "required": ["ab"], "additionalProperties": {"const": 2}});
@@ -116,21 +124,41 @@ fn schemas_of_objects() {
 
 #[test]
 fn schemas_of_values() {
-    schema(&json!({"type": "integer", "minimum": -5, "maximum": 120}), &["-5", "-1", "0", "7", "99", "120"], &["-6", "121", "007", "1.5"]);
-    schema(&json!({"type": "integer", "exclusiveMinimum": 17, "maximum": 1000}), &["18", "300", "1000"], &["17", "1001"]);
+    schema(
+        &json!({"type": "integer", "minimum": -5, "maximum": 120}),
+        &["-5", "-1", "0", "7", "99", "120"],
+        &["-6", "121", "007", "1.5"],
+    );
+    schema(
+        &json!({"type": "integer", "exclusiveMinimum": 17, "maximum": 1000}),
+        &["18", "300", "1000"],
+        &["17", "1001"],
+    );
     schema(&json!({"type": "integer", "minimum": 100}), &["100", "12345"], &["99", "-100"]);
     schema(&json!({"type": "number", "minimum": 0, "maximum": 1}), &["0", "0.25", "1"], &["1.5", "-0.5", "2"]);
     schema(&json!({"type": "number", "minimum": -2, "maximum": -1}), &["-1", "-1.5", "-2"], &["-0.5", "-2.5", "1"]);
     schema(&json!({"type": "number"}), &["-1.5e+10", "0", "12.25"], &["01", "1.", ".5"]);
-    schema(&json!({"type": "string", "minLength": 2, "maxLength": 3}), &["\"ab\"", "\"é😀\\n\""], &["\"a\"", "\"abcd\""]);
+    schema(
+        &json!({"type": "string", "minLength": 2, "maxLength": 3}),
+        &["\"ab\"", "\"é😀\\n\""],
+        &["\"a\"", "\"abcd\""],
+    );
     schema(&json!({"type": "string", "pattern": "^\\d+\"\\w$"}), &[r#""12\"x""#], &[r#""x\"x""#, r#""12"x""#]);
     schema(&json!({"type": "string", "pattern": "b|c$"}), &["\"abz\"", "\"ac\""], &["\"a\"", "\"ca\""]);
     schema(&json!({"type": "string", "format": "date"}), &["\"2024-02-28\""], &["\"2024-02-30\"", "\"24-1-1\""]);
     schema(&json!({"type": ["string", "null"]}), &["\"\"", "null"], &["1"]);
     schema(&json!({"enum": [1, "a", null, {"k": [1]}]}), &["1", "\"a\"", "null", r#"{"k":[1]}"#], &["2"]);
     schema(&json!({"type": "string", "enum": [1, "a"]}), &["\"a\""], &["1"]);
-    schema(&json!({"type": "array", "items": {"type": "null"}, "minItems": 1, "maxItems": 2}), &["[null]", "[null, null]"], &["[]", "[null,null,null]"]);
-    schema(&json!({"prefixItems": [{"const": 1}, {"const": 2}], "items": {"const": 3}, "maxItems": 3}), &["[1,2]", "[1, 2, 3]"], &["[1]", "[1,2,3,3]"]);
+    schema(
+        &json!({"type": "array", "items": {"type": "null"}, "minItems": 1, "maxItems": 2}),
+        &["[null]", "[null, null]"],
+        &["[]", "[null,null,null]"],
+    );
+    schema(
+        &json!({"prefixItems": [{"const": 1}, {"const": 2}], "items": {"const": 3}, "maxItems": 3}),
+        &["[1,2]", "[1, 2, 3]"],
+        &["[1]", "[1,2,3,3]"],
+    );
     schema(&json!({"type": "array", "maxItems": 0}), &["[]"], &["[1]"]);
 }
 
@@ -151,9 +179,18 @@ fn schemas_that_combine() {
     schema(&one, &["\"a\"", "1"], &["null"]);
     assert!(of_schema(&json!({"oneOf": [{"type": "number"}, {"type": "integer"}]})).unwrap_err().contains("oneOf"));
     for bad in [
-        json!({"not": {}}), json!({"type": "object", "patternProperties": {}}), json!({"type": "object", "minProperties": 1}),
-        json!({"type": "array", "contains": {}}), json!({"if": {}}), json!(false), json!(3), json!({"type": "thing"}),
-        json!({"$ref": "http://example.com/"}), json!({"$ref": "#"}), json!({"type": "string", "format": "colour"}), json!({"nullable": true}),
+        json!({"not": {}}),
+        json!({"type": "object", "patternProperties": {}}),
+        json!({"type": "object", "minProperties": 1}),
+        json!({"type": "array", "contains": {}}),
+        json!({"if": {}}),
+        json!(false),
+        json!(3),
+        json!({"type": "thing"}),
+        json!({"$ref": "http://example.com/"}),
+        json!({"$ref": "#"}),
+        json!({"type": "string", "format": "colour"}),
+        json!({"nullable": true}),
     ] {
         assert!(of_schema(&bad).is_err(), "{bad}");
     }

@@ -14,11 +14,7 @@ use crate::{
 };
 use cortensor_engine::EngineError;
 use cortensor_protocol::{FinishReason, TokenId};
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 /// Tokens that copying another slot's memory must save to be worth the copy.
 const COPY_GAIN_MIN: usize = 32;
@@ -158,13 +154,8 @@ impl Generator {
         let cached = self.prepare_memory(index, &wanted);
         let slot = &mut self.slots[index];
         slot.used = self.turn;
-        let (run, end) = Run::start(
-            work,
-            cached,
-            self.context_length,
-            &self.vocabulary,
-            Ticket::count(&self.gauges.active),
-        );
+        let (run, end) =
+            Run::start(work, cached, self.context_length, &self.vocabulary, Ticket::count(&self.gauges.active));
         match end {
             Some(end) => run.end(end),
             None => slot.run = Some(run),

@@ -169,3 +169,65 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ffi::{ContextParams, Model, initialise};
+    use llama_cpp_sys_2 as sys;
+    use std::sync::mpsc::sync_channel;
+    use tokio::sync::oneshot;
+
+    fn worker(commands: Receiver<Command>, gauges: &Arc<Gauges>) -> Worker {
+        initialise();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/tiny/cortensor-tiny-q8_0.gguf");
+        let model = Arc::new(Model::load(path.as_ref(), 0, false).unwrap());
+        let params = ContextParams {
+            context_per_sequence: 64,
+            sequences: 1,
+            batch: 16,
+            micro_batch: 16,
+            threads: 1,
+            batch_threads: 1,
+            kv_type: sys::GGML_TYPE_F16,
+            flash_attention: sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
+            embeddings: None,
+        };
+        let scorer = Scorer::new(Arc::clone(&model), params.clone());
+        Worker::new(commands, Arc::clone(gauges), None, scorer, Embedder::new(model, params))
+    }
+
+    #[test]
+    fn a_panic_ends_all_work_with_an_error() {
+        let gauges = Arc::new(Gauges::new(1, 64));
+        let (commands, receiver) = sync_channel(8);
+        let mut answers = Vec::new();
+        // The first has no tokens at all, which the engine never lets through and the scorer does not survive.
+        for prompt in [vec![], vec![1, 2, 3]] {
+            let (reply, answer) = oneshot::channel();
+            commands.send(Command::Score(ScoreWork { prompt, output: vec![], top: 0, reply })).unwrap();
+            answers.push(answer);
+        }
+        let (reply, embedded) = oneshot::channel();
+        commands.send(Command::Embed(EmbedWork { inputs: vec![vec![1]], reply })).unwrap();
+        worker(receiver, &gauges).run();
+        assert!(gauges.fault().unwrap().contains("panicked"), "{:?}", gauges.fault());
+        // The one whose turn it was is gone with the panic; its caller sees the closed channel, the others the reason.
+        let backend = |error| matches!(error, EngineError::Backend(problem) if problem.contains("panicked"));
+        let mut answers = answers.into_iter().map(oneshot::Receiver::blocking_recv);
+        assert!(answers.next().unwrap().is_err());
+        assert!(backend(answers.next().unwrap().unwrap().unwrap_err()));
+        assert!(backend(embedded.blocking_recv().unwrap().unwrap_err()));
+        assert!(commands.send(Command::Wake).is_err());
+    }
+
+    #[test]
+    fn it_stops_when_told() {
+        let gauges = Arc::new(Gauges::new(1, 64));
+        let (commands, receiver) = sync_channel(8);
+        gauges.ask_to_stop();
+        commands.send(Command::Wake).unwrap();
+        worker(receiver, &gauges).run();
+        assert_eq!(gauges.fault().as_deref(), Some("the engine was shut down"));
+    }
+}

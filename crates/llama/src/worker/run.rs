@@ -3,9 +3,7 @@
 use super::panic_text;
 use crate::{grammar::Matcher, vocabulary::Vocabulary};
 use cortensor_engine::{EngineError, EngineEvent, stop::StopMatcher};
-use cortensor_protocol::{
-    FinishReason, Sampled, TokenEvent, TokenId, TokenSampler, Usage, generation::TopToken,
-};
+use cortensor_protocol::{FinishReason, Sampled, TokenEvent, TokenId, TokenSampler, Usage, generation::TopToken};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -148,6 +146,9 @@ impl Run {
     /// Brings stop texts and grammar to where another node left off.
     fn replay(&mut self, vocabulary: &Vocabulary) -> Option<End> {
         for &token in &self.output {
+            if vocabulary.ends_generation(token) {
+                return Some(End::Finished(FinishReason::EndOfSequence));
+            }
             let piece = vocabulary.piece(token);
             if let Some(grammar) = &mut self.grammar
                 && let Err(error) = grammar.accept(piece)
@@ -211,7 +212,10 @@ impl Run {
         let sampled = catch_unwind(AssertUnwindSafe(|| sampler.sample(count(output.len()), logits, output)))
             .map_err(|panic| EngineError::Backend(format!("the sampler panicked: {}", panic_text(&*panic))))?;
         if sampled.token as usize >= vocabulary {
-            return Err(EngineError::Backend(format!("the sampler chose token {}, which does not exist", sampled.token)));
+            return Err(EngineError::Backend(format!(
+                "the sampler chose token {}, which does not exist",
+                sampled.token
+            )));
         }
         Ok(sampled)
     }
@@ -255,8 +259,9 @@ impl Run {
         let event = match end {
             End::Failed(error) => EngineEvent::Failed(error),
             End::Finished(reason) => {
-                // What follows the beginning of a stop text belongs to it.
-                let tail = if self.stops.stopped() { String::new() } else { self.stops.finish() };
+                // After a stop text nothing follows; after a cancellation another node may go on, and decide then.
+                let ended = matches!(reason, FinishReason::EndOfSequence | FinishReason::Length);
+                let tail = if ended { self.stops.finish() } else { String::new() };
                 EngineEvent::Finished { reason, tail, usage: self.usage }
             }
         };

@@ -76,7 +76,10 @@ fn with_tools(choice: ToolChoice) -> GenerationRequest {
     request.max_tokens = 200;
     request.prompt = Prompt::Chat {
         messages: vec![ChatMessage::text(Role::User, "What is the weather in Paris?")],
-        tools: vec![tool("weather", city), tool("time", json!({"type": "object", "properties": {}, "additionalProperties": false}))],
+        tools: vec![
+            tool("weather", city),
+            tool("time", json!({"type": "object", "properties": {}, "additionalProperties": false})),
+        ],
         tool_choice: choice,
     };
     request

@@ -148,7 +148,8 @@ async fn a_prefix_is_copied_from_a_busy_slot() {
         running.next().await.unwrap();
     }
     let copied = run(&engine, job(text(&second))).await;
-    let shared = alone.prompt.iter().zip(&engine.tokenize(&text(&first)).await.unwrap()).take_while(|(a, b)| a == b).count();
+    let shared =
+        alone.prompt.iter().zip(&engine.tokenize(&text(&first)).await.unwrap()).take_while(|(a, b)| a == b).count();
     assert!(shared > 32, "{shared}");
     assert_eq!(copied.started.cached_input_tokens as usize, shared);
     assert_eq!(copied.ids(), alone.ids());

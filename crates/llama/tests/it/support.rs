@@ -3,8 +3,8 @@
 use cortensor_engine::{Engine, EngineError, EngineEvent, Generation, Job};
 use cortensor_llama::{LlamaConfig, LlamaEngine};
 use cortensor_protocol::{
-    ChatMessage, FinishReason, GenerationRequest, LogProb, Prompt, ResponseFormat, Role, Sampled, SamplingParams, TokenEvent,
-    TokenId, TokenSampler, Usage,
+    ChatMessage, FinishReason, GenerationRequest, LogProb, Prompt, ResponseFormat, Role, Sampled, SamplingParams,
+    TokenEvent, TokenId, TokenSampler, Usage,
 };
 use std::{
     num::NonZeroU32,
