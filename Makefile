@@ -3,19 +3,23 @@
 # One cache for every clone on this machine, so that dependencies are compiled once.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(CACHE)/cortensor/target
+BINARY := $(CARGO_TARGET_DIR)/debug/cortensor
 
-.PHONY: demo up test test-rust test-contracts test-clients lint fmt bench-smoke setup
+.PHONY: demo up build test test-rust test-contracts test-clients lint fmt bench-smoke
 
 ## Runs the whole network on this machine once: asks, streams, kills a miner, settles, shows the money.
-demo: setup
-	cargo run --quiet -p cortensor -- demo
+demo: build
+	$(BINARY) demo
 
 ## The same network, staying up, with an OpenAI-compatible endpoint.
-up: setup
-	cargo run --quiet -p cortensor -- up
+up: build
+	$(BINARY) up
 
-setup:
+# The whole workspace at once, here as for the tests, so that both agree on the features of every dependency and nothing
+# is compiled twice.
+build:
 	@scripts/setup build
+	cargo build --workspace --bins
 
 ## Everything that must pass.
 test: test-contracts test-rust test-clients
@@ -45,5 +49,5 @@ fmt:
 	cargo fmt --all
 
 ## Every benchmark once, briefly: that they run, not how fast.
-bench-smoke:
-	cargo run --quiet -p cortensor -- bench all --smoke --json
+bench-smoke: build
+	$(BINARY) bench all --smoke --json

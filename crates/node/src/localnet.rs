@@ -75,7 +75,7 @@ impl LocalNetConfig {
             l2_listen: any,
             price: Price { input: Wei(Wei::COR.0 / 2), output: Wei(2 * Wei::COR.0) },
             deposit: Wei(1_000 * Wei::COR.0),
-            dispatch: DispatchConfig { stall_timeout: Duration::from_secs(5), ..DispatchConfig::default() },
+            dispatch: DispatchConfig { stall_timeout: Duration::from_secs(20), ..DispatchConfig::default() },
             gateway: GatewayConfig::default(),
         }
     }

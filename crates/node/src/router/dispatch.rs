@@ -24,7 +24,7 @@ use cortensor_protocol::{
     task::SignedHeader,
     wire::{FailureCode, GenerateTask, RouterControl, TaskControl, TaskFailure, TaskOpen, TaskReply},
 };
-use cortensor_scheduler::{BlockHash, NoChoice, PrefixIndex, Request, Settings, choose};
+use cortensor_scheduler::{BlockHash, NoChoice, PrefixIndex, Rejection, Request, Settings, choose};
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -289,6 +289,18 @@ fn too_busy(why: &str) -> ServiceError {
 }
 
 fn refusal(none: &NoChoice, model: &str) -> ServiceError {
+    let serving = || none.rejections.iter().map(|(_, why)| why).filter(|why| **why != Rejection::Model);
+    let context = |why: &Rejection| match why {
+        Rejection::Context { offered, .. } => Some(*offered),
+        _ => None,
+    };
+    // Every miner of the model would serve it, were it shorter.
+    if serving().count() > 0
+        && let Some(longest) = serving().map(context).collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max())
+    {
+        let message = format!("the prompt is longer than the longest context on offer, {longest} tokens: shorten it");
+        return ServiceError::ContextLength(message);
+    }
     if none.model_is_offered() {
         ServiceError::Unavailable(none.to_string())
     } else {

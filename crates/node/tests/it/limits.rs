@@ -18,6 +18,9 @@ async fn wrong_keys_and_unknown_models_are_named() {
     let url = world.url("/v1/chat/completions");
     let refused = world.http.post(&url).bearer_auth("sk-cor-wrong").json(&plain(5)).send().await.unwrap();
     assert_eq!(refused.status(), 401);
+    let long = "the fox and the owl ".repeat(5000);
+    let (status, body) = world.post(&json!({"model": "mock", "messages": [{"role": "user", "content": long}]})).await;
+    assert_eq!((status, body["error"]["code"].as_str()), (400, Some("context_length_exceeded")), "{body}");
     let (status, body) = world.post(&json!({"model": "gpt-4", "messages": [{"role": "user", "content": "hi"}]})).await;
     assert_eq!(status, 404, "{body}");
     assert!(body["error"]["message"].as_str().unwrap().contains("/v1/models"), "{body}");

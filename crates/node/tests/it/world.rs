@@ -36,7 +36,8 @@ pub fn slow() -> MockConfig {
 impl World {
     pub async fn start(engines: Vec<MockConfig>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = LocalNetConfig::new(folder.path().to_owned());
+        let mut config = LocalNetConfig::new(folder.path().to_owned());
+        config.dispatch.stall_timeout = Duration::from_secs(5);
         let mut world = Self::with(config, engines).await;
         world._folder = Some(folder);
         world
