@@ -269,7 +269,7 @@ impl Direct {
     fn new(config: &BenchConfig, requests: NonZeroU32) -> Result<Self, BenchError> {
         let fail = |what: &str| BenchError::Direct(format!("no {what}"));
         let model = Arc::new(Model::load(&config.path, -1, false).ok_or_else(|| fail("model"))?);
-        let params = context_params(&engine_config(config, requests), model.context_trained());
+        let params = context_params(&engine_config(config, requests), &model);
         let context = Context::new(&model, &params).ok_or_else(|| fail("context"))?;
         let batch = Batch::new(params.batch);
         let (prompt_tokens, output_tokens) = (config.prompt_tokens, config.output_tokens);

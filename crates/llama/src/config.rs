@@ -90,7 +90,7 @@ pub struct LlamaConfig {
     pub slots: NonZeroU32,
     /// Jobs that wait when all slots are taken.
     pub queue: u32,
-    /// Threads for decoding; `None` takes the machine's cores.
+    /// Threads for decoding; `None` takes the machine's cores, or one for a model of less than 32 MiB.
     #[serde(default)]
     pub threads: Option<NonZeroU32>,
     /// Threads for prompts; `None` takes `threads`.

@@ -33,6 +33,8 @@ use tokio::sync::oneshot;
 const SLOTS_MAX: u32 = 64;
 /// Longest context taken by default, because the KV cache is allocated at once.
 const CONTEXT_DEFAULT: u32 = 4096;
+/// Weights below this are computed by one thread unless asked otherwise: others would mostly wait for each other.
+const ONE_THREAD_BYTES: u64 = 32 << 20;
 /// Scoring and embedding jobs that may wait.
 const SIDE_JOBS_MAX: u32 = 64;
 /// Texts of one embedding job.
@@ -64,6 +66,7 @@ impl LlamaEngine {
     ///
     /// # Errors
     /// The file, a setting, or llama.cpp: see [`LoadError`].
+    #[expect(clippy::needless_pass_by_value, reason = "an owned value can be moved into a blocking task")]
     pub fn load(config: LlamaConfig) -> Result<Arc<Self>, LoadError> {
         check(&config)?;
         ffi::initialise();
@@ -101,7 +104,7 @@ impl LlamaEngine {
     fn start(config: &LlamaConfig, prompter: Prompter, manifest: ModelManifest) -> Result<Arc<Self>, LoadError> {
         let model = Arc::clone(&prompter.model);
         let vocabulary = Arc::clone(&prompter.vocabulary);
-        let mut params = context_params(config, manifest.context_length);
+        let mut params = context_params(config, &model);
         if !model.generates() {
             params.context_per_sequence = params.context_per_sequence.min(POOLED_TOKENS_MAX);
         }
@@ -121,8 +124,8 @@ impl LlamaEngine {
             generator = Some(made);
         }
         let (commands, receiver) = mpsc::sync_channel((slots + config.queue + SIDE_JOBS_MAX + 1) as usize);
-        let scorer = Scorer::new(Arc::clone(&model), params.clone());
-        let embedder = Embedder::new(Arc::clone(&model), params);
+        let scorer = Scorer::new(Arc::clone(&model), &params);
+        let embedder = Embedder::new(Arc::clone(&model), &params);
         let generates = generator.is_some();
         let worker = Worker::new(receiver, Arc::clone(&gauges), generator, scorer, embedder);
         let thread = thread::Builder::new()
@@ -349,9 +352,11 @@ fn check(config: &LlamaConfig) -> Result<(), LoadError> {
     Ok(())
 }
 
-pub(crate) fn context_params(config: &LlamaConfig, trained: u32) -> ContextParams {
+pub(crate) fn context_params(config: &LlamaConfig, model: &Model) -> ContextParams {
+    let trained = model.context_trained();
     let cores = thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
-    let threads = config.threads.map_or(cores, NonZeroU32::get).min(512);
+    let useful = if model.weight_bytes() < ONE_THREAD_BYTES { 1 } else { cores };
+    let threads = config.threads.map_or(useful, NonZeroU32::get).min(512);
     let context = match config.context_per_sequence {
         0 => trained.min(CONTEXT_DEFAULT),
         asked => asked.min(trained),

@@ -43,6 +43,12 @@ impl Model {
         usize::try_from(unsafe { sys::llama_vocab_n_tokens(self.vocab.as_ptr()) }).unwrap_or(0)
     }
 
+    /// Bytes of all weights.
+    pub(crate) fn weight_bytes(&self) -> u64 {
+        // SAFETY: the model lives as long as `self`.
+        unsafe { sys::llama_model_size(self.as_ptr()) }
+    }
+
     /// Context length that the model was trained for.
     pub(crate) fn context_trained(&self) -> u32 {
         // SAFETY: the model lives as long as `self`.

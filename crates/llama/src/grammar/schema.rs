@@ -390,11 +390,11 @@ impl<'a> Converter<'a> {
 
     /// A quoted text other than these: letters, digits, `_` and `-` only, which keeps escapes out of the comparison.
     fn other_key(&mut self, excluded: &[String]) -> Expr {
-        let inside = self.other_text(excluded.iter().map(|name| name.chars().collect()).collect());
+        let inside = self.other_text(&excluded.iter().map(|name| name.chars().collect()).collect::<Vec<_>>());
         Expr::Sequence(vec![Expr::text("\""), inside, Expr::text("\"")])
     }
 
-    fn other_text(&mut self, excluded: Vec<Vec<char>>) -> Expr {
+    fn other_text(&mut self, excluded: &[Vec<char>]) -> Expr {
         let word = || Expr::Class(vec![('a', 'z'), ('A', 'Z'), ('0', '9'), ('_', '_'), ('-', '-')]);
         let mut firsts: Vec<char> = excluded.iter().filter_map(|name| name.first().copied()).collect();
         firsts.sort_unstable();
@@ -412,7 +412,7 @@ impl<'a> Converter<'a> {
         }
         for first in firsts.into_iter().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)) {
             let rest = excluded.iter().filter(|name| name.first() == Some(&first)).map(|name| name[1..].to_vec());
-            let rest = self.other_text(rest.collect());
+            let rest = self.other_text(&rest.collect::<Vec<_>>());
             let rule = self.rules.add("other-key", rest);
             choices.push(Expr::Sequence(vec![Expr::text(first.to_string()), Expr::Rule(rule)]));
         }

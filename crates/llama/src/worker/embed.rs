@@ -47,14 +47,14 @@ pub(crate) struct Embedder {
 }
 
 impl Embedder {
-    pub(crate) fn new(model: Arc<Model>, params: ContextParams) -> Self {
+    pub(crate) fn new(model: Arc<Model>, params: &ContextParams) -> Self {
         let batch = if model.generates() { params.batch.min(256) } else { params.context_per_sequence };
         let params = ContextParams {
             sequences: 1,
             batch,
             micro_batch: batch,
             embeddings: Some(sys::LLAMA_POOLING_TYPE_UNSPECIFIED),
-            ..params
+            ..params.clone()
         };
         Self { model, params, context: None, tasks: VecDeque::new() }
     }
@@ -111,8 +111,8 @@ impl Embedder {
             return Err(format!("this model pools whole texts, of at most {} tokens", batch.room()));
         }
         let end = (task.done + batch.room()).min(input.len());
-        for position in task.done..end {
-            batch.push(input[position], position, sequence, true);
+        for (position, &token) in input.iter().enumerate().take(end).skip(task.done) {
+            batch.push(token, position, sequence, true);
         }
         context.decode(batch).map_err(|error| error.to_string())?;
         if pooling == sys::LLAMA_POOLING_TYPE_NONE {

@@ -193,8 +193,8 @@ mod tests {
             flash_attention: sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
             embeddings: None,
         };
-        let scorer = Scorer::new(Arc::clone(&model), params.clone());
-        Worker::new(commands, Arc::clone(gauges), None, scorer, Embedder::new(model, params))
+        let scorer = Scorer::new(Arc::clone(&model), &params);
+        Worker::new(commands, Arc::clone(gauges), None, scorer, Embedder::new(model, &params))
     }
 
     #[test]

@@ -41,10 +41,11 @@ pub(crate) struct Scorer {
 }
 
 impl Scorer {
-    pub(crate) fn new(model: Arc<Model>, params: ContextParams) -> Self {
+    pub(crate) fn new(model: Arc<Model>, params: &ContextParams) -> Self {
         let rows = LOGITS_BYTES_MAX / (4 * model.vocabulary().max(1));
         let batch = params.batch.min(count(rows.max(16)));
-        let params = ContextParams { sequences: 1, batch, micro_batch: params.micro_batch.min(batch), ..params };
+        let params =
+            ContextParams { sequences: 1, batch, micro_batch: params.micro_batch.min(batch), ..params.clone() };
         Self { model, params, context: None, tasks: VecDeque::new() }
     }
 

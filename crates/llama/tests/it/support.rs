@@ -67,9 +67,9 @@ impl TokenSampler for TestSampler {
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
         let logprob = |id: usize| LogProb::from_nats(logits[id] - normaliser);
         Sampled {
-            token: token as u32,
+            token: u32::try_from(token).unwrap(),
             logprob: logprob(token),
-            top: order.into_iter().take(self.top).map(|id| (id as u32, logprob(id))).collect(),
+            top: order.into_iter().take(self.top).map(|id| (u32::try_from(id).unwrap(), logprob(id))).collect(),
         }
     }
 }
