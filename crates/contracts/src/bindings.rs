@@ -10,7 +10,7 @@
 /// `CortensorToken`: ERC-20 with permit and votes.
 pub mod token {
     alloy::sol!(
-        #[sol(all_derives)]
+        #[sol(extra_derives(Debug))]
         CortensorToken,
         "abi/CortensorToken.json"
     );
@@ -19,7 +19,7 @@ pub mod token {
 /// `NodeRegistry`: who serves, with which keys and stake.
 pub mod registry {
     alloy::sol!(
-        #[sol(all_derives)]
+        #[sol(extra_derives(Debug))]
         NodeRegistry,
         "abi/NodeRegistry.json"
     );
@@ -28,7 +28,7 @@ pub mod registry {
 /// `ModelRegistry`: models and their terms.
 pub mod models {
     alloy::sol!(
-        #[sol(all_derives)]
+        #[sol(extra_derives(Debug))]
         ModelRegistry,
         "abi/ModelRegistry.json"
     );
@@ -37,7 +37,7 @@ pub mod models {
 /// `Sessions`: deposits, vouchers, payments.
 pub mod sessions {
     alloy::sol!(
-        #[sol(all_derives)]
+        #[sol(extra_derives(Debug))]
         Sessions,
         "abi/Sessions.json"
     );

@@ -34,8 +34,7 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 pub struct Deployment {
     /// The chain.
     pub chain_id: u64,
-    /// A block at or before which all of them stood and, for a new deployment, before which none did: where to start
-    /// reading logs.
+    /// The newest block before they were deployed: where to start reading logs.
     pub block: u64,
     /// `CortensorToken`.
     pub token: Address,
