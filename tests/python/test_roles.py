@@ -1,0 +1,270 @@
+"""Chain, router and miners as processes of their own, from empty configurations to a question that outlives a kill.
+
+The tests of this file are one story and run in their order.
+"""
+
+import json
+import re
+import signal
+import socket
+
+import pytest
+from api import NEVER_END, STORY, Api, text_of
+from processes import Daemon, cast, fail, free_port, run, send, succeed, wait_for
+
+PASSWORD = {"CORTENSOR_PASSWORD": "a password of the tests"}
+COR = 10**18
+
+
+class Town:
+    """A chain with the contracts, and the nodes that live on it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.daemons = []
+        self.chain = self.start("chain", "--data", "chain", "--listen", "127.0.0.1:0", "--json").ready()
+        self.rpc = self.chain["rpc"]
+        arguments = ("deploy", "--rpc", self.rpc, "--out", "deployment.json", "--json")
+        self.contracts = json.loads(succeed(*arguments, cwd=folder))
+
+    def start(self, *arguments):
+        daemon = Daemon(self.folder, *arguments, env=PASSWORD, cwd=self.folder)
+        self.daemons.append(daemon)
+        return daemon
+
+    def command(self, *arguments):
+        return run(*arguments, env=PASSWORD, cwd=self.folder)
+
+    def init(self, kind, name, changes):
+        """Writes a configuration with `--init`, changes it as a person would, and returns the node's account."""
+        place = self.folder / name
+        place.mkdir()
+        path = place / f"{kind}.toml"
+        said = succeed(kind, "--config", path, "--init", env=PASSWORD, cwd=place)
+        account = re.search(r"0x[0-9a-fA-F]{40}", said)[0]
+        text = path.read_text()
+        changes = {
+            'rpc = "http://127.0.0.1:8545"': f'rpc = "{self.rpc}"',
+            'deployment = "deployment.json"': f'deployment = "{self.folder / "deployment.json"}"',
+            f'keystore = "{kind}-key.json"': f'keystore = "{place / f"{kind}-key.json"}"',
+            f'data = "{kind}-data"': f'data = "{place / "data"}"',
+            **changes,
+        }
+        for old, new in changes.items():
+            assert old in text, f"the template of {kind} has no {old}"
+            text = text.replace(old, new)
+        path.write_text(text)
+        return path, account
+
+    def fund(self, account, cor):
+        send(self.rpc, account, "--value", "10ether")
+        send(self.rpc, self.contracts["token"], "transfer(address,uint256)", account, str(cor * COR))
+
+    def cor(self, account):
+        return int(cast(self.rpc, "call", self.contracts["token"], "balanceOf(address)(uint256)", account).split()[0])
+
+    def doctor(self, path):
+        """The doctor's findings by name, and its exit code."""
+        done = self.command("doctor", "--config", path, "--json")
+        return {line["what"]: line for line in map(json.loads, done.stdout.splitlines())}, done.returncode
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("town")
+    town = Town(folder)
+    try:
+        yield town
+        for daemon in reversed(town.daemons):
+            if daemon.process.poll() is None:
+                assert daemon.stop() == 0, daemon.log
+    finally:
+        for daemon in town.daemons:
+            daemon.end()
+
+
+@pytest.fixture(scope="module")
+def router(town):
+    """A registered router, running; with what the doctor said before and after its registration."""
+    http, udp = free_port(), free_port(socket.SOCK_DGRAM)
+    path, account = town.init("router", "router", {
+        'http = "127.0.0.1:8080"': f'http = "127.0.0.1:{http}"',
+        'listen = "0.0.0.0:7100"': f'listen = "127.0.0.1:{udp}"',
+        "session_deposit_cor = 100 ": "session_deposit_cor = 1000 ",
+        "session_max_price_cor = 10 ": "session_max_price_cor = 10000 ",
+    })
+    story = {"path": path, "account": account, "before": town.doctor(path), "unregistered": town.command("router", "--config", path)}
+    story["unfunded"] = town.command("router", "--config", path, "--register")
+    town.fund(account, 12_000)
+    succeed("router", "--config", path, "--register", env=PASSWORD, cwd=town.folder)
+    story["after"] = town.doctor(path)
+    story["daemon"] = town.start("router", "--config", path, "--json")
+    story.update(story["daemon"].ready())
+    story["key"] = open(story["api_key_file"]).read().strip()
+    return story
+
+
+@pytest.fixture(scope="module")
+def miners(town, router):
+    """Two registered miners, running, by account."""
+    miners = {}
+    for name in ("first", "second"):
+        path, account = town.init("miner", name, {
+            "ROUTER_TRANSPORT_KEY@127.0.0.1:7100": router["address"],
+            'listen = "0.0.0.0:0"': 'listen = "127.0.0.1:0"',
+            # Dear enough for a few answers to be worth redeeming.
+            'output_price_cor = "2"': 'output_price_cor = "5000"',
+            "redeem_seconds = 600 ": "redeem_seconds = 1 ",
+        })
+        town.fund(account, 1_500)
+        succeed("miner", "--config", path, "--register", env=PASSWORD, cwd=town.folder)
+        miners[account.lower()] = {"path": path, "account": account}
+    for miner in miners.values():
+        miner["daemon"] = town.start("miner", "--config", miner["path"], "--json")
+    for miner in miners.values():
+        assert miner["daemon"].ready()["operator"].lower() == miner["account"].lower()
+    return miners
+
+
+@pytest.fixture(scope="module")
+def town_api(router, miners):
+    api = Api(router["api_url"], router["key"])
+    all_ready(api, miners)
+    return api
+
+
+def all_ready(api, miners):
+    def ready():
+        try:
+            nodes = api.get("/v1/nodes")
+        except (OSError, AssertionError):
+            return False
+        return {node["operator"].lower() for node in nodes if node["state"] == "ready"} >= set(miners)
+
+    wait_for(ready, 90, "the miners to be with the router")
+
+
+def test_the_doctor_before_and_after(router):
+    findings, code = router["before"]
+    assert code == 1
+    assert findings["config"]["ok"] and findings["key"]["ok"] and findings["contracts"]["ok"]
+    assert not findings["stake"]["ok"] and "--register" in findings["stake"]["detail"]
+    assert not findings["gas"]["ok"] and "coins" in findings["gas"]["detail"]
+    findings, code = router["after"]
+    assert code == 0 and all(finding["ok"] for finding in findings.values()), findings
+    assert "10000" in findings["stake"]["detail"]
+
+
+def test_what_is_missing_is_said(router):
+    done = router["unregistered"]
+    assert done.returncode == 1 and "not registered" in done.stderr and "--register" in done.stderr
+    done = router["unfunded"]
+    assert done.returncode == 1 and "send it" in done.stderr
+
+
+def test_the_doctor_while_it_runs(town, router):
+    findings, code = town.doctor(router["path"])
+    assert code == 1 and not findings["http"]["ok"] and "running already" in findings["http"]["detail"]
+
+
+def test_configurations_that_are_wrong(town, router):
+    good = router["path"].read_text()
+    wrong = router["path"].with_name("wrong.toml")
+    for text, word in [
+        (good.replace("[router]", "[router]\ncolour = 1"), "colour"),
+        (good.replace("stake_cor = 10000", 'stake_cor = "much"'), "stake_cor"),
+        (good.replace("[chain]", "[chian]"), "chian"),
+        (good.replace("http = ", "http = ]"), "wrong.toml"),
+        ("", "wrong.toml"),
+    ]:
+        wrong.write_text(text)
+        assert word in fail("router", "--config", wrong, env=PASSWORD, cwd=town.folder)
+    assert "--init" in fail("router", "--config", town.folder / "none.toml", env=PASSWORD)
+    assert "overwritten" in fail("router", "--config", router["path"], "--init", env=PASSWORD)
+    error = fail("router", "--config", router["path"], env={"CORTENSOR_PASSWORD": "another password"}, cwd=town.folder)
+    assert "keystore" in error and "password" in error
+    assert "CORTENSOR_PASSWORD" in fail("router", "--config", router["path"], cwd=town.folder)
+    unreachable = router["path"].with_name("unreachable.toml")
+    unreachable.write_text(good.replace(town.rpc, "http://127.0.0.1:1"))
+    assert "127.0.0.1:1" in fail("router", "--config", unreachable, env=PASSWORD, cwd=town.folder)
+
+
+def test_a_question_through_the_router(town, town_api, miners, tmp_path):
+    answer, task = town_api.ask()
+    assert answer.choices[0].message.content
+    assert town_api.task(task)["attempts"][0]["miner"].lower() in miners
+    file = tmp_path / "receipt.json"
+    file.write_text(json.dumps(town_api.receipts(task)))
+    succeed("receipt", "verify", file, "--rpc", town.rpc)
+    status, _, body = town_api.request("/readyz")
+    assert status == 200, body
+
+
+def test_a_miner_is_killed_in_the_middle_of_an_answer(town, town_api, miners):
+    stream, task = town_api.endless(max_tokens=600)
+    chunks = iter(stream)
+    text = "".join(text_of(next(chunks)) for _ in range(3))
+    # Held, so that the answer cannot be over before it is known who gives it.
+    for miner in miners.values():
+        miner["daemon"].signal(signal.SIGSTOP)
+    answering = town_api.task(task)["attempts"][-1]["miner"].lower()
+    miners[answering]["daemon"].kill()
+    [other] = [miner for account, miner in miners.items() if account != answering]
+    other["daemon"].signal(signal.SIGCONT)
+    rest = list(chunks)
+    text += "".join(map(text_of, rest))
+    assert [chunk.choices[0].finish_reason for chunk in rest if chunk.choices][-1] == "length"
+    assert rest[-1].usage.completion_tokens == 600
+
+    view = town_api.task(task)
+    assert view["state"] == "finished"
+    killed, *_, last = view["attempts"]
+    assert killed["miner"].lower() == answering and last["miner"].lower() == other["account"].lower()
+    assert 0 < killed["output_tokens"] < 600 and int(killed["owed"]) > 0, "it is owed what it delivered"
+    expected = 0
+    for attempt in view["attempts"]:
+        assert attempt["first_token"] == expected, "nothing twice, nothing left out"
+        expected += attempt["output_tokens"]
+    assert expected == 600
+    receipts = town_api.receipts(task)
+    [final] = [one for one in receipts if one["receipt"]["receipt"]["miner"].lower() == last["miner"].lower()]
+    assert text.endswith(final["text"])
+    assert final["receipt"]["receipt"]["first_token"] == last["first_token"]
+
+    assert town_api.ask()[0].choices, "one miner is enough to go on"
+    miners[answering]["daemon"] = town.start("miner", "--config", miners[answering]["path"], "--json")
+    miners[answering]["daemon"].ready()
+    all_ready(town_api, miners)
+
+
+def test_the_router_is_killed_and_started_again(town, town_api, router, miners):
+    _, task = town_api.ask()
+    receipts, session, view = town_api.receipts(task), town_api.get("/v1/session"), town_api.task(task)
+    router["daemon"].kill()
+    router["daemon"] = town.start("router", "--config", router["path"], "--json")
+    again = router["daemon"].ready()
+    assert again["api_url"] == router["api_url"] and again["address"] == router["address"]
+    assert open(again["api_key_file"]).read().strip() == router["key"]
+    now = town_api.get("/v1/session")
+    assert now["id"] == session["id"] and int(now["spent"]) >= int(session["spent"])
+    assert now["sequence"] >= session["sequence"]
+    assert town_api.receipts(task) == receipts and town_api.task(task) == view
+    all_ready(town_api, miners)
+    _, newer = town_api.ask()
+    assert town_api.receipts(newer)
+    assert town_api.spent() > int(session["spent"])
+
+
+def test_miners_redeem_what_they_earned(town, town_api):
+    """The miners bring vouchers that are worth a COR to the chain by themselves."""
+    arguments = ("--rpc", town.rpc, "--deployment", town.folder / "deployment.json", "--json")
+    session = town_api.get("/v1/session")["id"]
+
+    def redeemed():
+        town_api.ask(messages=STORY, logit_bias=NEVER_END, max_tokens=400)
+        return int(json.loads(succeed("session", "show", session, *arguments))["spent"])
+
+    paid = wait_for(redeemed, 90, "a voucher to be redeemed", pause=1)
+    assert paid <= town_api.spent(), "never more than what is owed"
+    events = [json.loads(line) for line in succeed("session", "list", *arguments).splitlines()]
+    assert any("redeem" in json.dumps(event).lower() for event in events), events
