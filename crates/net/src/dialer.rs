@@ -224,7 +224,7 @@ impl Supervisor {
             self.state.send_replace(DialState::Connecting);
             let begin = Instant::now();
             let stop = self.stop.clone();
-            let end = self.session().await;
+            let end = self.connect_and_serve().await;
             if self.drain.is_cancelled() || stop.is_cancelled() {
                 break;
             }
@@ -268,7 +268,7 @@ impl Supervisor {
     }
 
     /// One connection from its beginning to its end.
-    async fn session(&self) -> End {
+    async fn connect_and_serve(&self) -> End {
         let stopped = || End::Lost(Closed::Locally);
         let connection = match self.stop.run_until_cancelled(self.endpoint.connect(&self.config.router)).await {
             Some(Ok(connection)) => connection,
@@ -469,7 +469,7 @@ fn refuse(send: SendStream, receive: RecvStream, code: FailureCode, message: &st
     });
 }
 
-/// Closes a connection when dropped, so that a cancelled session leaves none behind.
+/// Closes a connection when dropped, so that an aborted supervisor leaves none behind.
 struct CloseGuard(Connection);
 
 impl Drop for CloseGuard {
