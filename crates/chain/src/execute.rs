@@ -204,13 +204,13 @@ impl<'a> Run<'a> {
                 continue;
             }
             if transaction.envelope().gas_limit() > self.gas_left {
-                self.leave_out(&transaction, on_invalid, InvalidTransaction::CallerGasLimitMoreThanBlock)?;
+                self.leave_out(&transaction, on_invalid, &InvalidTransaction::CallerGasLimitMoreThanBlock)?;
                 continue;
             }
             match evm.transact_commit(evm::transaction_env(&transaction)) {
                 Ok(result) => self.include(transaction, result),
                 Err(EVMError::Transaction(reason)) => {
-                    self.leave_out(&transaction, on_invalid, reason.clone())?;
+                    self.leave_out(&transaction, on_invalid, &reason)?;
                     self.invalid.push((transaction.hash(), reason));
                 }
                 Err(error) => return Err(fatal(error)),
@@ -223,7 +223,7 @@ impl<'a> Run<'a> {
         &mut self,
         transaction: &VerifiedTransaction,
         on_invalid: OnInvalid,
-        reason: InvalidTransaction,
+        reason: &InvalidTransaction,
     ) -> Result<(), ExecuteError> {
         match on_invalid {
             OnInvalid::Skip => {

@@ -32,7 +32,7 @@ pub use consensus::{
 pub use core::SubmitError;
 pub use execute::ExecuteError;
 pub use metrics::MetricsSnapshot;
-pub use pool::PoolError;
+pub use pool::{PoolError, Shortfall};
 pub use state::{AccountChange, AccountFields, EthTrieStore, NodeReader, StateError, StateStore, StateUpdate};
 pub use store::{OpenError, StoreError};
 pub use transaction::{DecodeError, TRANSACTION_BYTES_MAX, VerifiedTransaction};

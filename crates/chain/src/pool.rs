@@ -59,19 +59,8 @@ pub enum PoolError {
     #[error("nonce has max value")]
     NonceMax,
     /// Everything that the sender has waiting, with this, costs more than it owns.
-    #[error(
-        "insufficient funds for gas * price + value: balance {balance}, queued cost {queued}, tx cost {cost}, overshot {overshot}"
-    )]
-    Funds {
-        /// What the sender owns, in wei.
-        balance: U256,
-        /// What its waiting transactions may cost, in wei.
-        queued: U256,
-        /// What this transaction may cost, in wei.
-        cost: U256,
-        /// What is missing, in wei.
-        overshot: U256,
-    },
+    #[error("insufficient funds for gas * price + value: {0}")]
+    Funds(Box<Shortfall>),
     /// Less gas than the transaction costs before its first instruction.
     #[error("intrinsic gas too low: gas {gas}, minimum needed {needed}")]
     IntrinsicGas {
@@ -137,6 +126,20 @@ pub enum PoolError {
     /// The pool is full of transactions that pay at least as much.
     #[error("txpool is full")]
     Full,
+}
+
+/// What a sender has and what it would need, in wei.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("balance {balance}, queued cost {queued}, tx cost {cost}, overshot {overshot}")]
+pub struct Shortfall {
+    /// What the sender owns.
+    pub balance: U256,
+    /// What its waiting transactions may cost.
+    pub queued: U256,
+    /// What this transaction may cost.
+    pub cost: U256,
+    /// What is missing.
+    pub overshot: U256,
 }
 
 /// The sender's account as of the head.
@@ -325,7 +328,8 @@ impl Pool {
         let total = queued.saturating_add(cost);
         if total > account.balance {
             let overshot = total - account.balance;
-            return Err(PoolError::Funds { balance: account.balance, queued, cost, overshot });
+            let shortfall = Shortfall { balance: account.balance, queued, cost, overshot };
+            return Err(PoolError::Funds(Box::new(shortfall)));
         }
         if replaced.is_none()
             && let Some(sender) = sender
@@ -592,8 +596,8 @@ mod tests {
         let account = SenderAccount { nonce: 0, balance: one * U256::from(2), is_contract: false };
         pool.add(transaction(0, 0, 0), account, 0).unwrap();
         pool.add(transaction(0, 1, 0), account, 0).unwrap();
-        let expected = PoolError::Funds { balance: account.balance, queued: account.balance, cost: one, overshot: one };
-        assert_eq!(pool.add(transaction(0, 2, 0), account, 0), Err(expected));
+        let shortfall = Shortfall { balance: account.balance, queued: account.balance, cost: one, overshot: one };
+        assert_eq!(pool.add(transaction(0, 2, 0), account, 0), Err(PoolError::Funds(Box::new(shortfall))));
         // Spending elsewhere makes the rest unaffordable one by one.
         pool.head_changed(|_| Some(SenderAccount { nonce: 0, balance: one - U256::from(1), is_contract: false }));
         assert_eq!(pool.counts(), (0, 0));
@@ -679,8 +683,8 @@ mod tests {
         ]
     }
 
-    fn apply(pool: &mut Pool, accounts: &mut [SenderAccount; 4], event: Event) {
-        match event {
+    fn apply(pool: &mut Pool, accounts: &mut [SenderAccount; 4], event: &Event) {
+        match *event {
             Event::Add { sender, nonce, tip } => {
                 let account = accounts[usize::from(sender)];
                 let _ = pool.add(transaction(sender, account.nonce + nonce, tip), account, 0);
@@ -743,7 +747,7 @@ mod tests {
             let start = SenderAccount { nonce: 0, balance: U256::from(400_000_000_u64), is_contract: false };
             let mut accounts = [start; 4];
             for event in events {
-                apply(&mut pool, &mut accounts, event);
+                apply(&mut pool, &mut accounts, &event);
                 check(&pool, &limits);
             }
         }

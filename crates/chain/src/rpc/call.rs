@@ -7,7 +7,7 @@
 use alloy::{
     consensus::constants::KECCAK_EMPTY,
     eips::BlockId,
-    primitives::{Address, B256, Bytes, TxKind, U256},
+    primitives::{Address, B256, Bytes, TxKind, U256, map::HashMap},
     rpc::types::{
         AccessListResult, BlockOverrides, TransactionRequest,
         state::{AccountOverride, StateOverride},
@@ -340,8 +340,7 @@ pub(super) fn apply_overrides(
 ) -> Result<(), RpcError> {
     let overrides = overrides.unwrap_or_default();
     let slots = |account: &AccountOverride| {
-        account.state.as_ref().map_or(0, |slots| slots.len())
-            + account.state_diff.as_ref().map_or(0, |slots| slots.len())
+        account.state.as_ref().map_or(0, HashMap::len) + account.state_diff.as_ref().map_or(0, HashMap::len)
     };
     if overrides.len() + overrides.values().map(slots).sum::<usize>() > OVERRIDES_MAX {
         return Err(RpcError::params(format!("state overrides name more than {OVERRIDES_MAX} accounts and slots")));
@@ -350,7 +349,7 @@ pub(super) fn apply_overrides(
         override_account(&mut stage.state, address, account)?;
     }
     if let Some(overrides) = block_overrides {
-        override_block(&mut stage.block, *overrides);
+        override_block(&mut stage.block, &overrides);
     }
     Ok(())
 }
@@ -381,7 +380,7 @@ fn override_account(state: &mut Scratch, address: Address, account: AccountOverr
     Ok(())
 }
 
-fn override_block(block: &mut BlockEnv, overrides: BlockOverrides) {
+fn override_block(block: &mut BlockEnv, overrides: &BlockOverrides) {
     block.number = overrides.number.unwrap_or(block.number);
     block.timestamp = overrides.time.map_or(block.timestamp, U256::from);
     block.gas_limit = overrides.gas_limit.unwrap_or(block.gas_limit);

@@ -63,7 +63,7 @@ impl Api {
         let transactions = snapshot.transactions(stored.header.number)?;
         let transactions = if full {
             let rows = (0_u32..).zip(transactions);
-            BlockTransactions::Full(rows.map(|(index, tx)| mined(&stored, index, tx)).collect())
+            BlockTransactions::Full(rows.map(|(index, tx)| mined(&stored, index, &tx)).collect())
         } else {
             BlockTransactions::Hashes(transactions.iter().map(VerifiedTransaction::hash).collect())
         };
@@ -84,7 +84,7 @@ impl Api {
             return Ok(None);
         };
         let transaction = snapshot.transaction(stored.header.number, index)?;
-        Ok(transaction.map(|tx| mined(&stored, index, tx)))
+        Ok(transaction.map(|tx| mined(&stored, index, &tx)))
     }
 
     /// A committed or waiting transaction.
@@ -96,7 +96,7 @@ impl Api {
             return Ok(waiting.map(|tx| pending(&tx)));
         };
         let stored = snapshot.header(number)?.ok_or_else(|| RpcError::internal("an indexed block is missing"))?;
-        Ok(snapshot.transaction(number, index)?.map(|tx| mined(&stored, index, tx)))
+        Ok(snapshot.transaction(number, index)?.map(|tx| mined(&stored, index, &tx)))
     }
 
     /// The receipt of a committed transaction.
@@ -134,7 +134,7 @@ pub(super) fn rpc_header(stored: &StoredHeader) -> RpcHeader {
     RpcHeader { size: Some(U256::from(stored.size)), total_difficulty: Some(U256::ZERO), ..header }
 }
 
-fn mined(stored: &StoredHeader, index: u32, transaction: VerifiedTransaction) -> Transaction {
+fn mined(stored: &StoredHeader, index: u32, transaction: &VerifiedTransaction) -> Transaction {
     let header = &stored.header;
     let effective = transaction.envelope().effective_gas_price(header.base_fee_per_gas);
     Transaction {
@@ -143,7 +143,7 @@ fn mined(stored: &StoredHeader, index: u32, transaction: VerifiedTransaction) ->
         transaction_index: Some(index.into()),
         effective_gas_price: Some(effective),
         block_timestamp: Some(header.timestamp),
-        inner: recovered(&transaction),
+        inner: recovered(transaction),
     }
 }
 

@@ -22,7 +22,7 @@ struct Puppet(mpsc::Receiver<Order>);
 
 enum Order {
     Propose(oneshot::Sender<ProposedBlock>),
-    Accept(ProposedBlock, oneshot::Sender<Result<(), CheckError>>),
+    Accept(Box<ProposedBlock>, oneshot::Sender<Result<(), CheckError>>),
 }
 
 #[async_trait]
@@ -44,7 +44,7 @@ impl Consensus for Puppet {
                     let attributes = producer.attributes();
                     let _ = reply.send(producer.build(attributes).await?.to_block());
                 }
-                Some(Order::Accept(block, reply)) => match producer.check(block).await {
+                Some(Order::Accept(block, reply)) => match producer.check(*block).await {
                     Ok(proposal) => {
                         producer.commit(proposal, Bytes::from_static(b"certificate")).await?;
                         let _ = reply.send(Ok(()));
@@ -73,7 +73,7 @@ async fn propose(orders: &mpsc::Sender<Order>) -> ProposedBlock {
 
 async fn accept(orders: &mpsc::Sender<Order>, block: ProposedBlock) -> Result<(), CheckError> {
     let (reply, outcome) = oneshot::channel();
-    orders.send(Order::Accept(block, reply)).await.ok().unwrap();
+    orders.send(Order::Accept(Box::new(block), reply)).await.ok().unwrap();
     outcome.await.unwrap()
 }
 

@@ -133,10 +133,12 @@ impl Client {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "calls are built in place")]
 pub(crate) fn request(to: Address, call: impl SolCall) -> TransactionRequest {
     TransactionRequest::default().with_from(signer(0).address()).with_to(to).with_input(Bytes::from(call.abi_encode()))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "calls are built in place")]
 pub(crate) fn call_json(to: Address, call: impl SolCall) -> Value {
     json!({ "from": signer(0).address(), "to": to, "data": Bytes::from(call.abi_encode()) })
 }

@@ -95,7 +95,7 @@ async fn transactions_behind_a_gap_wait_until_it_closes() {
     assert_eq!(status, json!({ "pending": "0x0", "queued": "0x3" }));
     assert_eq!(client.raw("eth_getTransactionCount", json!([sender, "pending"])).await.unwrap(), "0x0");
     let content = client.raw("txpool_content", json!([])).await.unwrap();
-    assert_eq!(content["queued"][sender.to_string()].as_object().map(|nonces| nonces.len()), Some(3));
+    assert_eq!(content["queued"][sender.to_string()].as_object().map(serde_json::Map::len), Some(3));
     assert_eq!(client.provider.get_block_number().await.unwrap(), 0);
     client.raw("eth_sendRawTransactionSync", json!([transfer(|_| ())])).await.unwrap();
     let last = client.raw("eth_sendRawTransactionSync", json!([transfer(|tx| tx.nonce = 4)])).await.unwrap();
