@@ -17,7 +17,7 @@ use cortensor_protocol::{FinishReason, TokenId};
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 /// Tokens that copying another slot's memory must save to be worth the copy.
-const COPY_GAIN_MIN: usize = 32;
+const COPY_GAIN_MIN: usize = 8;
 /// Failed steps in a row after which the engine gives up.
 const FAILURES_MAX: u32 = 3;
 
