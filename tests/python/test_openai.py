@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import socket
 import struct
 
 import openai
@@ -278,3 +279,30 @@ def test_a_client_that_leaves_is_noticed(api):
     assert 5 <= delivered < 1500, "the miner stopped early"
     wait_for(api.idle, 30, "the miners to be free again")
     assert api.spent() > before, "what was delivered is paid"
+
+
+def test_a_client_that_does_not_read_holds_up_nobody(api, client, model):
+    """It asks for a lot and reads nothing: its answers wait for it, and other clients are served."""
+    host, port = api.url.removeprefix("http://").split(":")
+    body = json.dumps({
+        "model": model, "messages": STORY, "stream": True, "n": 2, "max_tokens": 1500, "logit_bias": NEVER_END,
+        "logprobs": True, "top_logprobs": 20,
+    }).encode()
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        slow.settimeout(120)
+        slow.connect((host, int(port)))
+        slow.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+            + f"Authorization: Bearer {api.key}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        )
+        assert slow.recv(12) == b"HTTP/1.1 200"
+        for _ in range(3):
+            assert client.chat.completions.create(model=model, messages=QUESTION, max_tokens=16).choices[0].message
+        # When it reads on, nothing of its answer is missing.
+        received = b""
+        while not received.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"):
+            piece = slow.recv(1 << 16)
+            assert piece, received[-200:]
+            received = received[-200:] + piece
+    wait_for(api.idle, 30, "the miners to be free again")

@@ -189,6 +189,23 @@ def test_configurations_that_are_wrong(town, router):
     assert "127.0.0.1:1" in fail("router", "--config", unreachable, env=PASSWORD, cwd=town.folder)
 
 
+def test_what_a_miner_must_have(town, router, miners):
+    path = next(iter(miners.values()))["path"]
+    findings, code = town.doctor(path)
+    assert code == 0 and findings["model"]["ok"] and findings["stake"]["ok"], findings
+    good = path.read_text()
+    wrong = path.with_name("wrong.toml")
+    for text, word in [
+        (good.replace('{ kind = "bundled" }', '{ kind = "llama", path = "no.gguf" }'), "no.gguf"),
+        (good.replace('{ kind = "bundled" }', '{ kind = "magic" }'), "magic"),
+        (good.replace('input_price_cor = "0.5"', 'input_price_cor = "cheap"'), "input_price_cor"),
+        (good.replace(router["address"], "nobody@nowhere"), "nobody@nowhere"),
+    ]:
+        assert text != good, word
+        wrong.write_text(text)
+        assert word in fail("miner", "--config", wrong, env=PASSWORD, cwd=town.folder)
+
+
 def test_a_question_through_the_router(town, town_api, miners, tmp_path):
     answer, task = town_api.ask()
     assert answer.choices[0].message.content
