@@ -45,12 +45,14 @@ async fn answer<D: Dialect>(app: &Arc<App>, request: Request) -> Result<Response
     let mut feed = Feed::new(generations, parses_tools, answer.wants_tokens(), permit);
     let tasks: Vec<TaskId> = feed.tasks().collect();
     answer.bind(tasks[0]);
-    let mut response = if stream {
-        feed.first_event(app.config.first_event_wait).await?;
-        event_stream(feed, answer)
+    let result = if stream {
+        let first = feed.first_event(app.config.first_event_wait).await;
+        first.map(|()| event_stream(feed, answer))
     } else {
-        json_response(&answer.whole(feed.collect().await?))
+        feed.collect().await.map(|outputs| json_response(&answer.whole(outputs)))
     };
+    // A generation that failed has tasks too, which tell what was tried.
+    let mut response = result.unwrap_or_else(|error| D::rename(error).into_response(D::SHAPE));
     for task in tasks {
         response.headers_mut().append(TASK, task_header(task));
     }

@@ -15,7 +15,7 @@ use axum::{
     routing::{get, post},
 };
 use std::sync::Arc;
-use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 
 /// The whole API over a service, for a server of one's own; [`crate::serve`] adds the bounds that need the socket.
 pub fn router(service: Arc<dyn InferenceService>, config: GatewayConfig) -> Router {
@@ -59,6 +59,13 @@ fn cors_layer(cors: &Cors) -> Option<CorsLayer> {
             AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
         }
     };
+    // A star would not cover Authorization (Fetch standard, "CORS non-wildcard request-header name").
     let exposed = [crate::app::REQUEST_ID, generation::TASK, axum::http::header::RETRY_AFTER];
-    Some(CorsLayer::new().allow_origin(origins).allow_methods(Any).allow_headers(Any).expose_headers(exposed))
+    Some(
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods(Any)
+            .allow_headers(AllowHeaders::mirror_request())
+            .expose_headers(exposed),
+    )
 }

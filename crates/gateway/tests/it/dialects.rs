@@ -113,6 +113,7 @@ async fn an_early_failure_has_its_own_status_even_in_a_stream() {
     let server = Server::start().await;
     let answer = server.post("/v1/chat/completions", &stream("refuse")).await;
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (400, &json!("context_length_exceeded")));
+    assert!(answer.header("x-cortensor-task").is_some(), "what failed can be looked up too");
     let answer = server.post("/v1/chat/completions", &stream("busy")).await;
     assert_eq!((answer.status, answer.header("retry-after")), (429, Some("2")));
 }

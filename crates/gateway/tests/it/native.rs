@@ -73,9 +73,14 @@ async fn a_sensible_request_id_is_kept() {
 #[tokio::test]
 async fn browsers_are_let_in_where_set() {
     let server = Server::with(|config| config.cors = Cors::Origins(vec!["https://app.example".into()])).await;
-    let ask = [("origin", "https://app.example"), ("access-control-request-method", "POST")];
+    let ask = [
+        ("origin", "https://app.example"),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "authorization,content-type"),
+    ];
     let answer = send(server.address, &request("OPTIONS", "/v1/chat/completions", &ask, "")).await;
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(answer.header("access-control-allow-headers"), Some("authorization,content-type"));
     let ask = [("origin", "https://other.example"), ("access-control-request-method", "POST")];
     let answer = send(server.address, &request("OPTIONS", "/v1/chat/completions", &ask, "")).await;
     assert_eq!(answer.header("access-control-allow-origin"), None);

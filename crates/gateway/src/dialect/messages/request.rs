@@ -236,7 +236,7 @@ fn conversation(system: Option<TextOrList<Block>>, input: Vec<MessagesTurn>) -> 
         match (message.role, message.content) {
             (MessagesRole::User, TextOrList::Text(text)) => messages.push(ChatMessage::text(Role::User, text)),
             (MessagesRole::Assistant, TextOrList::Text(text)) => {
-                messages.push(ChatMessage::text(Role::Assistant, text))
+                messages.push(ChatMessage::text(Role::Assistant, text));
             }
             (MessagesRole::User, TextOrList::List(blocks)) => user_blocks(&path, blocks, &mut messages)?,
             (MessagesRole::Assistant, TextOrList::List(blocks)) => messages.push(assistant_blocks(&path, blocks)?),
