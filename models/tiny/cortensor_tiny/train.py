@@ -27,8 +27,8 @@ jax.config.update("jax_numpy_rank_promotion", "allow")
 class Recipe:
     """Everything that decides the outcome of a run, apart from the corpus."""
 
-    steps: int = 1600
-    cooldown: int = 600
+    steps: int = 300
+    cooldown: int = 1
     warmup: int = 40
     rows: int = 16
     row_tokens: int = 256
