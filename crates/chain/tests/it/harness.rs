@@ -71,6 +71,9 @@ pub(crate) fn signer(index: usize) -> PrivateKeySigner {
 
 impl Client {
     pub(crate) fn new(url: &str) -> Self {
+        // Built with the rest of the workspace, the HTTP client comes without a TLS provider of its own. A second
+        // installation is refused, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut wallet = EthereumWallet::from(signer(0));
         for index in 1..DEVELOPMENT_KEYS.len() {
             wallet.register_signer(signer(index));
