@@ -198,7 +198,7 @@ def test_what_a_miner_must_have(town, router, miners):
     for text, word in [
         (good.replace('{ kind = "bundled" }', '{ kind = "llama", path = "no.gguf" }'), "no.gguf"),
         (good.replace('{ kind = "bundled" }', '{ kind = "magic" }'), "magic"),
-        (good.replace('input_price_cor = "0.5"', 'input_price_cor = "cheap"'), "input_price_cor"),
+        (good.replace('input_price_cor = "0.5"', 'input_price_cor = "cheap"'), '"cheap" is not an amount'),
         (good.replace(router["address"], "nobody@nowhere"), "nobody@nowhere"),
     ]:
         assert text != good, word
