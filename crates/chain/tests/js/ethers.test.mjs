@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { before, test } from "node:test";
+import { after, before, test } from "node:test";
 import { Contract, ContractFactory, isError, JsonRpcProvider, NonceManager, parseEther, Wallet, WebSocketProvider } from "ethers";
 import { KEYS, OTHER, PROBE_ABI, PROBE_CODE, startChain, TOKEN_ABI, TOKEN_CODE } from "./node.mjs";
 
@@ -11,6 +11,8 @@ before(async () => {
   wallet = new NonceManager(new Wallet(KEYS[0], provider));
   token = await (await new ContractFactory(TOKEN_ABI, TOKEN_CODE, wallet).deploy(1000n)).waitForDeployment();
 });
+
+after(() => provider.destroy());
 
 test("network and fees", async () => {
   assert.equal((await provider.getNetwork()).chainId, 31337n);

@@ -3,7 +3,6 @@ import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
-import { after } from "node:test";
 
 // The development accounts that every Ethereum tool knows.
 export const KEYS = [
@@ -35,8 +34,9 @@ export const PROBE_ABI = [
   "function tolerate(uint256 slots) returns (bool)",
 ];
 
+// When the process ends rather than after the last test, so that no client finds its chain gone.
 const children = [];
-after(() => children.forEach((child) => child.kill()));
+process.on("exit", () => children.forEach((child) => child.kill()));
 
 // Runs a program until the tests of this file are done; resolves with the first line that matches.
 export async function start(program, args, pattern) {
@@ -45,6 +45,8 @@ export async function start(program, args, pattern) {
   for await (const line of createInterface({ input: child.stdout })) {
     if (pattern.test(line)) {
       child.stdout.resume();
+      child.stdout.unref();
+      child.unref();
       return line.match(pattern)[0];
     }
   }
