@@ -116,18 +116,18 @@ mod tests {
     use super::*;
     use crate::json;
 
-    fn check<T: for<'de> Deserialize<'de> + PartialEq + fmt::Debug>(text: &str, expect: T) {
-        assert_eq!(json::parse::<T>(text.as_bytes(), 8).unwrap(), expect);
+    fn check<T: for<'de> Deserialize<'de> + PartialEq + fmt::Debug>(text: &str, expect: &T) {
+        assert_eq!(&json::parse::<T>(text.as_bytes(), 8).unwrap(), expect);
     }
 
     #[test]
     fn every_form_is_read() {
-        check(r#""a\n""#, TextOrList::<u32>::Text("a\n".into()));
-        check("[1, 2]", TextOrList::List(vec![1, 2]));
-        check(r#""auto""#, NameOrObject::<Vec<u32>>::Name("auto".into()));
+        check(r#""a\n""#, &TextOrList::<u32>::Text("a\n".into()));
+        check("[1, 2]", &TextOrList::List(vec![1, 2]));
+        check(r#""auto""#, &NameOrObject::<Vec<u32>>::Name("auto".into()));
         check(
             r#"[[1,2],"x",3]"#,
-            TextOrList::List(vec![PromptItem::Tokens(vec![1, 2]), PromptItem::Text("x".into()), PromptItem::Token(3)]),
+            &TextOrList::List(vec![PromptItem::Tokens(vec![1, 2]), PromptItem::Text("x".into()), PromptItem::Token(3)]),
         );
     }
 
