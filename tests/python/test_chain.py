@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from processes import CONTRACTS, OTHER, RICH, RICH_KEY, cast, fail, foundry, send, succeed
+from processes import CONTRACTS, OTHER, RICH, RICH_KEY, Daemon, cast, fail, foundry, run, send, succeed, wait_for
 
 BILLION = str(10**27)
 
@@ -15,8 +15,6 @@ def any_chain(request, chain, tmp_path_factory):
     if request.param == "chain":
         yield chain["rpc"]
         return
-    from processes import Daemon
-
     daemon = Daemon(tmp_path_factory.mktemp("anvil"), "--port", "0", "--chain-id", "31337", program=foundry("anvil"))
     try:
         pattern = re.compile(r"Listening on (\S+)")
@@ -24,8 +22,6 @@ def any_chain(request, chain, tmp_path_factory):
         def listening():
             found = pattern.search(daemon.stdout_path.read_text(errors="replace"))
             return found and f"http://{found[1]}"
-
-        from processes import wait_for
 
         yield wait_for(listening, 60, "anvil")
     finally:
@@ -73,11 +69,10 @@ def test_deploy_says_what_is_wrong(chain, tmp_path):
 
 
 def test_a_foundry_script(chain, tmp_path):
-    """Deploys with the contracts' own script. Its folders lie apart, so that two runs cannot meet."""
-    folders = {"FOUNDRY_OUT": "out", "FOUNDRY_CACHE_PATH": "cache", "FOUNDRY_BROADCAST": tmp_path / "broadcast"}
+    """Deploys with the contracts' own script."""
     output = succeed(
         "script", "script/Deploy.s.sol", "--rpc-url", chain["rpc"], "--broadcast", "--private-key", RICH_KEY, "--json",
-        program=foundry("forge"), cwd=CONTRACTS, env={name: str(path) for name, path in folders.items()}, seconds=280,
+        program=foundry("forge"), cwd=CONTRACTS, env={"FOUNDRY_BROADCAST": str(tmp_path / "broadcast")}, seconds=280,
     )
     lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     returns = next(line["returns"] for line in lines if "returns" in line)
@@ -103,8 +98,6 @@ def test_cast(chain, tmp_path):
 
 
 def fail_call(rpc, *arguments):
-    from processes import run
-
     done = run("call", *arguments, "--from", OTHER, program=foundry("cast"), env={"ETH_RPC_URL": rpc})
     assert done.returncode != 0
     return done.stderr

@@ -37,7 +37,7 @@ def test_a_list_of_receipts(api, file):
     assert "✓ file" in succeed("receipt", "verify", file(downloaded))
 
 
-def test_a_receipt_holds_against_the_chain(file, receipt, network, chain):
+def test_a_receipt_holds_against_the_chain(file, receipt, network):
     told = json.loads(succeed("receipt", "verify", file(receipt), "--rpc", network["l2_rpc"], "--json"))
     assert told["ok"] and {check["check"] for check in told["checks"]} == {"file", "registration", "session"}
     # The other chain knows none of it.

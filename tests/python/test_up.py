@@ -8,7 +8,7 @@ import time
 
 import pytest
 from api import Api, text_of
-from processes import fail, succeed
+from processes import Daemon, fail, succeed
 
 
 def up(start, data, *options):
@@ -23,8 +23,6 @@ def api_of(ready):
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """The data of a network that answered one question and was stopped; what it said; the task; the session then."""
-    from processes import Daemon
-
     folder = tmp_path_factory.mktemp("stopped")
     daemon = Daemon(folder, "up", "--data", folder / "data", "--listen", "127.0.0.1:0", "--simulate", "--json")
     try:
