@@ -17,8 +17,8 @@ pub(crate) struct Paced {
 
 impl Paced {
     /// At most one token per `pause` and sequence.
-    pub(crate) fn new(inner: Arc<dyn Engine>, pause: Duration) -> Arc<dyn Engine> {
-        Arc::new(Self { inner, pause })
+    pub(crate) fn new(inner: Arc<dyn Engine>, pause: Duration) -> Self {
+        Self { inner, pause }
     }
 }
 

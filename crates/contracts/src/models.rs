@@ -139,7 +139,7 @@ impl Models {
         let count = self.read("the number of models", &sol::modelCountCall {}).await?;
         u64::try_from(count).map_err(|_| ModelsError::Read {
             what: "the number of models",
-            source: ReadError::out_of_range("the number of models", count),
+            source: ReadError::out_of_range("the number of models", &count),
         })
     }
 

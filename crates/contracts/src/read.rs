@@ -53,7 +53,7 @@ impl ReadError {
         }
     }
 
-    pub(crate) fn out_of_range(what: &'static str, value: impl ToString) -> Self {
+    pub(crate) fn out_of_range(what: &'static str, value: &dyn ToString) -> Self {
         Self::OutOfRange { what, value: value.to_string() }
     }
 }
@@ -89,5 +89,5 @@ pub(crate) async fn head(provider: &Provider) -> Result<u64, ReadError> {
 
 /// An amount of COR; its supply is capped far below 2^128.
 pub(crate) fn wei(what: &'static str, value: U256) -> Result<Wei, ReadError> {
-    u128::try_from(value).map(Wei).map_err(|_| ReadError::out_of_range(what, value))
+    u128::try_from(value).map(Wei).map_err(|_| ReadError::out_of_range(what, &value))
 }

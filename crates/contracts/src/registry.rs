@@ -204,7 +204,7 @@ impl Registry {
         };
         let call = sol::isActiveCall { operator: operator.0, roles: node.roles };
         let active = self.read_at("whether a node is active", &call, block).await?;
-        entry(node, active).map(Some).map_err(|source| RegistryError::Read { what: "a node", source })
+        entry(&node, active).map(Some).map_err(|source| RegistryError::Read { what: "a node", source })
     }
 
     /// Whether a node offers all these roles with enough stake for each.
@@ -504,7 +504,7 @@ impl Registry {
         let count = self.read_at("the number of nodes", &sol::nodeCountCall {}, block).await?;
         u64::try_from(count).map_err(|_| RegistryError::Read {
             what: "the number of nodes",
-            source: ReadError::out_of_range("the number of nodes", count),
+            source: ReadError::out_of_range("the number of nodes", &count),
         })
     }
 
@@ -522,7 +522,7 @@ impl Registry {
         let nodes = self.read_at("a page of nodes", &call, block).await?;
         let entries = nodes.into_iter().map(|node| {
             let active = suffices(node.roles, Wei(node.stake), minimums);
-            entry(node, active)
+            entry(&node, active)
         });
         entries.collect::<Result<_, _>>().map_err(|source| RegistryError::Read { what: "a page of nodes", source })
     }
@@ -556,11 +556,11 @@ fn suffices(roles: u32, stake: Wei, minimums: &[(RoleSet, Wei)]) -> bool {
     roles != 0 && minimums.iter().all(|(role, minimum)| roles & u32::from(role.0) == 0 || stake >= *minimum)
 }
 
-fn entry(node: INodeRegistry::Node, active: bool) -> Result<NodeEntry, ReadError> {
-    let roles = u8::try_from(node.roles).map_err(|_| ReadError::out_of_range("a node's roles", node.roles))?;
+fn entry(node: &INodeRegistry::Node, active: bool) -> Result<NodeEntry, ReadError> {
+    let roles = u8::try_from(node.roles).map_err(|_| ReadError::out_of_range("a node's roles", &node.roles))?;
     let length = node.transportSignature.len();
     let transport_signature = <[u8; 64]>::try_from(node.transportSignature.as_ref())
-        .map_err(|_| ReadError::out_of_range("the length of a transport signature", length))?;
+        .map_err(|_| ReadError::out_of_range("the length of a transport signature", &length))?;
     let unbonding = Unbonding { amount: Wei(node.unbonding), release_at: node.unbondingReleaseAt };
     Ok(NodeEntry {
         record: NodeRecord {
@@ -602,11 +602,11 @@ mod tests {
 
     #[test]
     fn malformed_nodes_are_refused() {
-        assert!(entry(node(), true).is_ok());
+        assert!(entry(&node(), true).is_ok());
         let short = INodeRegistry::Node { transportSignature: vec![7; 63].into(), ..node() };
-        assert!(matches!(entry(short, true), Err(ReadError::OutOfRange { .. })));
+        assert!(matches!(entry(&short, true), Err(ReadError::OutOfRange { .. })));
         let roles = INodeRegistry::Node { roles: 256, ..node() };
-        assert!(matches!(entry(roles, true), Err(ReadError::OutOfRange { .. })));
+        assert!(matches!(entry(&roles, true), Err(ReadError::OutOfRange { .. })));
     }
 
     #[test]

@@ -180,9 +180,9 @@ impl Session {
 
     fn new(id: SessionId, session: &ISessions::Session) -> Result<Self, ReadError> {
         let status = SessionStatus::from_u8(session.status)
-            .ok_or_else(|| ReadError::out_of_range("a session's status", session.status))?;
+            .ok_or_else(|| ReadError::out_of_range("a session's status", &session.status))?;
         let min_tier = Tier::from_u8(session.minTier)
-            .ok_or_else(|| ReadError::out_of_range("a session's tier", session.minTier))?;
+            .ok_or_else(|| ReadError::out_of_range("a session's tier", &session.minTier))?;
         Ok(Self {
             id,
             owner: session.owner,

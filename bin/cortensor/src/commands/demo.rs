@@ -134,7 +134,7 @@ async fn start(arguments: &DemoArgs, folder: &Path) -> eyre::Result<LocalNet> {
     let mut all: Vec<Arc<dyn Engine>> = Vec::new();
     for _ in 0..2 {
         let engine = engines::llama(&path, EngineOptions::default()).await?;
-        all.push(Paced::new(engine, Duration::from_millis(1000 / PACE)));
+        all.push(Arc::new(Paced::new(engine, Duration::from_millis(1000 / PACE))));
     }
     let config = LocalNetConfig::new(folder.to_owned());
     Ok(LocalNet::start(config, all, &output::progress).await?)

@@ -60,7 +60,7 @@ async fn show(file: &Path, json: bool) -> eyre::Result<()> {
         }));
     }
     let manifest = &info.manifest;
-    output::say(format!("{}", manifest.name));
+    output::say(&manifest.name);
     output::say(format!("  file          {}", file.display()));
     output::say(format!("  manifest id   {}", manifest.id()));
     output::say(format!("  weights       blake3 {:x}", manifest.weights_blake3));

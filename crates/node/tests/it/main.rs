@@ -1,5 +1,11 @@
 //! Router, miners, chain and HTTP API together, over real sockets, with simulated engines.
-#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests fail by panicking, and export nothing")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::type_complexity,
+    clippy::large_futures,
+    unreachable_pub,
+    reason = "tests fail by panicking, and export nothing"
+)]
 
 mod failures;
 mod liar;
