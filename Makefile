@@ -15,11 +15,12 @@ demo: build
 up: build
 	$(BINARY) up
 
-# The whole workspace at once, here as for the tests, so that both agree on the features of every dependency and nothing
+# The whole workspace with its examples: like the tests they take development dependencies in, so that both agree on the
+# features of every dependency and nothing
 # is compiled twice.
 build:
 	@scripts/setup build
-	cargo build --workspace --bins
+	cargo build --workspace --bins --examples
 
 ## Everything that must pass.
 test: test-contracts test-rust test-clients

@@ -45,6 +45,12 @@ const TRANSFER_GAS: u64 = 21_000;
 /// What a call with value receives on top (the yellow paper's `G_callstipend`).
 const CALL_STIPEND: u64 = 2_300;
 
+/// Where an estimate is made: a transaction that is estimated on the newest state will run in the block after it, whose
+/// time and base fee its gas can depend on.
+fn next_block(block: Option<BlockId>) -> BlockId {
+    block.filter(|block| !block.is_latest()).unwrap_or(BlockId::pending())
+}
+
 /// A state with overrides that execution may scribble on.
 pub(super) type Scratch = CacheDB<StateView>;
 
@@ -155,7 +161,7 @@ impl Api {
         block: Option<BlockId>,
         overrides: Option<StateOverride>,
     ) -> Result<u64, RpcError> {
-        let mut stage = self.stage(Some(block.unwrap_or(BlockId::pending())))?;
+        let mut stage = self.stage(Some(next_block(block)))?;
         apply_overrides(&mut stage, overrides, None)?;
         let gas_asked = request.gas.filter(|gas| *gas >= TRANSFER_GAS);
         let mut tx = self.call_env(&stage, request)?;
@@ -247,7 +253,7 @@ impl Api {
         request: TransactionRequest,
         block: Option<BlockId>,
     ) -> Result<AccessListResult, RpcError> {
-        let mut stage = self.stage(Some(block.unwrap_or(BlockId::pending())))?;
+        let mut stage = self.stage(Some(next_block(block)))?;
         let mut tx = self.call_env(&stage, request)?;
         for _ in 0..ACCESS_LIST_ROUNDS_MAX {
             let inspector = AccessListInspector::new(tx.access_list.clone());

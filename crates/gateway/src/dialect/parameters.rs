@@ -7,7 +7,7 @@ use cortensor_protocol::{
     sampling::{Micro, SignedMicro},
 };
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::{Number, Value, value::RawValue};
 use std::{borrow::Cow, collections::BTreeMap};
 use utoipa::ToSchema;
 
@@ -92,9 +92,9 @@ pub(crate) fn refuse(
 
 /// The client's seed: any 64-bit integer, signed or not.
 #[expect(clippy::cast_sign_loss, reason = "a seed is a bit pattern; every integer keeps its own")]
-pub(crate) fn seed(value: Option<i128>) -> Result<Option<u64>, ApiError> {
+pub(crate) fn seed(value: Option<&Number>) -> Result<Option<u64>, ApiError> {
     let Some(value) = value else { return Ok(None) };
-    let parsed = u64::try_from(value).ok().or_else(|| i64::try_from(value).ok().map(|value| value as u64));
+    let parsed = value.as_u64().or_else(|| value.as_i64().map(|value| value as u64));
     parsed.map(Some).ok_or_else(|| ApiError::value("seed", "must be a 64-bit integer"))
 }
 
@@ -245,9 +245,9 @@ mod tests {
 
     #[test]
     fn seeds_keep_their_bits() {
-        assert_eq!(seed(Some(-1)), Ok(Some(u64::MAX)));
-        assert_eq!(seed(Some(i128::from(u64::MAX))), Ok(Some(u64::MAX)));
-        assert!(seed(Some(i128::MAX)).is_err());
+        assert_eq!(seed(Some(&(-1).into())), Ok(Some(u64::MAX)));
+        assert_eq!(seed(Some(&u64::MAX.into())), Ok(Some(u64::MAX)));
+        assert!(seed(Number::from_f64(0.5).as_ref()).is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use cortensor_net::{
 };
 use cortensor_protocol::{
     RoleSet, TransportKey,
-    wire::{Challenge, RefusalCode},
+    wire::{Challenge, FailureCode, RefusalCode, TaskFailure, TaskReply},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
@@ -77,6 +77,9 @@ pub async fn work(
         }
     }
     dialers.iter().for_each(Dialer::drain);
+    while let Ok(task) = incoming.try_recv() {
+        turn_away(task).await;
+    }
     running.close();
     running.wait().await;
     for dialer in dialers {

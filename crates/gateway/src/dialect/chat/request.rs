@@ -50,7 +50,7 @@ pub(crate) struct ChatRequest {
     logit_bias: Option<BTreeMap<String, f64>>,
     /// The same seed, model and request give the same answer.
     #[schema(value_type = Option<i64>)]
-    seed: Option<i128>,
+    seed: Option<serde_json::Number>,
     /// Texts at which the output ends.
     stop: Option<TextOrList<String>>,
     /// Number of answers; each is a task of its own and is paid in full.
@@ -254,7 +254,7 @@ impl ChatRequest {
         let include_usage = self.include_usage(stream)?;
         let logprobs = self.logprobs()?;
         let n = parameters::choices("n", self.n, config.choices_max)?;
-        let seed = parameters::seed(self.seed)?;
+        let seed = parameters::seed(self.seed.as_ref())?;
         let mut stop = parameters::stops(self.stop.take());
         let tool_choice = self.tool_choice.take().map(tool_choice).transpose()?.unwrap_or_default();
         let prompt = Prompt::Chat {

@@ -48,7 +48,7 @@ pub(crate) struct CompletionRequest {
     logit_bias: Option<BTreeMap<String, f64>>,
     /// The same seed, model and request give the same answer.
     #[schema(value_type = Option<i64>)]
-    seed: Option<i128>,
+    seed: Option<serde_json::Number>,
     /// Texts at which the output ends.
     stop: Option<TextOrList<String>>,
     /// Number of answers to each prompt.
@@ -89,7 +89,7 @@ impl CompletionRequest {
         }
         let logprobs = self.logprobs.map(|top| top_logprobs("logprobs", top)).transpose()?;
         let sampling = self.sampling().check()?;
-        let (seed, stop) = (parameters::seed(self.seed)?, parameters::stops(self.stop.take()));
+        let (seed, stop) = (parameters::seed(self.seed.as_ref())?, parameters::stops(self.stop.take()));
         let answer = CompletionAnswer::new(self.model.clone(), include_usage, logprobs);
         let request = |prompt| GenerationRequest {
             model: self.model.clone(),
