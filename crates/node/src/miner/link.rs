@@ -121,3 +121,12 @@ async fn take_news(miner: &Miner, event: RouterEvent) {
         }
     }
 }
+
+/// Answers a task that arrived and will not be begun, so that its router asks another miner at once.
+async fn turn_away(task: IncomingTask) {
+    let mut replies = task.replies;
+    let failure = TaskFailure { code: FailureCode::Draining, message: "this miner is stopping".into() };
+    // A router that is gone needs no answer.
+    let _ = replies.queue(TaskReply::Failed(failure));
+    let _ = replies.finish().await;
+}
