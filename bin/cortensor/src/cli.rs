@@ -132,7 +132,7 @@ pub(crate) struct RoleArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WalletCommand {
-    /// Make a new key in an encrypted keystore (password: CORTENSOR_PASSWORD, CORTENSOR_PASSWORD_FILE, or asked for)
+    /// Make a new key in an encrypted keystore; its password comes from the file that CORTENSOR_PASSWORD_FILE names, or from CORTENSOR_PASSWORD
     New {
         /// Where to
         keystore: PathBuf,

@@ -30,7 +30,7 @@ pub(crate) async fn run(command: WalletCommand) -> eyre::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The password of keystores, from a file, the environment, or the terminal.
+/// The password of keystores, from a file or the environment.
 pub(crate) fn password() -> eyre::Result<Password> {
     let password = if let Some(path) = std::env::var_os(PASSWORD_FILE) {
         PasswordSource::File(path.into()).get()
