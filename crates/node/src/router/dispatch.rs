@@ -378,7 +378,7 @@ impl Attempt<'_> {
             match next(&mut channel, &client.events, limit).await {
                 Step::ClientGone => return self.cancel(channel, work, progress, share).await,
                 Step::Lost(why) => {
-                    return self.broke_off(work, progress, &share, failure(FailureCode::Engine, why)).await;
+                    return self.broke_off(work, &share, failure(FailureCode::Engine, why)).await;
                 }
                 Step::Reply(TaskReply::Failed(busy)) if busy.code == FailureCode::Busy && !noted => return Ended::Busy,
                 Step::Reply(reply) => {
@@ -390,7 +390,7 @@ impl Attempt<'_> {
                     match self.reply(reply, work, progress, &mut share, client).await {
                         Ok(None) => {}
                         Ok(Some(finish)) => return self.finish(channel, work, progress, share, finish, client).await,
-                        Err(why) => return self.broke_off(work, progress, &share, why).await,
+                        Err(why) => return self.broke_off(work, &share, why).await,
                     }
                     if !share.tokens.is_empty() {
                         limit = self.dispatcher.config.stall_timeout;
@@ -509,7 +509,7 @@ impl Attempt<'_> {
         let (reason, tail) = (finish.reason, finish.tail.clone());
         if reason == FinishReason::Cancelled {
             let why = failure(FailureCode::Engine, "it broke the answer off");
-            return self.broke_off(work, progress, &share, why).await;
+            return self.broke_off(work, &share, why).await;
         }
         match self.settle_finished(work, share, finish, usage, "finished").await {
             Ok(settled) => {
@@ -610,23 +610,17 @@ impl Attempt<'_> {
     }
 
     /// The miner failed: what it delivered is owed to it, and the task may go on elsewhere.
-    async fn broke_off(&self, work: &mut Work, progress: &Progress, share: &Share, why: TaskFailure) -> Ended {
+    async fn broke_off(&self, work: &mut Work, share: &Share, why: TaskFailure) -> Ended {
         self.miner.count(false);
         tracing::info!(miner = %self.miner.operator, %why, delivered = share.tokens.len(), "an attempt failed");
-        if let Err(error) = self.settle_partial(work, progress, share, &why.to_string()).await {
+        if let Err(error) = self.settle_partial(work, share, &why.to_string()).await {
             return Ended::Failed(failure(FailureCode::Engine, error));
         }
         Ended::Failed(why)
     }
 
     /// Owes the miner the tokens that it delivered; it signed no receipt for them, so no input is charged.
-    async fn settle_partial(
-        &self,
-        work: &mut Work,
-        progress: &Progress,
-        share: &Share,
-        why: &str,
-    ) -> Result<(), String> {
+    async fn settle_partial(&self, work: &mut Work, share: &Share, why: &str) -> Result<(), String> {
         let output_tokens = share.tokens.len() as u64;
         let amount = self.offer.price.cost(0, output_tokens).unwrap_or(Wei::ZERO);
         work.record.attempt_ended(why, amount);
@@ -634,7 +628,6 @@ impl Attempt<'_> {
         if amount == Wei::ZERO {
             return Ok(());
         }
-        let _ = progress;
         let delivery = Delivery {
             session: work.terms.id,
             miner: self.miner.operator,
@@ -682,7 +675,7 @@ impl Attempt<'_> {
                 _ => break,
             }
         }
-        if let Err(error) = self.settle_partial(work, progress, &share, "the client left").await {
+        if let Err(error) = self.settle_partial(work, &share, "the client left").await {
             tracing::warn!(%error, "a cancelled task could not be settled");
         }
         self.dispatcher.abandon(work, progress, "cancelled").await;
