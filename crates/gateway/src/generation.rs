@@ -150,7 +150,7 @@ pub(crate) fn json_response<T: Serialize>(value: &T) -> Response {
     }
 }
 
-fn event_stream<A: Answer>(feed: Feed, answer: A) -> Response {
+pub(crate) fn event_stream<A: Answer>(feed: Feed, answer: A) -> Response {
     let mut response = Response::new(Body::new(EventStream::new(feed, answer)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));

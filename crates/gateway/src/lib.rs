@@ -19,6 +19,7 @@ mod openapi;
 mod routes;
 mod server;
 mod service;
+mod sessions;
 mod tool_calls;
 
 pub use config::{Cors, GatewayConfig, InvalidConfig};

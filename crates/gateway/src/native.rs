@@ -21,7 +21,7 @@ use std::sync::Arc;
 type AppState = State<Arc<App>>;
 
 /// Lets a caller in and runs `work` for it.
-async fn with_caller<F, R>(app: Arc<App>, route: Route, request: Request, work: F) -> Response
+pub(crate) async fn with_caller<F, R>(app: Arc<App>, route: Route, request: Request, work: F) -> Response
 where
     F: FnOnce(Arc<App>, Caller) -> R + Send,
     R: Future<Output = Result<Response, ApiError>> + Send,

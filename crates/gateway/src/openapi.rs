@@ -1,6 +1,6 @@
 //! The API as an OpenAPI document, generated from the types that the gateway itself reads and writes.
 
-use crate::{dialect, native};
+use crate::{dialect, native, sessions};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -28,6 +28,12 @@ use utoipa::{
         native::nodes,
         native::task,
         native::receipts,
+        sessions::facts,
+        sessions::generate,
+        sessions::embed,
+        sessions::proposals,
+        sessions::pay,
+        sessions::close,
         native::healthz,
         native::readyz,
         native::metrics

@@ -8,6 +8,7 @@ use crate::{
     metrics::Metrics,
     native,
     service::InferenceService,
+    sessions,
 };
 use axum::{
     Router,
@@ -35,6 +36,11 @@ pub(crate) fn with_metrics(service: Arc<dyn InferenceService>, config: GatewayCo
         // Names of models may hold slashes.
         .route("/v1/models/{*name}", get(native::model))
         .route("/v1/session", get(native::session))
+        .route("/v1/session/vouchers", get(sessions::proposals).post(sessions::pay))
+        .route("/v1/session/close", post(sessions::close))
+        .route("/v1/router", get(sessions::facts))
+        .route("/v1/tasks", post(sessions::generate))
+        .route("/v1/tasks/embeddings", post(sessions::embed))
         .route("/v1/nodes", get(native::nodes))
         .route("/v1/tasks/{id}", get(native::task))
         .route("/v1/tasks/{id}/receipts", get(native::receipts))

@@ -4,8 +4,9 @@
 
 use async_trait::async_trait;
 use cortensor_protocol::{
-    FinishReason, GenerationRequest, ModelId, Operator, Price, ReceiptFile, SessionId, TaskId, Tier, TokenEvent,
-    ToolFormat, Usage, Wei,
+    FinishReason, GenerationRequest, ModelId, Operator, Price, Proposal, ReceiptFile, RouterFacts, SessionId,
+    SignedClose, SignedTask, SignedVoucher, TaskId, Tier, TokenEvent, ToolFormat, Usage, Wei,
+    client::{SignedEmbedding, VoucherSignature},
     manifest::{Load, Speed},
 };
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 /// What a client showed to be let in.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    /// `Authorization: Bearer …` or `x-api-key: …`.
+    /// `Authorization: Bearer …` or `x-api-key: …`: an API key, or a session's access token.
     pub api_key: Option<String>,
     /// Where the request came from.
     pub peer: Option<IpAddr>,
@@ -229,7 +230,7 @@ pub struct TaskView {
 }
 
 /// A session as this router keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SessionView {
     /// Its id.
     #[schema(value_type = String)]
@@ -300,4 +301,31 @@ pub trait InferenceService: Send + Sync + 'static {
 
     /// Adds the service's own metrics to the text that Prometheus reads.
     fn metrics(&self, text: &mut String);
+
+    /// The service of clients that sign for their own sessions, where there is one.
+    fn sessions(&self) -> Option<&dyn SessionService> {
+        None
+    }
+}
+
+/// What clients need that sign for their own sessions.
+#[async_trait]
+pub trait SessionService: Send + Sync {
+    /// What a client needs to know before it opens a session.
+    fn facts(&self) -> RouterFacts;
+
+    /// Begins a generation that the client signed; returns once a miner has accepted it (or none would).
+    async fn generate(&self, caller: &Caller, task: SignedTask) -> Result<ServiceGeneration, ServiceError>;
+
+    /// Embeds texts that the client signed for.
+    async fn embed(&self, caller: &Caller, task: SignedEmbedding) -> Result<Embeddings, ServiceError>;
+
+    /// What the client is asked to sign; for each miner the oldest first.
+    async fn proposals(&self, caller: &Caller) -> Result<Vec<Proposal>, ServiceError>;
+
+    /// Takes a signature on a proposed voucher; returns the voucher with the countersignature, durable.
+    async fn pay(&self, caller: &Caller, signed: VoucherSignature) -> Result<SignedVoucher, ServiceError>;
+
+    /// Ends the session: no new work is taken, and the owner can close it on chain at once.
+    async fn close(&self, caller: &Caller) -> Result<SignedClose, ServiceError>;
 }

@@ -58,13 +58,18 @@ pub enum LedgerError {
     /// The owner is closing it.
     #[error("the session is being closed: open a new one")]
     Closing,
+    /// The client signed this number before, or one far above it.
+    #[error("the nonce {0} was used before or is too old: sign the task again under a higher one")]
+    Nonce(u64),
     /// Unsigned work is at the limit.
     #[error(
-        "{outstanding} of work is not paid by a signed voucher yet, the credit limit is {limit}: sign the outstanding voucher first"
+        "{outstanding} of work is running or not paid by a signed voucher yet and this task may cost {needed}; the credit limit is {limit}: sign the outstanding vouchers first, or ask for fewer tokens"
     )]
     Credit {
         /// What is not signed for.
         outstanding: Wei,
+        /// The most that the task can cost.
+        needed: Wei,
         /// What is tolerated.
         limit: Wei,
     },
@@ -92,6 +97,39 @@ pub struct MinerAccount {
     pub receipts: Accumulator,
 }
 
+/// Which nonces a client that numbers its own tasks has used: the highest, and which of those shortly before it. Tasks that
+/// are sent at once may arrive in any order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NonceWindow {
+    highest: u64,
+    /// Bit i stands for `highest - i`.
+    used: u128,
+}
+
+impl NonceWindow {
+    /// Takes a nonce. Returns false if it was taken before, or is too old to tell.
+    pub const fn take(&mut self, nonce: u64) -> bool {
+        if nonce > self.highest {
+            let ahead = nonce - self.highest;
+            self.used = if ahead < 128 { self.used << ahead } else { 0 };
+            self.used |= 1;
+            self.highest = nonce;
+            return true;
+        }
+        let behind = self.highest - nonce;
+        if behind >= 128 || self.used & (1 << behind) != 0 {
+            return false;
+        }
+        self.used |= 1 << behind;
+        true
+    }
+
+    /// The window after a restart: everything up to a block's end counts as used.
+    const fn to_store(self) -> Self {
+        Self { highest: (self.highest / NONCE_BLOCK + 1).saturating_mul(NONCE_BLOCK), used: u128::MAX }
+    }
+}
+
 /// One session's book.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionBook {
@@ -106,6 +144,8 @@ pub struct SessionBook {
     pub reserved: Wei,
     /// The next client nonce, stored ahead of use (see [`NONCE_BLOCK`]).
     pub next_nonce: u64,
+    /// Nonces that a client of its own drew.
+    pub client_nonces: NonceWindow,
     /// Whether the owner asked to close it.
     pub closing: bool,
     /// Accounts.
@@ -125,6 +165,7 @@ impl SessionBook {
             total: Wei::ZERO,
             reserved: Wei::ZERO,
             next_nonce: 1,
+            client_nonces: NonceWindow { highest: 0, used: 0 },
             closing: false,
             miners: BTreeMap::new(),
         }
@@ -141,6 +182,26 @@ impl SessionBook {
     /// # Errors
     /// When the session is over or has too little left.
     pub fn reserve(&mut self, needed: Wei, now_seconds: u64) -> Result<u64, LedgerError> {
+        self.set_aside(needed, now_seconds)?;
+        let nonce = self.next_nonce;
+        self.next_nonce += 1;
+        Ok(nonce)
+    }
+
+    /// The same for a client that numbers its own tasks: refuses a number that it used before.
+    ///
+    /// # Errors
+    /// When the session is over or has too little left, or the nonce was used before.
+    pub fn reserve_numbered(&mut self, nonce: u64, needed: Wei, now_seconds: u64) -> Result<(), LedgerError> {
+        if !{ self.client_nonces }.take(nonce) {
+            return Err(LedgerError::Nonce(nonce));
+        }
+        self.set_aside(needed, now_seconds)?;
+        self.client_nonces.take(nonce);
+        Ok(())
+    }
+
+    fn set_aside(&mut self, needed: Wei, now_seconds: u64) -> Result<(), LedgerError> {
         if self.closing {
             return Err(LedgerError::Closing);
         }
@@ -152,9 +213,7 @@ impl SessionBook {
             return Err(LedgerError::Exhausted { available, needed });
         }
         self.reserved = self.reserved + needed;
-        let nonce = self.next_nonce;
-        self.next_nonce += 1;
-        Ok(nonce)
+        Ok(())
     }
 
     /// Gives back what was set aside and not used.
@@ -214,6 +273,7 @@ impl SessionBook {
     pub fn to_store(&self) -> Self {
         let mut stored = self.clone();
         stored.next_nonce = (self.next_nonce / NONCE_BLOCK + 1) * NONCE_BLOCK;
+        stored.client_nonces = self.client_nonces.to_store();
         stored
     }
 }
@@ -259,6 +319,27 @@ mod tests {
         let before = book.clone();
         assert!(book.record(Operator::default(), &owed(4)).is_err());
         assert_eq!(book, before);
+    }
+
+    #[test]
+    fn a_client_uses_each_of_its_nonces_once_in_any_order() {
+        let mut book = book(1000);
+        let mut reserve = |nonce| book.reserve_numbered(nonce, Wei(1), 0);
+        assert_eq!([5, 7, 6, 200].map(&mut reserve), [Ok(()), Ok(()), Ok(()), Ok(())]);
+        for used in [5, 6, 7, 200, 72] {
+            assert_eq!(reserve(used), Err(LedgerError::Nonce(used)));
+        }
+        assert_eq!(reserve(73), Ok(()));
+        let mut restarted = book.to_store();
+        assert_eq!(restarted.reserve_numbered(201, Wei(1), 0), Err(LedgerError::Nonce(201)), "skipped, not repeated");
+        assert_eq!(restarted.reserve_numbered(NONCE_BLOCK + 1, Wei(1), 0), Ok(()));
+    }
+
+    #[test]
+    fn a_refused_request_uses_no_nonce() {
+        let mut book = book(1);
+        assert!(book.reserve_numbered(1, Wei(2), 0).is_err());
+        assert_eq!(book.reserve_numbered(1, Wei(1), 0), Ok(()));
     }
 
     #[test]

@@ -13,3 +13,4 @@ pub mod ledger;
 pub mod localnet;
 pub mod miner;
 pub mod router;
+pub mod session_proxy;

@@ -57,6 +57,8 @@ pub struct LocalNetConfig {
     pub price: Price,
     /// What the session of the API key holds.
     pub deposit: Wei,
+    /// Unsigned work that the router tolerates from clients that sign for their own sessions.
+    pub credit: Wei,
     /// Bounds of the router.
     pub dispatch: DispatchConfig,
     /// Bounds of the HTTP API.
@@ -75,6 +77,7 @@ impl LocalNetConfig {
             l2_listen: any,
             price: Price { input: Wei(Wei::COR.0 / 2), output: Wei(2 * Wei::COR.0) },
             deposit: Wei(1_000 * Wei::COR.0),
+            credit: Wei(Wei::COR.0 / 10),
             dispatch: DispatchConfig { stall_timeout: Duration::from_secs(20), ..DispatchConfig::default() },
             gateway: GatewayConfig::default(),
         }
@@ -197,7 +200,7 @@ impl LocalNet {
             registry: deployment.registry,
             dispatch: config.dispatch.clone(),
             scheduler: cortensor_scheduler::Settings::default(),
-            credit: Wei(Wei::COR.0 / 10),
+            credit: config.credit,
         };
         let router =
             Router::start(keys.router.clone(), chain.clone(), router_config).map_err(at("opening the books"))?;

@@ -116,6 +116,34 @@ pub enum Prompt {
     Tokens(Vec<TokenId>),
 }
 
+/// Tokens that a chat template adds at most to each message, and to the whole.
+const TEMPLATE_TOKENS: u32 = 64;
+
+impl Prompt {
+    /// The most tokens that this prompt can have: one for every byte, and what the template adds. Nobody may charge for
+    /// more.
+    #[must_use]
+    pub fn input_tokens_max(&self) -> u32 {
+        let (bytes, parts) = match self {
+            Self::Text(text) => (text.len(), 1),
+            Self::Tokens(tokens) => (tokens.len(), 1),
+            Self::Chat { messages, tools, .. } => {
+                let calls = |m: &ChatMessage| -> usize {
+                    m.tool_calls.iter().map(|call| call.name.len() + call.arguments.len() + call.id.len() + 64).sum()
+                };
+                let said: usize = messages.iter().map(|m| m.content.len() + calls(m)).sum();
+                // Templates print a tool's schema as JSON, often indented.
+                let offered: usize =
+                    tools.iter().map(|t| t.name.len() + t.description.len() + 4 * t.parameters.len() + 256).sum();
+                let preamble = if tools.is_empty() { 0 } else { 2048 };
+                (said + offered + preamble, messages.len() + tools.len() + 1)
+            }
+        };
+        let parts = u32::try_from(parts).unwrap_or(u32::MAX).saturating_add(4);
+        u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(parts.saturating_mul(TEMPLATE_TOKENS))
+    }
+}
+
 /// One generation: what is asked and how the answer is to be drawn. Validated by [`GenerationRequest::check`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GenerationRequest {

@@ -5,6 +5,7 @@
 //! Money, token counts, log-probabilities and sampling parameters are integers.
 
 pub mod binding;
+pub mod client;
 pub mod generation;
 pub mod id;
 pub mod manifest;
@@ -18,6 +19,7 @@ pub mod units;
 pub mod voucher;
 pub mod wire;
 
+pub use client::{Charge, Proposal, RouterFacts, SessionAccess, SignedClose, SignedTask, TaskUpdate};
 pub use generation::{
     ChatMessage, FinishReason, GenerationRequest, Prompt, ResponseFormat, Role, TokenEvent, Tool, ToolCall, ToolChoice,
     Usage,

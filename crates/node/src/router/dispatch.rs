@@ -9,6 +9,7 @@ use super::{
     check::{Expected, ReceiptProblem, check_receipt},
     metrics::Metrics,
     pool::{InFlight, Miner, Pool},
+    service::blocks,
     settle::{Delivery, Reservation, Settled},
     tasks::{TaskLog, TaskRecord},
 };
@@ -17,8 +18,8 @@ use alloy::primitives::{Address, B256};
 use cortensor_gateway::{ServiceError, ServiceEvent};
 use cortensor_net::TaskChannel;
 use cortensor_protocol::{
-    Domain, FinishReason, GenerationRequest, ModelOffer, Operator, Price, ReceiptFile, SignedReceipt, TokenEvent,
-    TokenId, ToolFormat, Usage, Wei,
+    Domain, FinishReason, GenerationRequest, ModelOffer, Operator, Price, ReceiptFile, SignedReceipt, TaskHeader,
+    TokenEvent, TokenId, ToolFormat, Usage, Wei,
     receipt::TraceToken,
     sampling::LogProb,
     task::SignedHeader,
@@ -81,6 +82,29 @@ pub(super) struct Work {
     pub(super) input_max: u32,
     pub(super) blocks: Vec<BlockHash>,
     pub(super) record: TaskRecord,
+}
+
+impl Work {
+    /// A task that is signed for and whose cost is set aside.
+    pub(super) fn new(
+        header: SignedHeader,
+        request: GenerationRequest,
+        terms: SessionTerms,
+        reservation: Reservation,
+        price_limit: Price,
+    ) -> Self {
+        let TaskHeader { task, model, .. } = header.header;
+        Self {
+            input_max: request.prompt.input_tokens_max(),
+            blocks: blocks(model, &request.prompt),
+            record: TaskRecord::new(task, terms.id, &request.model),
+            header,
+            request,
+            terms,
+            reservation,
+            price_limit,
+        }
+    }
 }
 
 /// What the client has been sent so far.
@@ -269,10 +293,11 @@ impl Dispatcher {
         let nothing = Owed { input_tokens: 0, output_tokens: 0, amount: Wei::ZERO, receipt: None };
         let delivery = Delivery {
             session: work.terms.id,
+            task: work.header.header.task,
             miner: Operator::default(),
             owed: nothing,
             receipt: None,
-            task: Some(work.record.encoded()),
+            record: Some(work.record.encoded()),
         };
         if let Err(error) = work.reservation.settle(delivery).await {
             tracing::warn!(%error, "the record of a failed task could not be stored");
@@ -579,10 +604,11 @@ impl Attempt<'_> {
         };
         let delivery = Delivery {
             session: work.terms.id,
+            task: work.header.header.task,
             miner: self.miner.operator,
             owed,
             receipt: Some(Box::new(file)),
-            task: Some(work.record.encoded()),
+            record: Some(work.record.encoded()),
         };
         let settled = work.reservation.settle(delivery).await.map_err(|error| Broken::Books(error.to_string()))?;
         self.miner.count(true);
@@ -630,10 +656,11 @@ impl Attempt<'_> {
         }
         let delivery = Delivery {
             session: work.terms.id,
+            task: work.header.header.task,
             miner: self.miner.operator,
             owed: Owed { input_tokens: 0, output_tokens, amount, receipt: None },
             receipt: None,
-            task: None,
+            record: None,
         };
         let settled = work.reservation.settle(delivery).await.map_err(|error| error.to_string())?;
         if let Some(voucher) = settled.voucher {

@@ -3,7 +3,7 @@
 use super::{
     Inner,
     pool::Miner,
-    service::{estimated_tokens, price_limit},
+    service::estimated_tokens,
     settle::{Delivery, Reservation},
     tasks::{TaskRecord, now_seconds},
 };
@@ -37,11 +37,13 @@ struct EmbedWork {
 }
 
 impl Inner {
+    /// Embeds texts; `signed` is the header of a client that signs for its own session.
     pub(super) async fn embed(
         &self,
         caller: &Caller,
         model: &str,
         inputs: Vec<String>,
+        signed: Option<SignedHeader>,
     ) -> Result<Embeddings, ServiceError> {
         if inputs.is_empty() || inputs.len() > INPUTS_MAX || inputs.iter().any(String::is_empty) {
             let problem = format!("must hold 1 to {INPUTS_MAX} texts, none of them empty");
@@ -52,12 +54,19 @@ impl Inner {
         let bytes: usize = inputs.iter().map(String::len).sum();
         let count = u32::try_from(inputs.len()).unwrap_or(u32::MAX);
         let input_max = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(count.saturating_mul(TOKENS_PER_INPUT));
-        let limit = price_limit(&self.pool.snapshots(), id, &terms).ok_or_else(|| {
-            ServiceError::Payment("every miner of this model asks more than this session accepts".into())
-        })?;
-        let needed = limit.cost(input_max.into(), 0).unwrap_or(Wei(u128::MAX));
-        let reservation = self.settlement.reserve(terms.id, needed, now_seconds())?;
-        let header = self.header(&terms, id, EmbedTask::hash(&inputs), 1, reservation.nonce, None)?;
+        let (limit, needed) = self.bounds(&terms, id, input_max, 0)?;
+        let hash = EmbedTask::hash(&inputs);
+        let (header, reservation) = match signed {
+            Some(signed) => {
+                self.check_header(&signed, &terms, id, hash)?;
+                let nonce = signed.header.client_nonce;
+                (signed, self.settlement.reserve_numbered(terms.id, nonce, needed, now_seconds())?)
+            }
+            None => {
+                let reservation = self.settlement.reserve(terms.id, needed, now_seconds())?;
+                (self.header(&terms, id, hash, 1, reservation.nonce, None)?, reservation)
+            }
+        };
         let record = TaskRecord::new(header.header.task, terms.id, model);
         let mut work = EmbedWork { header, inputs, input_max, terms, reservation, record };
         let mut excluded = Vec::new();
@@ -178,10 +187,11 @@ impl Inner {
         };
         let delivery = Delivery {
             session: work.terms.id,
+            task: work.header.header.task,
             miner: miner.operator,
             owed,
             receipt: Some(Box::new(file)),
-            task: Some(work.record.encoded()),
+            record: Some(work.record.encoded()),
         };
         miner.count(true);
         Ok(work.reservation.settle(delivery).await.map_err(|error| error.to_string())?.voucher)

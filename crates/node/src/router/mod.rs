@@ -13,6 +13,7 @@ mod pool;
 mod service;
 pub mod settle;
 mod tasks;
+mod wallet;
 
 pub(crate) use admission::check_registration;
 pub use admission::{AdmissionConfig, accept_miners};
@@ -69,6 +70,8 @@ pub(crate) struct Inner {
     keys: ApiKeys,
     pool: Arc<Pool>,
     dispatcher: Arc<dispatch::Dispatcher>,
+    /// Bounds how many unknown sessions are looked up on chain at once.
+    adopting: Semaphore,
     started: u64,
 }
 
@@ -100,7 +103,8 @@ impl Router {
             metrics: metrics::Metrics::default(),
         });
         let started = now_seconds();
-        let inner = Inner { identity, config, chain, settlement, keys, pool, dispatcher, started };
+        let adopting = Semaphore::new(wallet::ADOPTING_MAX);
+        let inner = Inner { identity, config, chain, settlement, keys, pool, dispatcher, adopting, started };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -160,12 +164,16 @@ impl Router {
     /// taken for the session from here on.
     ///
     /// # Errors
-    /// [`CloseError::Running`] while tasks of the session run: call again when they have ended.
+    /// [`CloseError::Running`] while tasks of the session run, [`CloseError::Unsigned`] while its client owes signatures:
+    /// call again afterwards.
     pub fn close_session(&self, id: SessionId) -> Result<(SessionClose, Signature65), CloseError> {
         self.inner.settlement.close(id);
         let book = self.inner.settlement.book(id).ok_or(CloseError::Unknown(id))?;
         if book.reserved > Wei::ZERO {
             return Err(CloseError::Running);
+        }
+        if !self.inner.settlement.proposals(id).is_empty() {
+            return Err(CloseError::Unsigned);
         }
         let close = SessionClose { session: id, final_sequence: book.sequence, final_total: book.total };
         let signature = self.inner.identity.sign(close.signing_hash(&self.inner.config.domain));
@@ -182,4 +190,9 @@ pub enum CloseError {
     /// Work is going on, whose cost is not known yet.
     #[error("tasks of this session are still running: try again when they have ended")]
     Running,
+    /// Work is done that the client has not signed for.
+    #[error(
+        "sign the outstanding vouchers first (GET /v1/session/vouchers), or close on chain and wait for the grace period"
+    )]
+    Unsigned,
 }

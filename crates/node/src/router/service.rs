@@ -5,28 +5,26 @@ use super::{
     dispatch::{BYTES_PER_TOKEN, Work},
     pool::NamedModel,
     settle::SettleError,
-    tasks::{TaskRecord, now_seconds},
+    tasks::now_seconds,
 };
 use crate::ledger::{LedgerError, SessionTerms};
 use alloy::primitives::B256;
 use async_trait::async_trait;
 use cortensor_gateway::{
     Caller, Credentials, Embeddings, InferenceService, ModelCard, NodeView, Readiness, ServiceError, ServiceGeneration,
-    SessionView, TaskView,
+    SessionService, SessionView, TaskView,
 };
 use cortensor_protocol::{
-    GenerationRequest, ModelId, Price, Prompt, ReceiptFile, SessionId, TaskHeader, TaskId, Wei,
+    GenerationRequest, ModelId, Price, Prompt, ReceiptFile, SessionAccess, SessionId, TaskHeader, TaskId, Wei,
     task::{SignedHeader, derive_seed},
 };
-use cortensor_scheduler::{WorkerSnapshot, prompt_blocks};
+use cortensor_scheduler::{BlockHash, WorkerSnapshot, prompt_blocks};
 use tokio::sync::{mpsc, oneshot};
 
 /// Events between a task's driver and its HTTP stream: enough to smooth, too few to hide a slow reader.
 const EVENTS: usize = 64;
 /// A header may be used for this long.
 const HEADER_LIFETIME_SECONDS: u64 = 600;
-/// Tokens that a chat template adds at most to each message, and to the whole.
-const TEMPLATE_TOKENS: u32 = 64;
 
 impl From<SettleError> for ServiceError {
     fn from(error: SettleError) -> Self {
@@ -39,38 +37,21 @@ impl From<SettleError> for ServiceError {
                 | LedgerError::Credit { .. },
             )
             | SettleError::UnknownSession(_) => Self::Payment(text),
-            SettleError::Signature(_) | SettleError::WrongKey { .. } | SettleError::NotProposed => {
-                Self::Forbidden(text)
+            SettleError::Ledger(LedgerError::Nonce(_)) => {
+                Self::Invalid { parameter: "header.client_nonce".into(), problem: text }
             }
+            SettleError::Signature(_)
+            | SettleError::WrongKey { .. }
+            | SettleError::NotProposed
+            | SettleError::NotYours => Self::Forbidden(text),
             SettleError::Store(_) | SettleError::Stopped => Self::Internal(text),
         }
     }
 }
 
-/// How many bytes of text a prompt holds, and how many parts.
-pub(super) fn prompt_size(prompt: &Prompt) -> (usize, usize) {
-    match prompt {
-        Prompt::Text(text) => (text.len(), 1),
-        Prompt::Tokens(tokens) => (tokens.len(), 1),
-        Prompt::Chat { messages, tools, .. } => {
-            let calls = |m: &cortensor_protocol::ChatMessage| -> usize {
-                m.tool_calls.iter().map(|call| call.name.len() + call.arguments.len() + call.id.len() + 64).sum()
-            };
-            let said: usize = messages.iter().map(|m| m.content.len() + calls(m)).sum();
-            // Templates print a tool's schema as JSON, often indented.
-            let offered: usize =
-                tools.iter().map(|t| t.name.len() + t.description.len() + 4 * t.parameters.len() + 256).sum();
-            let preamble = if tools.is_empty() { 0 } else { 2048 };
-            (said + offered + preamble, messages.len() + tools.len() + 1)
-        }
-    }
-}
-
-/// The most tokens that a prompt can have: one for every byte, and what the template adds.
-fn input_max(prompt: &Prompt) -> u32 {
-    let (bytes, parts) = prompt_size(prompt);
-    let parts = u32::try_from(parts).unwrap_or(u32::MAX).saturating_add(4);
-    u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(parts.saturating_mul(TEMPLATE_TOKENS))
+/// The blocks of a prompt by which a miner that holds its beginning is recognised.
+pub(super) fn blocks(model: ModelId, prompt: &Prompt) -> Vec<BlockHash> {
+    prompt_blocks(model, &prefix_bytes(prompt))
 }
 
 fn prefix_bytes(prompt: &Prompt) -> Vec<u8> {
@@ -143,23 +124,42 @@ impl Inner {
         self.settlement.sign_header(header).ok_or_else(unsigned)
     }
 
-    /// Everything that is decided before a miner is looked for.
+    /// What the price of a request is held to, and the most that it can cost.
+    pub(super) fn bounds(
+        &self,
+        terms: &SessionTerms,
+        model: ModelId,
+        input_max: u32,
+        output_max: u32,
+    ) -> Result<(Price, Wei), ServiceError> {
+        let limit = price_limit(&self.pool.snapshots(), model, terms).ok_or_else(|| {
+            ServiceError::Payment("every miner of this model asks more than this session accepts".into())
+        })?;
+        Ok((limit, limit.cost(input_max.into(), output_max.into()).unwrap_or(Wei(u128::MAX))))
+    }
+
+    /// Everything that is decided before a miner is looked for, for a session that this router signs for.
     fn prepare(&self, caller: &Caller, mut request: GenerationRequest) -> Result<Work, ServiceError> {
         let terms = self.terms(caller.session)?;
         let model = self.model(&request.model, &terms)?;
         request.max_tokens = request.max_tokens.min(model.context.max(1));
-        let input_max = input_max(&request.prompt);
-        let workers = self.pool.snapshots();
-        let price_limit = price_limit(&workers, model.id, &terms).ok_or_else(|| {
-            ServiceError::Payment("every miner of this model asks more than this session accepts".into())
-        })?;
-        let needed = price_limit.cost(input_max.into(), request.max_tokens.into()).unwrap_or(Wei(u128::MAX));
+        let input_max = request.prompt.input_tokens_max();
+        let (price_limit, needed) = self.bounds(&terms, model.id, input_max, request.max_tokens)?;
         let reservation = self.settlement.reserve(terms.id, needed, now_seconds())?;
         let max_tokens = request.max_tokens;
         let header = self.header(&terms, model.id, request.hash(), max_tokens, reservation.nonce, request.seed)?;
-        let blocks = prompt_blocks(model.id, &prefix_bytes(&request.prompt));
-        let record = TaskRecord::new(header.header.task, terms.id, &request.model);
-        Ok(Work { header, request, terms, reservation, price_limit, input_max, blocks, record })
+        Ok(Work::new(header, request, terms, reservation, price_limit))
+    }
+
+    /// Hands a task to the dispatcher; returns once a miner has accepted it.
+    pub(super) async fn dispatch(&self, work: Work) -> Result<ServiceGeneration, ServiceError> {
+        let task = work.header.header.task;
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let (accepted, acceptance) = oneshot::channel();
+        tokio::spawn(self.dispatcher.clone().run(work, events, accepted));
+        let gone = |_| ServiceError::Internal("the task ended without an answer".into());
+        let tool_format = acceptance.await.map_err(gone)??;
+        Ok(ServiceGeneration { task, tool_format, events: receiver })
     }
 
     fn own(&self, caller: &Caller, session: SessionId, id: TaskId) -> Result<(), ServiceError> {
@@ -171,6 +171,12 @@ impl Inner {
     }
 }
 
+pub(super) fn check(request: &GenerationRequest) -> Result<(), ServiceError> {
+    request
+        .check()
+        .map_err(|invalid| ServiceError::Invalid { parameter: invalid.parameter.into(), problem: invalid.problem })
+}
+
 fn no_task(id: TaskId) -> ServiceError {
     ServiceError::NotFound(format!("this router knows no task {id}"))
 }
@@ -180,27 +186,20 @@ impl InferenceService for Router {
     async fn authenticate(&self, credentials: &Credentials) -> Result<Caller, ServiceError> {
         let missing = "no API key was given: send it as `Authorization: Bearer sk-cor-…`";
         let key = credentials.api_key.as_deref().ok_or_else(|| ServiceError::Unauthorized(missing.into()))?;
+        if SessionAccess::is_form_of(key) {
+            return self.inner.authenticate_session(key).await;
+        }
         let unknown = "this router does not know the API key: check it, or ask the router's operator for one";
         self.inner.keys.find(key).ok_or_else(|| ServiceError::Unauthorized(unknown.into()))
     }
 
     async fn generate(&self, caller: &Caller, request: GenerationRequest) -> Result<ServiceGeneration, ServiceError> {
-        request.check().map_err(|invalid| ServiceError::Invalid {
-            parameter: invalid.parameter.into(),
-            problem: invalid.problem,
-        })?;
-        let work = self.inner.prepare(caller, request)?;
-        let task = work.header.header.task;
-        let (events, receiver) = mpsc::channel(EVENTS);
-        let (accepted, acceptance) = oneshot::channel();
-        tokio::spawn(self.inner.dispatcher.clone().run(work, events, accepted));
-        let gone = |_| ServiceError::Internal("the task ended without an answer".into());
-        let tool_format = acceptance.await.map_err(gone)??;
-        Ok(ServiceGeneration { task, tool_format, events: receiver })
+        check(&request)?;
+        self.inner.dispatch(self.inner.prepare(caller, request)?).await
     }
 
     async fn embed(&self, caller: &Caller, model: &str, inputs: Vec<String>) -> Result<Embeddings, ServiceError> {
-        self.inner.embed(caller, model, inputs).await
+        self.inner.embed(caller, model, inputs, None).await
     }
 
     async fn models(&self) -> Vec<ModelCard> {
@@ -262,6 +261,10 @@ impl InferenceService for Router {
         let checks =
             vec![("miners".to_owned(), miners), ("registry".to_owned(), chain), ("books".to_owned(), books.into())];
         Readiness { ready: checks.iter().all(|(_, state)| state == "ok"), checks }
+    }
+
+    fn sessions(&self) -> Option<&dyn SessionService> {
+        Some(self)
     }
 
     fn metrics(&self, text: &mut String) {

@@ -12,8 +12,8 @@ use crate::{
 };
 use alloy::signers::local::PrivateKeySigner;
 use cortensor_protocol::{
-    Domain, Operator, Price, ReceiptFile, SessionId, Signature65, SignedVoucher, TaskHeader, TaskId, Voucher, Wei,
-    signature::RecoverError, task::SignedHeader,
+    Charge, Domain, Operator, Price, Proposal, ReceiptFile, SessionId, Signature65, SignedVoucher, TaskHeader, TaskId,
+    Voucher, Wei, signature::RecoverError, task::SignedHeader,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -28,9 +28,11 @@ use std::{
 use tokio::sync::oneshot;
 
 /// Tables of a router's store.
-pub const TABLES: &[TableName] = &[BOOKS, VOUCHERS, RECEIPTS, TASKS, API_KEYS];
+pub const TABLES: &[TableName] = &[BOOKS, VOUCHERS, PROPOSALS, RECEIPTS, TASKS, API_KEYS];
 const BOOKS: TableName = "session-books";
 const VOUCHERS: TableName = "vouchers";
+/// Proposals that wallet clients have not signed, by session, miner and number.
+const PROPOSALS: TableName = "proposals";
 const RECEIPTS: TableName = "receipts";
 const TASKS: TableName = "tasks";
 /// Hashes of API keys.
@@ -40,8 +42,8 @@ pub(super) const API_KEYS: TableName = "api-keys";
 const QUEUE: usize = 4096;
 /// Most settlements that one transaction commits.
 const BATCH: usize = 512;
-/// Vouchers that were proposed to a wallet client and are not signed yet, per miner.
-const PROPOSALS: usize = 32;
+/// Most proposals that one session may leave unsigned.
+const PROPOSALS_MAX: usize = 256;
 
 /// Who signs a session's headers and vouchers.
 #[derive(Clone, Debug)]
@@ -68,11 +70,17 @@ struct Session {
     signer: SessionSigner,
     /// Newest voucher with both signatures, per miner.
     signed: BTreeMap<Operator, SignedVoucher>,
-    /// What a wallet client was asked to sign.
-    proposed: BTreeMap<Operator, VecDeque<Voucher>>,
+    /// What a wallet client was asked to sign, oldest first, each with its number.
+    proposed: BTreeMap<Operator, VecDeque<(u64, Proposal)>>,
 }
 
 impl Session {
+    /// The voucher that pays a miner's part in a task; none while its client has not signed for it.
+    fn payment(&self, miner: Operator, task: TaskId) -> Option<SignedVoucher> {
+        let unsigned = self.proposed.get(&miner).into_iter().flatten().any(|(_, open)| open.charge.task == task);
+        if unsigned { None } else { self.signed.get(&miner).cloned() }
+    }
+
     /// What is owed and not signed for.
     fn outstanding(&self) -> Wei {
         let signed: Wei = self.signed.values().map(|voucher| voucher.voucher.cumulative_amount).sum();
@@ -85,14 +93,16 @@ impl Session {
 pub struct Delivery {
     /// The session that pays.
     pub session: SessionId,
+    /// The task.
+    pub task: TaskId,
     /// The miner that delivered.
     pub miner: Operator,
     /// What it is owed; may be nothing.
     pub owed: Owed,
     /// The receipt, where the miner gave a valid one.
     pub receipt: Option<Box<ReceiptFile>>,
-    /// The task's record as it is to be shown, already encoded.
-    pub task: Option<(TaskId, Vec<u8>)>,
+    /// The task's record as it is to be shown, already encoded; none while the task goes on.
+    pub record: Option<Vec<u8>>,
 }
 
 /// What settlement answers.
@@ -127,6 +137,9 @@ pub enum SettleError {
         /// The session's key.
         expected: alloy::primitives::Address,
     },
+    /// The session is signed for by this router, not by its client.
+    #[error("this session is signed for by its router: ask with its API key")]
+    NotYours,
     /// A client signed something that it was not asked to sign.
     #[error(
         "this voucher was not proposed by this router, or is older than one already signed: fetch the outstanding vouchers again"
@@ -268,23 +281,53 @@ impl Settlement {
         answered.await.map_err(|_| SettleError::Stopped)?
     }
 
-    /// Sets money aside for a task.
+    /// Sets money aside for a task of a session that this router signs for.
     ///
     /// # Errors
-    /// When the session is unknown, over, or has too little left, or its client owes signatures.
+    /// When the session is unknown, over, has too little left, or is signed for by its client.
     pub fn reserve(&self, id: SessionId, needed: Wei, now_seconds: u64) -> Result<Reservation, SettleError> {
+        self.reserve_with(id, needed, |session| match session.signer {
+            SessionSigner::Router(_) => Ok(session.book.reserve(needed, now_seconds)?),
+            SessionSigner::Client { .. } => Err(SettleError::NotYours),
+        })
+    }
+
+    /// Sets money aside for a task that a wallet client signed under its own nonce.
+    ///
+    /// # Errors
+    /// When the session is unknown, over, has too little left, is not the client's, its client owes signatures, or the
+    /// nonce was used before.
+    pub fn reserve_numbered(
+        &self,
+        id: SessionId,
+        nonce: u64,
+        needed: Wei,
+        now_seconds: u64,
+    ) -> Result<Reservation, SettleError> {
+        self.reserve_with(id, needed, |session| {
+            let SessionSigner::Client { credit } = session.signer else { return Err(SettleError::NotYours) };
+            let outstanding = session.outstanding() + session.book.reserved;
+            let unsigned: usize = session.proposed.values().map(VecDeque::len).sum();
+            if outstanding + needed > credit || unsigned >= PROPOSALS_MAX {
+                return Err(LedgerError::Credit { outstanding, needed, limit: credit }.into());
+            }
+            session.book.reserve_numbered(nonce, needed, now_seconds)?;
+            Ok(nonce)
+        })
+    }
+
+    fn reserve_with(
+        &self,
+        id: SessionId,
+        needed: Wei,
+        draw: impl FnOnce(&mut Session) -> Result<u64, SettleError>,
+    ) -> Result<Reservation, SettleError> {
         if !self.is_running() {
             return Err(SettleError::Stopped);
         }
         let mut sessions = self.sessions.lock();
         let session = sessions.get_mut(&id).ok_or(SettleError::UnknownSession(id))?;
-        if let SessionSigner::Client { credit } = session.signer {
-            let outstanding = session.outstanding() + session.book.reserved;
-            if outstanding + needed > credit {
-                return Err(LedgerError::Credit { outstanding, limit: credit }.into());
-            }
-        }
-        let nonce = session.book.reserve(needed, now_seconds)?;
+        let nonce = draw(session)?;
         Ok(Reservation { nonce, session: id, left: needed, settlement: self.clone() })
     }
 
@@ -309,6 +352,12 @@ impl Settlement {
     #[must_use]
     pub fn terms(&self, id: SessionId) -> Option<SessionTerms> {
         self.sessions.lock().get(&id).map(|session| session.book.terms.clone())
+    }
+
+    /// Whether a session is in the books and its client signs for it.
+    #[must_use]
+    pub fn is_signed_by_client(&self, id: SessionId) -> bool {
+        self.sessions.lock().get(&id).is_some_and(|session| matches!(session.signer, SessionSigner::Client { .. }))
     }
 
     /// Every session in the books.
@@ -336,15 +385,16 @@ impl Settlement {
         self.sessions.lock().values().filter_map(|session| session.signed.get(&miner).cloned()).take(limit).collect()
     }
 
-    /// Vouchers that a wallet client has yet to sign.
+    /// What a wallet client has yet to sign; for each miner the oldest first.
     #[must_use]
-    pub fn outstanding(&self, id: SessionId) -> Vec<Voucher> {
+    pub fn proposals(&self, id: SessionId) -> Vec<Proposal> {
         let sessions = self.sessions.lock();
         let Some(session) = sessions.get(&id) else { return Vec::new() };
-        session.proposed.values().filter_map(|queue| queue.back().cloned()).collect()
+        session.proposed.values().flatten().map(|(_, proposal)| proposal.clone()).collect()
     }
 
-    /// Takes a wallet client's signature on a proposed voucher, countersigns it and makes it durable.
+    /// Takes a wallet client's signature on a proposed voucher, countersigns it and makes it durable. A signature that was
+    /// taken before is answered with the same voucher again.
     ///
     /// # Errors
     /// When the voucher was not proposed, or the signature is not the session key's.
@@ -359,7 +409,7 @@ impl Settlement {
         answered.await.map_err(|_| SettleError::Stopped)?
     }
 
-    /// The stored receipts of a task, with the newest voucher of each miner.
+    /// The stored receipts of a task, each with the newest voucher of its miner where that pays it.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -370,7 +420,7 @@ impl Settlement {
         let sessions = self.sessions.lock();
         for file in &mut files {
             let receipt = &file.receipt.receipt;
-            file.voucher = sessions.get(&receipt.session).and_then(|s| s.signed.get(&receipt.miner).cloned());
+            file.voucher = sessions.get(&receipt.session).and_then(|session| session.payment(receipt.miner, task));
         }
         Ok(files)
     }
@@ -409,20 +459,20 @@ fn load(journal: &Journal, identity: &Identity) -> Result<HashMap<SessionId, Ses
             session.signed.insert(voucher.voucher.miner, voucher);
         }
     }
-    for session in sessions.values_mut().filter(|session| matches!(session.signer, SessionSigner::Client { .. })) {
-        propose_again(session);
+    // Keys end in the number, so they come in order.
+    for (key, bytes) in journal.scan(PROPOSALS, &[], usize::MAX)? {
+        let proposal: Proposal = decode("proposal", &bytes)?;
+        let number = key.last_chunk().map(|number| u64::from_be_bytes(*number));
+        let number = number.ok_or(StoreError::Corrupt { what: "proposal's key" })?;
+        if let Some(session) = sessions.get_mut(&proposal.voucher.session) {
+            session.proposed.entry(proposal.voucher.miner).or_default().push_back((number, proposal));
+        }
     }
     Ok(sessions)
 }
 
-/// After a restart: what a wallet client owes a signature for, from the books.
-fn propose_again(session: &mut Session) {
-    for (miner, account) in &session.book.miners {
-        let signed = session.signed.get(miner).map(|voucher| voucher.voucher.cumulative_amount).unwrap_or_default();
-        if account.voucher.cumulative_amount > signed {
-            session.proposed.insert(*miner, VecDeque::from([account.voucher.clone()]));
-        }
-    }
+fn proposal_key(session: SessionId, miner: Operator, number: u64) -> Vec<u8> {
+    [session.0.as_slice(), miner.0.as_slice(), &number.to_be_bytes()].concat()
 }
 
 type Answer = Box<dyn FnOnce(Result<(), String>, &HashMap<SessionId, Session>) + Send>;
@@ -565,7 +615,7 @@ fn deliver(
     answer: oneshot::Sender<Result<Settled, SettleError>>,
     batch: &mut Batch,
 ) {
-    let Delivery { session: id, miner, owed, receipt, task } = delivery;
+    let Delivery { session: id, task, miner, owed, receipt, record } = delivery;
     let Some(session) = sessions.get_mut(&id) else {
         drop(answer.send(Err(SettleError::UnknownSession(id))));
         return;
@@ -579,7 +629,7 @@ fn deliver(
         batch.books.insert(id);
         match session.signer {
             SessionSigner::Router(_) => drop(batch.touched.insert((id, miner))),
-            SessionSigner::Client { .. } => propose(session, miner),
+            SessionSigner::Client { .. } => batch.writes.extend(propose(session, miner, task, &owed)),
         }
     }
     if let Some(file) = receipt {
@@ -587,7 +637,7 @@ fn deliver(
         let key = [receipt.task.0.as_slice(), &receipt.first_token.to_be_bytes()].concat();
         batch.writes.push(Write::Put(RECEIPTS, key, encode(&*file)));
     }
-    if let Some((task, record)) = task {
+    if let Some(record) = record {
         batch.writes.push(Write::Put(TASKS, task.0.to_vec(), record));
     }
     batch.answers.push(Box::new(move |outcome, sessions| {
@@ -597,13 +647,22 @@ fn deliver(
     }));
 }
 
-fn propose(session: &mut Session, miner: Operator) {
-    let Some(account) = session.book.miners.get(&miner) else { return };
+/// Adds what was delivered to what the client is asked to sign; returns what is to be stored.
+fn propose(session: &mut Session, miner: Operator, task: TaskId, owed: &Owed) -> Option<Write> {
+    let voucher = session.book.miners.get(&miner)?.voucher.clone();
     let queue = session.proposed.entry(miner).or_default();
-    if queue.len() == PROPOSALS {
-        queue.pop_front();
-    }
-    queue.push_back(account.voucher.clone());
+    let number = queue.back().map_or(0, |(last, _)| last + 1);
+    let charge = Charge {
+        task,
+        input_tokens: owed.input_tokens,
+        output_tokens: owed.output_tokens,
+        amount: owed.amount,
+        receipt: owed.receipt,
+    };
+    let proposal = Proposal { voucher, charge };
+    let write = Write::Put(PROPOSALS, proposal_key(proposal.voucher.session, miner, number), encode(&proposal));
+    queue.push_back((number, proposal));
+    Some(write)
 }
 
 /// Accepts a wallet client's signature on something that was proposed.
@@ -615,22 +674,34 @@ fn sign_client(
     batch: &mut Batch,
 ) {
     let (id, miner) = (voucher.session, voucher.miner);
-    let accepted = sessions.get_mut(&id).is_some_and(|session| {
-        let Some(queue) = session.proposed.get_mut(&miner) else { return false };
-        let Some(position) = queue.iter().position(|proposed| *proposed == voucher) else { return false };
-        queue.drain(..=position);
-        if queue.is_empty() {
-            session.proposed.remove(&miner);
-        }
-        true
-    });
-    if !accepted {
-        drop(answer.send(Err(SettleError::NotProposed)));
+    let Some(session) = sessions.get_mut(&id) else {
+        drop(answer.send(Err(SettleError::UnknownSession(id))));
         return;
+    };
+    let known = session.signed.get(&miner).is_some_and(|signed| signed.voucher == voucher);
+    if !known && !batch.client_signed.iter().any(|(taken, _)| *taken == voucher) {
+        let Some(taken) = take_proposed(session, &voucher) else {
+            drop(answer.send(Err(SettleError::NotProposed)));
+            return;
+        };
+        batch.writes.extend(taken);
+        batch.client_signed.push((voucher, signature));
     }
-    batch.client_signed.push((voucher, signature));
     batch.answers.push(Box::new(move |outcome, sessions| {
         let voucher = sessions.get(&id).and_then(|session| session.signed.get(&miner).cloned());
         drop(answer.send(outcome.map(|()| Settled { voucher }).map_err(SettleError::Store)));
     }));
+}
+
+/// Takes a voucher and all before it off what is proposed; returns what is to be removed from the store, or `None` when
+/// the voucher was not proposed.
+fn take_proposed(session: &mut Session, voucher: &Voucher) -> Option<Vec<Write>> {
+    let queue = session.proposed.get_mut(&voucher.miner)?;
+    let position = queue.iter().position(|(_, proposal)| proposal.voucher == *voucher)?;
+    let key = |number| proposal_key(voucher.session, voucher.miner, number);
+    let removed = queue.drain(..=position).map(|(number, _)| Write::Delete(PROPOSALS, key(number))).collect();
+    if queue.is_empty() {
+        session.proposed.remove(&voucher.miner);
+    }
+    Some(removed)
 }

@@ -104,9 +104,8 @@ impl TaskRecord {
 
     /// As it is stored.
     #[must_use]
-    pub(super) fn encoded(&self) -> (TaskId, Vec<u8>) {
-        let json = serde_json::to_vec(&self.view).expect("a view has string keys and no failing serialiser");
-        (self.view.id, json)
+    pub(super) fn encoded(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.view).expect("a view has string keys and no failing serialiser")
     }
 }
 

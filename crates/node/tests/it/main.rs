@@ -12,4 +12,5 @@ mod liar;
 mod limits;
 mod money;
 mod restart;
+mod wallet;
 mod world;
