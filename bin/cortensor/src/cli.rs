@@ -163,6 +163,24 @@ pub(crate) struct OnChain {
     pub(crate) deployment: PathBuf,
 }
 
+/// A session whose key is at hand.
+#[derive(Debug, Args)]
+pub(crate) struct OwnSession {
+    /// The session
+    pub(crate) id: cortensor_protocol::SessionId,
+    #[command(flatten)]
+    pub(crate) chain: OnChain,
+    /// Keystore of the session key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keystore: PathBuf,
+    /// The session's router
+    #[arg(long, value_name = "URL")]
+    pub(crate) router: String,
+    /// Folder of the session's book: what was asked, received and signed. Keep it as long as the session is open
+    #[arg(long, value_name = "DIR", default_value = "cortensor-sessions")]
+    pub(crate) data: PathBuf,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionCommand {
     /// Show a session as the chain has it
@@ -190,12 +208,12 @@ pub(crate) enum SessionCommand {
         /// Keystore of the account that deposits
         #[arg(long, value_name = "FILE")]
         keystore: PathBuf,
-        /// Address of the session key, which signs vouchers; the keystore's own account if left out
+        /// Address of the session key, which signs tasks and vouchers; the keystore's own account if left out
         #[arg(long, value_name = "ADDRESS")]
         session_key: Option<alloy::primitives::Address>,
-        /// Address of the router's operator
-        #[arg(long, value_name = "ADDRESS")]
-        router: alloy::primitives::Address,
+        /// The router: its URL, or the address of its operator
+        #[arg(long, value_name = "URL|ADDRESS")]
+        router: String,
         /// Deposit in COR
         #[arg(long, value_name = "COR")]
         deposit: u64,
@@ -209,7 +227,30 @@ pub(crate) enum SessionCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Ask for the rest of the deposit back; it comes after the grace window
+    /// An OpenAI-compatible endpoint on this machine that pays from a session of your own
+    ///
+    /// Applications speak plain OpenAI to it. It signs every request with the session's key, checks the receipts of what
+    /// comes back, and signs vouchers only for what holds up.
+    Serve {
+        #[command(flatten)]
+        own: OwnSession,
+        /// Address to listen on
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+        listen: std::net::SocketAddr,
+        /// One JSON line when ready
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sign for what the session's router has delivered, as far as it holds up
+    Pay {
+        #[command(flatten)]
+        own: OwnSession,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Pay what is owed and take the rest of the deposit back: at once with the router's help, or without it after the
+    /// grace window
     Close {
         /// Its id
         id: cortensor_protocol::SessionId,
@@ -218,6 +259,15 @@ pub(crate) enum SessionCommand {
         /// Keystore of the account that opened it
         #[arg(long, value_name = "FILE")]
         keystore: PathBuf,
+        /// The session's router; without it, the rest comes after the grace window
+        #[arg(long, value_name = "URL")]
+        router: Option<String>,
+        /// Keystore of the session key, where that is another account
+        #[arg(long, value_name = "FILE", requires = "router")]
+        session_keystore: Option<PathBuf>,
+        /// Folder of the session's book
+        #[arg(long, value_name = "DIR", default_value = "cortensor-sessions")]
+        data: PathBuf,
     },
     /// Take the rest of the deposit back, after the grace window
     Finalize {

@@ -175,6 +175,28 @@ fn sign(key: &PrivateKeySigner, hash: B256) -> Signature65 {
     key.sign_hash_sync(&hash).expect("signing with a key in memory cannot fail").into()
 }
 
+fn http_client() -> Result<reqwest::Client, ClientError> {
+    cortensor_contracts::install_tls();
+    Ok(reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).build()?)
+}
+
+/// The router's address, whether or not it was given with the version's path.
+fn base_of(url: &str) -> String {
+    url.trim_end_matches('/').trim_end_matches("/v1").to_owned()
+}
+
+async fn ask_facts(http: &reqwest::Client, base: &str) -> Result<RouterFacts, ClientError> {
+    http::json(http.get(format!("{base}/v1/router")).timeout(CALL_TIMEOUT), "description of a router").await
+}
+
+/// What a router says of itself: what has to be known before a session with it is opened.
+///
+/// # Errors
+/// When it cannot be reached, or is no router.
+pub async fn router_facts(url: &str) -> Result<RouterFacts, ClientError> {
+    ask_facts(&http_client()?, &base_of(url)).await
+}
+
 impl Client {
     /// Connects to a router and makes sure that it is the session's.
     ///
@@ -182,11 +204,8 @@ impl Client {
     /// When the router cannot be reached or is another than the session's, or the book cannot be read.
     pub async fn connect(options: Options) -> Result<Self, ClientError> {
         let Options { router_url, terms, key, book: store } = options;
-        cortensor_contracts::install_tls();
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).build()?;
-        let base = router_url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
-        let facts: RouterFacts =
-            http::json(http.get(format!("{base}/v1/router")).timeout(CALL_TIMEOUT), "description of a router").await?;
+        let (http, base) = (http_client()?, base_of(&router_url));
+        let facts = ask_facts(&http, &base).await?;
         if facts.operator != terms.router || facts.domain != terms.domain {
             return Err(ClientError::OtherRouter(format!(
                 "the session is with the router {} on chain {}, this is {} on chain {}",

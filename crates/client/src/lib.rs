@@ -26,5 +26,5 @@ mod http;
 
 pub use answer::Answer;
 pub use book::{Book, Objection, Problem};
-pub use client::{Client, Model, Options, Payment, Terms};
+pub use client::{Client, Model, Options, Payment, Terms, router_facts};
 pub use http::{ClientError, Refusal};

@@ -1,21 +1,30 @@
 //! `cortensor session`: deposits and what became of them.
 
-use super::wallet::{load_deployment, open_keystore};
+use super::{
+    up::stop_signal,
+    wallet::{load_deployment, open_keystore},
+};
 use crate::{
-    cli::{OnChain, SessionCommand},
+    cli::{OnChain, OwnSession, SessionCommand},
     output,
 };
+use cortensor_client::{Client, Options, Payment, Terms};
 use cortensor_contracts::{BlockRange, Contracts, OpenRequest, Provider, Wallet, connect};
-use cortensor_node::router::now_seconds;
+use cortensor_gateway::GatewayConfig;
+use cortensor_node::{localnet::write_secret, router::now_seconds, session_proxy::SessionProxy};
 use cortensor_protocol::{Operator, Price, SessionId, Tier, Wei};
-use eyre::eyre;
-use std::{path::Path, process::ExitCode};
+use eyre::{Context, eyre};
+use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) async fn run(command: SessionCommand) -> eyre::Result<ExitCode> {
     match command {
         SessionCommand::Show { id, chain, json } => show(id, &chain, json).await?,
         SessionCommand::List { chain, json } => list(&chain, json).await?,
-        SessionCommand::Close { id, chain, keystore } => {
+        SessionCommand::Serve { own, listen, json } => serve(&own, listen, json).await?,
+        SessionCommand::Pay { own, json } => pay(&own, json).await?,
+        SessionCommand::Close { id, chain, keystore, router: None, .. } => {
             let (contracts, wallet) = signing(&chain, &keystore).await?;
             contracts.sessions.request_close(&wallet, id).await?;
             let session = contracts.sessions.session(id).await?.ok_or_else(|| eyre!("the session is gone"))?;
@@ -24,6 +33,17 @@ pub(crate) async fn run(command: SessionCommand) -> eyre::Result<ExitCode> {
                 session.terms.grace_s
             ));
         }
+        SessionCommand::Close { id, chain, keystore, router: Some(router), session_keystore, data } => {
+            let (contracts, wallet) = signing(&chain, &keystore).await?;
+            let keystore = session_keystore.unwrap_or(keystore);
+            let own = OwnSession { id, chain, keystore, router, data };
+            let client = connect_own(&own, false).await?;
+            let signed = client.close().await.wrap_err(
+                "the router does not close the session; without --router it is closed on chain, after the grace window",
+            )?;
+            contracts.sessions.close_with_router(&wallet, &signed.close, signed.signature).await?;
+            output::say(format!("closed: {} was paid, the rest of the deposit is back", signed.close.final_total));
+        }
         SessionCommand::Finalize { id, chain, keystore } => {
             let (contracts, wallet) = signing(&chain, &keystore).await?;
             contracts.sessions.finalize(&wallet, id).await?;
@@ -31,13 +51,14 @@ pub(crate) async fn run(command: SessionCommand) -> eyre::Result<ExitCode> {
         }
         SessionCommand::Open { chain, keystore, session_key, router, deposit, max_price, days, json } => {
             let (contracts, wallet) = signing(&chain, &keystore).await?;
+            let operator = operator(&router, &chain).await?;
             let price = Wei(u128::from(max_price) * Wei::COR.0);
             let deposit = Wei(u128::from(deposit) * Wei::COR.0);
             let request = OpenRequest {
                 deposit,
                 session_key: session_key.unwrap_or_else(|| wallet.address()),
                 key_limit: deposit,
-                router: Operator(router),
+                router: operator,
                 model: None,
                 max_price: Price { input: price, output: price },
                 min_tier: Tier::D,
@@ -48,6 +69,7 @@ pub(crate) async fn run(command: SessionCommand) -> eyre::Result<ExitCode> {
                 output::json(&serde_json::json!({ "session": opened.id, "deposit_wei": deposit }))?;
             } else {
                 output::say(format!("{}", opened.id));
+                output::progress("`cortensor session serve` makes an OpenAI-compatible endpoint of it on this machine");
             }
         }
     }
@@ -62,6 +84,119 @@ async fn reading(chain: &OnChain) -> eyre::Result<(Contracts, Provider)> {
 async fn signing(chain: &OnChain, keystore: &Path) -> eyre::Result<(Contracts, Wallet)> {
     let (contracts, provider) = reading(chain).await?;
     Ok((contracts, Wallet::new(provider, open_keystore(keystore)?).await?))
+}
+
+/// A router's account, from its URL or as it is.
+async fn operator(router: &str, chain: &OnChain) -> eyre::Result<Operator> {
+    if !router.starts_with("http") {
+        let address = router.parse().map_err(|_| eyre!("--router: {router:?} is neither a URL nor an address"))?;
+        return Ok(Operator(address));
+    }
+    let facts = cortensor_client::router_facts(router).await?;
+    let domain = load_deployment(&chain.deployment)?.domain();
+    if facts.domain != domain {
+        let (theirs, ours) = (facts.domain, domain);
+        return Err(eyre!(
+            "the router at {router} works on chain {} with the contract {}, the deployment file names chain {} and {}",
+            theirs.chain_id,
+            theirs.sessions,
+            ours.chain_id,
+            ours.sessions
+        ));
+    }
+    Ok(facts.operator)
+}
+
+/// A client of a session whose key is at hand, held to what the chain says of the session; `for_work` where it is to be
+/// used for more than to pay and to close.
+async fn connect_own(own: &OwnSession, for_work: bool) -> eyre::Result<Client> {
+    let (contracts, _) = reading(&own.chain).await?;
+    let id = own.id;
+    let session = contracts.sessions.session(id).await?.ok_or_else(|| eyre!("the chain knows no session {id}"))?;
+    if for_work && !session.accepts_work(now_seconds()) {
+        return Err(eyre!(
+            "session {id} has expired, is closed or is being closed: open a new one with `cortensor session open`"
+        ));
+    }
+    let key = open_keystore(&own.keystore)?;
+    if session.session_key != Some(key.address()) {
+        return Err(eyre!(
+            "{} holds {}, the session's key is {}",
+            own.keystore.display(),
+            key.address(),
+            session.session_key.map_or_else(|| "revoked".into(), |key| key.to_string())
+        ));
+    }
+    let terms = Terms {
+        session: id,
+        router: session.router,
+        domain: load_deployment(&own.chain.deployment)?.domain(),
+        max_price: session.max_price,
+        min_tier: session.min_tier,
+    };
+    let options = Options::new(&own.router, terms, key).book(own.data.join(format!("{id}.json")));
+    Ok(Client::connect(options).await?)
+}
+
+async fn serve(own: &OwnSession, listen: SocketAddr, json: bool) -> eyre::Result<()> {
+    let signal = stop_signal()?;
+    let client = connect_own(own, true).await?;
+    let path = own.data.join("api-key");
+    let key = match std::fs::read_to_string(&path) {
+        Ok(key) => key.trim().to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = format!("sk-cor-{}", alloy::primitives::hex::encode(rand::random::<[u8; 32]>()));
+            std::fs::create_dir_all(&own.data).wrap_err_with(|| format!("cannot make {}", own.data.display()))?;
+            write_secret(&path, &key).wrap_err_with(|| format!("cannot write {}", path.display()))?;
+            key
+        }
+        Err(error) => return Err(error).wrap_err_with(|| format!("cannot read {}", path.display())),
+    };
+    let listener = TcpListener::bind(listen).await.wrap_err_with(|| format!("cannot listen on {listen}"))?;
+    let address = listener.local_addr()?;
+    let proxy = SessionProxy::new(client, &key);
+    let stop = CancellationToken::new();
+    let service = Arc::new(proxy.clone());
+    let serving =
+        tokio::spawn(cortensor_gateway::serve(listener, service, GatewayConfig::default(), stop.child_token()));
+    if json {
+        output::json(&serde_json::json!({ "api_url": format!("http://{address}"), "api_key_file": path }))?;
+    } else {
+        output::say(format!("session {} is served here", own.id));
+        output::say(format!("  API       http://{address}/v1   key in {}", path.display()));
+        output::say(format!("  signed    {} so far", proxy.client().signed()));
+    }
+    signal.await;
+    output::progress("stopping: running answers go on to their end, then what is owed is paid");
+    stop.cancel();
+    serving.await??;
+    let payment = proxy.client().pay().await?;
+    report(&payment);
+    Ok(())
+}
+
+async fn pay(own: &OwnSession, json: bool) -> eyre::Result<()> {
+    let client = connect_own(own, false).await?;
+    let payment = client.pay().await?;
+    if json {
+        output::json(&serde_json::json!({
+            "paid_wei": payment.amount, "signed_wei": client.signed(), "vouchers": payment.vouchers,
+            "objections": payment.objections.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }))?;
+    } else {
+        output::say(format!("paid {}, {} in all", payment.amount, client.signed()));
+    }
+    report(&payment);
+    match payment.objections.len() {
+        0 => Ok(()),
+        count => Err(eyre!("{count} charges do not hold up and were not paid")),
+    }
+}
+
+fn report(payment: &Payment) {
+    for objection in &payment.objections {
+        output::progress(&format!("not paid: {objection}"));
+    }
 }
 
 async fn show(id: SessionId, chain: &OnChain, json: bool) -> eyre::Result<()> {
