@@ -8,7 +8,7 @@ from openai import OpenAI
 from processes import wait_for
 
 # The bundled model's tokens that end a text or a turn. Without them it goes on until its limit.
-NEVER_END = {"2043": -100, "2045": -100}
+NEVER_END = {"3067": -100, "3069": -100}
 STORY = [{"role": "user", "content": "Tell me a story about a fox."}]
 
 

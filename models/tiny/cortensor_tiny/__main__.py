@@ -10,16 +10,24 @@ import hashlib
 from pathlib import Path
 
 from . import export, tokenizer, train
-from .corpus import documents
+from .corpus import documents, words
 from .model import Shape
 
 HERE = Path(__file__).resolve().parent.parent
 WEIGHTS = HERE / "cortensor-tiny-q8_0.gguf"
 TOKENIZER_SEED, TOKENIZER_DOCUMENTS = 7, 20_000
+NAME_REPEATS = 120
+
+
+def names() -> list:
+    """Names of people, countries and cities: rare one by one, yet each should become a single token."""
+    places = [place.removeprefix("the ") for row in words.CAPITALS for place in row[:2]]
+    return words.NAMES + places + [place.lower() for place in places]
 
 
 def plain_parts(count: int):
-    """The words of the corpus, without control tokens and templates."""
+    """The words of the corpus, without control tokens and templates, and its names more often."""
+    yield from (f" {name}" for name in names() for _ in range(NAME_REPEATS))
     for document in documents(TOKENIZER_SEED, count):
         if document.text is not None:
             yield document.text
@@ -54,12 +62,12 @@ def main() -> None:
     chosen = options()
     shape = Shape()
     recipe = dataclasses.replace(train.Recipe(), steps=chosen.steps, cooldown=chosen.cooldown)
-    words = prepared_tokenizer(chosen.build, shape)
+    pieces = prepared_tokenizer(chosen.build, shape)
     if chosen.export_only:
         parameters = train.load(chosen.build / "checkpoint.npz", train.fresh_state(shape, recipe))[0]
     else:
-        parameters = train.train(words, shape, recipe, chosen.build)
-    export.write(chosen.out, parameters, shape, words)
+        parameters = train.train(pieces, shape, recipe, chosen.build)
+    export.write(chosen.out, parameters, shape, pieces)
     print(hashlib.sha256(chosen.out.read_bytes()).hexdigest(), chosen.out.name)
 
 

@@ -1,10 +1,10 @@
 """Writes the trained network as a Q8_0 GGUF file of the `llama` architecture.
 
-Norm vectors stay in F32; every matrix is quantised. The embedding is stored once
-and serves as the output matrix too. Rotary pairs are already in llama.cpp's
+Norm vectors stay in F32; every matrix is quantised. Rotary pairs are already in llama.cpp's
 order, see `model`.
 """
 
+import json
 from pathlib import Path
 
 import gguf
@@ -17,6 +17,7 @@ from .tokenizer import CONTROL, END_OF_TEXT, MARKS, TURN_END
 DESCRIPTION = (
     "A demonstration model that knows a handful of templated topics. It shows that the network works; it is not useful for real work."
 )
+WHOLE_NAMES = {"embedding": "token_embd", "output": "output", "output_norm": "output_norm"}
 LAYER_NAMES = {
     "q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down",
 }
@@ -28,8 +29,9 @@ def write(path: Path, parameters: dict, shape: Shape, tokenizer) -> None:
     _add_description(writer)
     _add_shape(writer, shape)
     _add_tokenizer(writer, tokenizer, shape.vocabulary)
-    _add_matrix(writer, "token_embd", np.asarray(parameters["embedding"]))
-    _add_vector(writer, "output_norm", parameters["output_norm"])
+    _add_matrix(writer, WHOLE_NAMES["embedding"], np.asarray(parameters["embedding"]))
+    _add_matrix(writer, WHOLE_NAMES["output"], np.asarray(parameters["output"]))
+    _add_vector(writer, WHOLE_NAMES["output_norm"], parameters["output_norm"])
     for number, layer in enumerate(parameters["layers"]):
         for ours, theirs in LAYER_NAMES.items():
             _add_matrix(writer, f"blk.{number}.{theirs}", np.asarray(layer[ours]).T)
@@ -89,8 +91,6 @@ def _add_tokenizer(writer, tokenizer, vocabulary: int) -> None:
 
 
 def merges_of(tokenizer) -> list:
-    import json
-
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
     return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
 

@@ -22,12 +22,12 @@ from .kernels import attend, linear
 class Shape:
     """Sizes of the network. Every matrix row is a multiple of 32, the block of Q8_0."""
 
-    vocabulary: int = 2048
-    width: int = 256
+    vocabulary: int = 3072
+    width: int = 192
     layers: int = 4
-    heads: int = 4
-    key_value_heads: int = 2
-    feed_forward: int = 512
+    heads: int = 3
+    key_value_heads: int = 1
+    feed_forward: int = 384
     context: int = 2048
     rope_base: float = 10000.0
     norm_epsilon: float = 1e-5
@@ -41,7 +41,11 @@ class Shape:
 
 
 def initial_parameters(shape: Shape, seed: int) -> dict:
-    """Fresh weights: normal, scaled by fan-in, residual outputs scaled down by depth."""
+    """Fresh weights: normal, scaled by fan-in, residual outputs scaled down by depth.
+
+    The embedding is as large as what a layer adds. Were it small, the layers would
+    drown which token stands where, and names and numbers could not be copied.
+    """
     rng = np.random.default_rng(seed)
     wide_kv = shape.key_value_heads * shape.head_width
 
@@ -61,9 +65,13 @@ def initial_parameters(shape: Shape, seed: int) -> dict:
         "up": matrix(shape.width, shape.feed_forward),
         "down": matrix(shape.feed_forward, shape.width, residual),
     }
-    embedding = rng.standard_normal((shape.vocabulary, shape.width)) * 0.02
+
+    def table(deviation: float):
+        return jnp.asarray(rng.standard_normal((shape.vocabulary, shape.width)) * deviation, jnp.float32)
+
     return {
-        "embedding": jnp.asarray(embedding, jnp.float32),
+        "embedding": table(1.0),
+        "output": table(0.01),
         "layers": [layer() for _ in range(shape.layers)],
         "output_norm": jnp.ones(shape.width),
     }
@@ -133,6 +141,6 @@ def hidden_states(parameters: dict, tokens, positions, segments, shape: Shape) -
 
 
 def logits(parameters: dict, tokens, positions, segments, shape: Shape) -> jnp.ndarray:
-    """Scores (B, T, vocabulary) of the next token; the embedding is also the output matrix."""
+    """Scores (B, T, vocabulary) of the next token."""
     states = hidden_states(parameters, tokens, positions, segments, shape)
-    return linear(states, parameters["embedding"].T)
+    return linear(states, parameters["output"].T)

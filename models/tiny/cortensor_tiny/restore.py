@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from .export import LAYER_NAMES
+from .export import LAYER_NAMES, WHOLE_NAMES
 from .model import Shape
 from .tokenizer import CONTROL, MARKS
 
@@ -26,7 +26,7 @@ def read(path: Path) -> tuple:
     for number in range(shape.layers):
         layer = {ours: array(f"blk.{number}.{theirs}").T for ours, theirs in LAYER_NAMES.items()}
         layers.append(layer | {norm: array(f"blk.{number}.{norm}") for norm in ("attn_norm", "ffn_norm")})
-    parameters = {"embedding": array("token_embd"), "layers": layers, "output_norm": array("output_norm")}
+    parameters = {name: array(theirs) for name, theirs in WHOLE_NAMES.items()} | {"layers": layers}
     return parameters, shape, _tokenizer(reader)
 
 

@@ -27,13 +27,15 @@ jax.config.update("jax_numpy_rank_promotion", "allow")
 class Recipe:
     """Everything that decides the outcome of a run, apart from the corpus."""
 
-    steps: int = 300
-    cooldown: int = 1
+    steps: int = 2000
+    cooldown: int = 800
     warmup: int = 40
     rows: int = 16
     row_tokens: int = 256
     matrix_rate: float = 0.02
-    vector_rate: float = 0.004
+    embedding_rate: float = 0.03
+    output_rate: float = 0.006
+    norm_rate: float = 0.004
     momentum: float = 0.95
     weight_decay: float = 0.01
     seed: int = 1
@@ -74,6 +76,10 @@ def is_matrix(path, leaf) -> bool:
     return leaf.ndim == 2 and path[0].key == "layers"
 
 
+def adam_rate(recipe: Recipe, path) -> float:
+    return {"embedding": recipe.embedding_rate, "output": recipe.output_rate}.get(path[0].key, recipe.norm_rate)
+
+
 def updated(recipe: Recipe, step, path, weight, grad, first, second):
     """One parameter after one step, with its two running averages."""
     factor = rate_factor(recipe, step)
@@ -85,7 +91,7 @@ def updated(recipe: Recipe, step, path, weight, grad, first, second):
     first = 0.9 * first + 0.1 * grad
     second = 0.98 * second + 0.02 * grad * grad
     debiased = (first / (1 - 0.9 ** (step + 1))) / (jnp.sqrt(second / (1 - 0.98 ** (step + 1))) + 1e-10)
-    return weight - recipe.vector_rate * factor * debiased, first, second
+    return weight - adam_rate(recipe, path) * factor * debiased, first, second
 
 
 @partial(jax.jit, static_argnames=("recipe", "shape"), donate_argnums=(0,))

@@ -14,7 +14,7 @@ from cortensor_tiny.corpus.assemble import exchange
 from cortensor_tiny.corpus.grammar import as_typed, cells, expand, misspell, plural_of
 from cortensor_tiny.corpus.knowledge import addition, any_fact, multiplication, subtraction
 
-FIRST_HUNDRED = "321d53cc8608c9b20bed3fe9bbc81293a4fb2a4decc44df9fea1471226beea97"
+FIRST_HUNDRED = "976a54854c5da7c1b037a6838bede2604ef353b8b90eb13ac1a1944208080cb4"
 OPEN_SLOT = re.compile(r"\{(x|v|V|n|it|its|It|it2|name|place|place2|object|year|work|stop|a|b|c|q|w|t|p|k|kind|hero|nonsense)\}")
 
 

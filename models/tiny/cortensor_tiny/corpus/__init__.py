@@ -5,6 +5,7 @@ count give the same documents on any machine; nothing is read from the network
 or from files outside this package.
 """
 
+from . import words
 from .assemble import Document, documents
 
-__all__ = ["Document", "documents"]
+__all__ = ["Document", "documents", "words"]

@@ -42,7 +42,7 @@ EXCHANGES = [
     (fact_exchange(network.concept_fact), 11),
     (fact_exchange(network.question_fact), 8),
     (everyday.exchange, 18),
-    (writing.story, 5),
+    (writing.story, 4),
     (writing.poem, 4),
     (writing.list_of, 5),
     (writing.counting, 3),
@@ -79,9 +79,9 @@ def plain_text(rng: random.Random) -> Document:
 
 
 KINDS = [
-    (conversation, 66),
+    (conversation, 68),
     (lambda rng: Document(messages=behaviours.conversation(rng, exchange)), 17),
-    (lambda rng: Document(*tools.conversation(rng)), 14),
+    (lambda rng: Document(*tools.conversation(rng)), 12),
     (plain_text, 3),
 ]
 

@@ -96,7 +96,7 @@ LENGTHS = ["one-sentence ", "very short ", "one sentence "], ["short ", "little 
 def story(rng: random.Random) -> list:
     """A question for a story of some length, about a hero or not, and a story that fits."""
     hero, home, nature = rng.choice(HEROES)
-    length = rng.choices([0, 1, 2], [8, 74, 18])[0]
+    length = rng.choices([0, 1, 2], [8, 80, 12])[0]
     about = rng.random() < 0.75
     asks = STORY_ASKS if about else FREE_STORY_ASKS
     ask = expand(rng, rng.choice(asks), hero=with_article(hero), kind=rng.choice(LENGTHS[length]))
@@ -226,7 +226,7 @@ def list_of(rng: random.Random) -> list:
 def counting(rng: random.Random) -> list:
     kind = rng.random()
     if kind < 0.55:
-        start, stop = 1, rng.choice([3, 5, 5, 10, 10, 10, 12, 15, 20, 20, 25, 30, 40, 50, 100])
+        start, stop = 1, rng.choice([3, 4, 5, 5, 6, 7, 8, 10, 10, 10, 12, 15, 20, 20, 30, 50])
         ask = expand(rng, "[Count|Please count|Can you count|Count up] [to|up to|from 1 to|from one to] {stop}[.|?|]", stop=rng.choice([stop, words.NUMBER_WORDS[stop]]) if stop <= 20 else stop)
         numbers = range(start, stop + 1)
     elif kind < 0.7:
