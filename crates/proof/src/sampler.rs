@@ -1,6 +1,6 @@
 //! The protocol's sampler: penalties, temperature, top-k, top-p, min-p, and the argmax with seeded Gumbel noise.
 //!
-//! The rule, in integers from the first step on:
+//! The rule, in integers from the first step on (docs/spec/sampling.md says it with numbers to cite):
 //!
 //! 1. A logit is bounded to ±2,047.5 and taken with 20 fractional bits, rounded to the nearest, ties to even; NaN and −∞
 //!    are masked.
