@@ -5,6 +5,7 @@ What the service answers is decided by words in the last message; see tests/supp
 
 import base64
 import json
+import os
 import struct
 import subprocess
 import unittest
@@ -28,7 +29,8 @@ class Server:
     """The example server; it ends with its standard input."""
 
     def __init__(self):
-        command = ["cargo", "run", "--quiet", "-p", "cortensor-gateway", "--example", "scripted"]
+        built = os.environ.get("CORTENSOR_SCRIPTED")
+        command = [built] if built else ["cargo", "run", "--quiet", "-p", "cortensor-gateway", "--example", "scripted"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip()
         assert self.url.startswith("http://"), "the example did not print its address"
