@@ -208,12 +208,19 @@ impl AnyFile {
     /// # Errors
     /// When it cannot be read or is no configuration.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = text(path)?;
-        let is_router = toml::from_str::<toml::Table>(&text).is_ok_and(|table| table.contains_key("router"));
+        Self::parse(path, &text(path)?)
+    }
+
+    /// The same for a text; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// When it is no configuration.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let is_router = toml::from_str::<toml::Table>(text).is_ok_and(|table| table.contains_key("router"));
         if is_router {
-            RouterFile::parse(path, &text).map(Self::Router)
+            RouterFile::parse(path, text).map(Self::Router)
         } else {
-            MinerFile::parse(path, &text).map(Self::Miner)
+            MinerFile::parse(path, text).map(Self::Miner)
         }
     }
 }
@@ -266,7 +273,7 @@ impl MinerFile {
             return Err(wrong("miner.model", "serves no model".into()));
         }
         for model in &file.miner.model {
-            model.price().map_err(|problem| wrong("miner.model", problem))?;
+            model.check_price().map_err(|(field, problem)| wrong(field, problem))?;
         }
         Ok(file)
     }
@@ -287,7 +294,14 @@ impl ModelSection {
     /// # Errors
     /// When an amount is not a decimal number of COR with at most 18 places.
     pub fn price(&self) -> Result<Price, String> {
-        Ok(Price { input: parse_cor(&self.input_price_cor)?, output: parse_cor(&self.output_price_cor)? })
+        self.check_price().map_err(|(field, problem)| format!("{field}: {problem}"))
+    }
+
+    /// The price, or the setting at fault and what is wrong with it.
+    fn check_price(&self) -> Result<Price, (&'static str, String)> {
+        let input = parse_cor(&self.input_price_cor).map_err(|problem| ("miner.model.input_price_cor", problem))?;
+        let output = parse_cor(&self.output_price_cor).map_err(|problem| ("miner.model.output_price_cor", problem))?;
+        Ok(Price { input, output })
     }
 }
 
@@ -328,6 +342,20 @@ mod tests {
     fn a_misspelt_setting_is_refused() {
         let text = ROUTER_TEMPLATE.replace("stake_cor", "steak_cor");
         assert!(matches!(RouterFile::parse(Path::new("x"), &text), Err(ConfigError::Parse { .. })));
+    }
+
+    #[test]
+    fn a_price_that_is_no_amount_is_named() {
+        for field in ["input_price_cor", "output_price_cor"] {
+            let lines = MINER_TEMPLATE.lines();
+            let text: String = lines
+                .map(
+                    |line| if line.starts_with(field) { format!("{field} = \"cheap\"\n") } else { format!("{line}\n") },
+                )
+                .collect();
+            let error = MinerFile::parse(Path::new("x"), &text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("x: miner.model.{field}: \"cheap\" is not an amount")), "{error}");
+        }
     }
 
     #[test]
