@@ -5,7 +5,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(CACHE)/cortensor/target
 BINARY := $(CARGO_TARGET_DIR)/debug/cortensor
 
-.PHONY: demo up build test test-rust test-contracts test-clients lint fmt bench-smoke
+.PHONY: demo up build test test-rust test-contracts test-clients lint fmt fuzz bench-smoke
 
 ## Runs the whole network on this machine once: asks, streams, kills a miner, settles, shows the money.
 demo: build
@@ -38,16 +38,29 @@ test-clients:
 	@scripts/setup test
 	tests/run
 
-## Lints that need nothing but the compiler; `lint` is what CI runs.
+## Formatting, clippy, layers, and that what is committed of the contracts (artifacts, gas, deployment) is what they give.
 lint:
+	@scripts/setup test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	scripts/check-layers
 	scripts/check-headers
-	cd contracts && npm run --silent artifacts:check
+	cd contracts && for check in fmt artifacts snapshot deploy; do npm run --silent $$check:check || exit 1; done
 
 fmt:
 	cargo fmt --all
+
+## Attacks one decoder of outside bytes for some seconds with libFuzzer: `make fuzz TARGET=wire SECONDS=60`. What breaks it is
+## written to crates/decoders/corpus/$(TARGET)/; keep the file after the repair, `make test` replays it. SECONDS is per run.
+TARGET ?= wire
+fuzz: SECONDS := $(or $(SECONDS),60)
+fuzz:
+	@scripts/setup build
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/instrument cargo build -p cortensor-decoders --features libfuzzer --bin fuzz
+	@mkdir -p $(CARGO_TARGET_DIR)/fuzz/$(TARGET)
+	CORTENSOR_FUZZ_TARGET=$(TARGET) $(CARGO_TARGET_DIR)/debug/fuzz $(CARGO_TARGET_DIR)/fuzz/$(TARGET) \
+	  crates/decoders/corpus/$(TARGET) -artifact_prefix=crates/decoders/corpus/$(TARGET)/ \
+	  -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=4096 -max_len=16384 -print_final_stats=1
 
 ## Every benchmark once, briefly: that they run, not how fast.
 bench-smoke: build

@@ -260,6 +260,12 @@ impl ChainHandle {
         self.core.submit(transaction)
     }
 
+    /// Answers one JSON-RPC request in process, as the server would; none if the text is no call. Batches and
+    /// subscriptions need the server.
+    pub async fn request(&self, json: &str) -> Option<String> {
+        self.server.call(json).await
+    }
+
     /// Counters since the start.
     #[must_use]
     pub fn metrics(&self) -> MetricsSnapshot {

@@ -16,6 +16,7 @@ mod json;
 mod metrics;
 mod native;
 mod openapi;
+mod reading;
 mod routes;
 mod server;
 mod service;
@@ -24,6 +25,7 @@ mod tool_calls;
 
 pub use config::{Cors, GatewayConfig, InvalidConfig};
 pub use openapi::openapi_json;
+pub use reading::{Api, Asked, BodyRefused, read_body, tool_calls};
 pub use routes::router;
 pub use server::{ServeError, serve};
 pub use service::*;

@@ -46,16 +46,19 @@ pub enum GgufError {
 
 /// The metadata that a manifest needs.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Metadata {
+pub struct Metadata {
     strings: BTreeMap<String, String>,
     integers: BTreeMap<String, u64>,
     /// Hash of all `tokenizer.*` values but the chat templates: keccak-256 over the hashes of the pairs, sorted by key.
-    pub(crate) tokenizer: B256,
+    pub tokenizer: B256,
 }
 
 impl Metadata {
     /// Reads from the beginning of a file.
-    pub(crate) fn read(input: &mut impl Read) -> Result<Self, GgufError> {
+    ///
+    /// # Errors
+    /// When it cannot be read, is no GGUF, or breaks a bound.
+    pub fn read(input: &mut impl Read) -> Result<Self, GgufError> {
         let mut reader = Reader { input, hash: None };
         if &reader.bytes::<4>()? != b"GGUF" {
             return Err(GgufError::Magic);
@@ -86,12 +89,14 @@ impl Metadata {
     }
 
     /// A string value.
-    pub(crate) fn string(&self, key: &str) -> Option<&str> {
+    #[must_use]
+    pub fn string(&self, key: &str) -> Option<&str> {
         self.strings.get(key).map(String::as_str)
     }
 
     /// An unsigned integer value.
-    pub(crate) fn integer(&self, key: &str) -> Option<u64> {
+    #[must_use]
+    pub fn integer(&self, key: &str) -> Option<u64> {
         self.integers.get(key).copied()
     }
 }

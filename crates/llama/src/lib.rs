@@ -26,6 +26,6 @@ mod worker;
 
 pub use config::{FlashAttention, KvType, LlamaConfig, LoadError};
 pub use engine::LlamaEngine;
-pub use gguf::GgufError;
-pub use grammar::GrammarError;
+pub use gguf::{GgufError, Metadata};
+pub use grammar::{GrammarError, allowed_next};
 pub use manifest::{WeightHashes, hash_weights};

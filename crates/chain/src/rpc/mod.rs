@@ -20,7 +20,7 @@ mod txpool;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use jsonrpsee::{
-    RpcModule,
+    Methods, RpcModule,
     server::{
         BatchRequestConfig, PingConfig, RandomStringIdProvider, ServerConfig, ServerHandle,
         middleware::http::ProxyGetRequestLayer,
@@ -73,9 +73,16 @@ impl Api {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     handle: ServerHandle,
+    methods: Methods,
 }
 
 impl Server {
+    /// Answers one request without a socket; none if it is no JSON-RPC call.
+    pub(crate) async fn call(&self, request: &str) -> Option<String> {
+        let answered = self.methods.raw_json_request(request, 1).await;
+        answered.ok().map(|(answer, _)| answer.get().to_owned())
+    }
+
     /// Stops accepting and waits until open requests are answered.
     pub(crate) async fn stop(&self) {
         // An error means that it has stopped already.
@@ -105,7 +112,8 @@ pub(crate) async fn serve(core: Arc<Core>, seal: Option<SealSender>, stop: Cance
         .await?;
     let address = listener.local_addr()?;
     let module = module(core, seal, stop).map_err(io::Error::other)?;
-    Ok(Server { address, handle: listener.start(module) })
+    let methods = Methods::from(module.clone());
+    Ok(Server { address, handle: listener.start(module), methods })
 }
 
 /// `GET /health` answers like `eth_chainId`, for load balancers that only speak plain HTTP.

@@ -271,7 +271,7 @@ fn is_json(response: &Response) -> bool {
     kind.starts_with("application/json")
 }
 
-fn chunk(event: &SseEvent) -> Result<Chunk, EngineError> {
+pub(super) fn chunk(event: &SseEvent) -> Result<Chunk, EngineError> {
     let parsed: Result<Chunk, _> = serde_json::from_str(&event.data);
     match parsed {
         Ok(chunk) if event.name != "error" || chunk.error.is_some() => Ok(chunk),

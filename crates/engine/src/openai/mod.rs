@@ -14,10 +14,12 @@ mod config;
 mod drive;
 mod http;
 mod probe;
+mod recorded;
 pub mod sse;
 mod wire;
 
 pub use config::{ConnectError, Flavour, KeySource, OpenAiConfig};
+pub use recorded::read_stream;
 
 use crate::{Engine, EngineError, EngineInfo, Generation, Job, ScoredToken};
 use async_trait::async_trait;

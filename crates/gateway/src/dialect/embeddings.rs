@@ -88,7 +88,7 @@ pub(crate) struct EmbeddingUsage {
 
 impl EmbeddingRequest {
     /// The texts, checked.
-    fn texts(&mut self, config: &GatewayConfig) -> Result<Vec<String>, ApiError> {
+    pub(crate) fn texts(&mut self, config: &GatewayConfig) -> Result<Vec<String>, ApiError> {
         refuse("dimensions", self.dimensions.as_ref(), &[], "vectors have the model's own length; leave it out")?;
         let input = std::mem::replace(&mut self.input, TextOrList::List(Vec::new()));
         let items = match input {

@@ -41,7 +41,6 @@ pub(crate) struct Mask {
 
 impl Mask {
     /// Whether `token` is allowed.
-    #[cfg(test)]
     pub(crate) fn allows(&self, token: u32) -> bool {
         self.bits.get(token as usize / 64).is_some_and(|word| word >> (token % 64) & 1 == 1)
     }

@@ -17,6 +17,29 @@ mod tests;
 pub(crate) use machine::Matcher;
 pub(crate) use request::for_request;
 
+use crate::vocabulary::Vocabulary;
+use cortensor_engine::EngineError;
+use cortensor_protocol::GenerationRequest;
+
+/// Which of `pieces` may follow `output` under the form that `request` prescribes; all of them where it prescribes none.
+/// The second value says whether the output may end here.
+///
+/// # Errors
+/// When the form cannot be enforced, or `output` breaks it.
+pub fn allowed_next(
+    request: &GenerationRequest,
+    output: &[u8],
+    pieces: &[Vec<u8>],
+) -> Result<(Vec<bool>, bool), EngineError> {
+    let Some(mut matcher) = for_request(request)? else { return Ok((vec![true; pieces.len()], true)) };
+    let broken = |error: GrammarError| EngineError::Backend(error.to_string());
+    matcher.accept(output).map_err(broken)?;
+    let vocabulary = Vocabulary::from_pieces(pieces.iter().map(|piece| (piece.clone(), false)));
+    let mask = matcher.mask(&vocabulary).map_err(broken)?;
+    let count = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
+    Ok(((0..count).map(|token| mask.allows(token)).collect(), matcher.may_end()))
+}
+
 /// Most bytes of a grammar or schema.
 const MAX_SOURCE_BYTES: usize = 128 * 1024;
 
