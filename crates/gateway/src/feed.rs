@@ -7,7 +7,7 @@
 use crate::{
     app::Permit,
     error::ApiError,
-    service::{ServiceError, ServiceEvent, ServiceGeneration},
+    service::{EventSource, ServiceError, ServiceEvent, ServiceGeneration},
     tool_calls::{Piece, ToolCallParser},
 };
 use bytes::{Bytes, BytesMut};
@@ -21,7 +21,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::{sync::mpsc, time::Sleep};
+use tokio::time::Sleep;
 
 /// Events taken from one generation before the others have their turn and the frames are sent.
 const EVENTS_PER_TURN: usize = 64;
@@ -88,7 +88,7 @@ trait Sink {
 struct Choice {
     task: TaskId,
     /// `None` once it ended.
-    events: Option<mpsc::Receiver<ServiceEvent>>,
+    events: Option<Box<dyn EventSource>>,
     /// An event that was read ahead.
     early: Option<ServiceEvent>,
     parser: Option<ToolCallParser>,
@@ -145,7 +145,7 @@ impl Feed {
     pub(crate) async fn first_event(&mut self, wait: Duration) -> Result<(), ApiError> {
         for choice in &mut self.choices {
             let Some(events) = &mut choice.events else { continue };
-            match tokio::time::timeout(wait, events.recv()).await {
+            match tokio::time::timeout(wait, poll_fn(|cx| events.poll_event(cx))).await {
                 Err(_) => return Ok(()),
                 Ok(None) => return Err(ended_early()),
                 Ok(Some(ServiceEvent::Failed(error))) => return Err(error.into()),
@@ -211,7 +211,7 @@ impl Feed {
         if let Some(event) = choice.early.take() {
             return Some(Poll::Ready(Some(event)));
         }
-        choice.events.as_mut().map(|events| events.poll_recv(cx))
+        choice.events.as_mut().map(|events| events.poll_event(cx))
     }
 
     fn take(&mut self, at: usize, event: Option<ServiceEvent>, sink: &mut impl Sink) -> Result<(), ApiError> {

@@ -41,7 +41,7 @@ async fn answer<D: Dialect>(app: &Arc<App>, request: Request) -> Result<Response
     let Plan { mut requests, stream, mut answer } = D::plan(input, &app.config)?;
     complete(app, &mut requests).await?;
     let parses_tools = parameters::parses_tools(&requests[0].prompt);
-    let generations = begin(app, &caller, requests).await?;
+    let generations = begin(app, &caller, requests, stream).await?;
     let mut feed = Feed::new(generations, parses_tools, answer.wants_tokens(), permit);
     let tasks: Vec<TaskId> = feed.tasks().collect();
     answer.bind(tasks[0]);
@@ -121,13 +121,18 @@ async fn begin(
     app: &App,
     caller: &Caller,
     mut requests: Vec<GenerationRequest>,
+    stream: bool,
 ) -> Result<Vec<ServiceGeneration>, ApiError> {
     let has_tools = parameters::has_tools(&requests[0].prompt);
     let first = requests[0].model.clone();
+    let one = |request| match stream {
+        true => app.service.generate(caller, request),
+        false => app.service.generate_whole(caller, request),
+    };
     let generations = if requests.len() == 1 {
-        vec![app.service.generate(caller, requests.remove(0)).await?]
+        vec![one(requests.remove(0)).await?]
     } else {
-        try_join_all(requests.into_iter().map(|request| app.service.generate(caller, request))).await?
+        try_join_all(requests.into_iter().map(one)).await?
     };
     if has_tools && generations.iter().any(|generation| generation.tool_format == ToolFormat::None) {
         return Err(ApiError::unsupported("tools", format!("the model {first:?} does not call tools")));

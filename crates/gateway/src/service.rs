@@ -10,7 +10,11 @@ use cortensor_protocol::{
     manifest::{Load, Speed},
 };
 use serde::{Deserialize, Serialize};
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::sync::mpsc;
 
 /// What a client showed to be let in.
@@ -105,15 +109,33 @@ pub enum ServiceEvent {
     Failed(ServiceError),
 }
 
+/// Where a generation's events come from. It is polled by the client's own connection, so that a service which needs no
+/// task in between does not pay for one.
+pub trait EventSource: Send {
+    /// The next event; `None` after the last.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<ServiceEvent>>;
+}
+
+impl EventSource for mpsc::Receiver<ServiceEvent> {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<ServiceEvent>> {
+        self.poll_recv(cx)
+    }
+}
+
 /// A running generation. Dropping it cancels the work within a second.
-#[derive(Debug)]
 pub struct ServiceGeneration {
     /// Its task.
     pub task: TaskId,
     /// How the model writes tool calls.
     pub tool_format: ToolFormat,
     /// Its events; bounded, so a slow reader slows its own miner slot only.
-    pub events: mpsc::Receiver<ServiceEvent>,
+    pub events: Box<dyn EventSource>,
+}
+
+impl std::fmt::Debug for ServiceGeneration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServiceGeneration").field("task", &self.task).finish_non_exhaustive()
+    }
 }
 
 /// A model that can be used now.
@@ -277,6 +299,16 @@ pub trait InferenceService: Send + Sync + 'static {
 
     /// Begins a generation; returns once a miner has accepted it (or none would).
     async fn generate(&self, caller: &Caller, request: GenerationRequest) -> Result<ServiceGeneration, ServiceError>;
+
+    /// Begins a generation whose answer the client wants in one piece, which some services get at less cost. The events
+    /// are the same.
+    async fn generate_whole(
+        &self,
+        caller: &Caller,
+        request: GenerationRequest,
+    ) -> Result<ServiceGeneration, ServiceError> {
+        self.generate(caller, request).await
+    }
 
     /// Embeds texts.
     async fn embed(&self, caller: &Caller, model: &str, inputs: Vec<String>) -> Result<Embeddings, ServiceError>;

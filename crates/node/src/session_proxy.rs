@@ -181,7 +181,7 @@ impl InferenceService for SessionProxy {
         // The channel is empty, so there is room.
         let _ = events.try_send(ServiceEvent::Started(usage));
         tokio::spawn(forward(self.clone(), answer, events));
-        Ok(ServiceGeneration { task, tool_format, events: receiver })
+        Ok(ServiceGeneration { task, tool_format, events: Box::new(receiver) })
     }
 
     async fn embed(&self, _: &Caller, model: &str, inputs: Vec<String>) -> Result<Embeddings, ServiceError> {

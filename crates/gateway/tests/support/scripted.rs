@@ -212,7 +212,7 @@ impl InferenceService for Scripted {
         let (events, receiver) = mpsc::channel(16);
         let script = Script { request, words, seen: self.seen.clone(), events };
         tokio::spawn(script.run());
-        Ok(ServiceGeneration { task: self.next_task(), tool_format, events: receiver })
+        Ok(ServiceGeneration { task: self.next_task(), tool_format, events: Box::new(receiver) })
     }
 
     async fn embed(&self, _: &Caller, _: &str, inputs: Vec<String>) -> Result<Embeddings, ServiceError> {

@@ -159,7 +159,7 @@ impl Inner {
         tokio::spawn(self.dispatcher.clone().run(work, events, accepted));
         let gone = |_| ServiceError::Internal("the task ended without an answer".into());
         let tool_format = acceptance.await.map_err(gone)??;
-        Ok(ServiceGeneration { task, tool_format, events: receiver })
+        Ok(ServiceGeneration { task, tool_format, events: Box::new(receiver) })
     }
 
     fn own(&self, caller: &Caller, session: SessionId, id: TaskId) -> Result<(), ServiceError> {
