@@ -15,6 +15,11 @@ use cortensor_protocol::{
     manifest::{Load, Speed, Tier},
     sampling::LogProb,
 };
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -77,22 +82,54 @@ pub enum EngineEvent {
 }
 
 /// A running generation. Dropping it cancels it.
-#[derive(Debug)]
 pub struct Generation {
     events: mpsc::Receiver<EngineEvent>,
+    /// What makes the events where the reader drives it; gone once it is through.
+    driver: Option<Driver>,
     _cancel: tokio_util::sync::DropGuard,
+}
+
+/// Makes a generation's events while it is polled.
+type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl std::fmt::Debug for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Generation").finish_non_exhaustive()
+    }
 }
 
 impl Generation {
     /// Wraps a bounded channel; `cancel` is fired when the generation is dropped.
     #[must_use]
     pub fn new(events: mpsc::Receiver<EngineEvent>, cancel: CancellationToken) -> Self {
-        Self { events, _cancel: cancel.drop_guard() }
+        Self { events, driver: None, _cancel: cancel.drop_guard() }
+    }
+
+    /// Like [`Self::new`], but nothing runs on its own: `driver`, which holds the channel's other end, makes the events
+    /// while they are waited for. That saves a task, and with it a wake-up for every event.
+    #[must_use]
+    pub fn driven(
+        events: mpsc::Receiver<EngineEvent>,
+        cancel: CancellationToken,
+        driver: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        Self { driver: Some(Box::pin(driver)), ..Self::new(events, cancel) }
     }
 
     /// The next event, or `None` after the last.
     pub async fn next(&mut self) -> Option<EngineEvent> {
-        self.events.recv().await
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The next event, or `None` after the last.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<EngineEvent>> {
+        if self.driver.is_some()
+            && self.events.is_empty()
+            && self.driver.as_mut().is_some_and(|driver| driver.as_mut().poll(cx).is_ready())
+        {
+            self.driver = None;
+        }
+        self.events.poll_recv(cx)
     }
 
     /// The next event if it is already there.
@@ -165,6 +202,12 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Begins a generation. It waits in a bounded queue when all slots are taken, and is refused as busy beyond that.
     async fn generate(&self, job: Job) -> Result<Generation, EngineError>;
+
+    /// Begins a generation whose answer is wanted in one piece, which some backends get at less cost. The events are the
+    /// same, but may all come at the end.
+    async fn generate_whole(&self, job: Job) -> Result<Generation, EngineError> {
+        self.generate(job).await
+    }
 
     /// Scores `output` after `prompt` in one pass, `top` alternatives each.
     async fn score(&self, prompt: &[TokenId], output: &[TokenId], top: u8) -> Result<Vec<ScoredToken>, EngineError>;

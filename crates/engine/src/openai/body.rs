@@ -17,7 +17,18 @@ pub(super) struct Dialect {
     /// The upstream reports token ids when asked (vLLM).
     pub(super) token_ids: bool,
     pub(super) continues: bool,
+    /// Log-probabilities are asked for with every generation, not only where the client wants them.
+    pub(super) traced: bool,
     pub(super) tool_format: ToolFormat,
+}
+
+/// How the upstream is to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Token by token.
+    Stream,
+    /// In one piece.
+    Whole,
 }
 
 /// A generation as the upstream takes it.
@@ -39,11 +50,14 @@ impl Dialect {
         request: &GenerationRequest,
         resume: Resume<'_>,
         max_tokens: u32,
+        form: Form,
     ) -> Result<Body, EngineError> {
         let mut json = Map::new();
         json.insert("model".into(), self.model.as_str().into());
-        json.insert("stream".into(), true.into());
-        json.insert("stream_options".into(), self.stream_options());
+        if form == Form::Stream {
+            json.insert("stream".into(), true.into());
+            json.insert("stream_options".into(), self.stream_options());
+        }
         json.insert("max_tokens".into(), max_tokens.into());
         let path = self.prompt(&mut json, request, resume)?;
         self.sampling(&mut json, &request.sampling)?;
@@ -225,6 +239,9 @@ impl Dialect {
                 None => Ok(()),
             };
         }
+        if wanted.is_none() && !self.traced {
+            return Ok(());
+        }
         // llama-server reports nothing at all when no alternative is asked for; the assembler drops those not wanted.
         let top = wanted.unwrap_or(0).max(1);
         if path == "/chat/completions" {
@@ -315,6 +332,7 @@ mod tests {
             logprobs: false,
             token_ids: false,
             continues: flavour.continues(),
+            traced: true,
             tool_format: ToolFormat::Native,
         }
     }
@@ -340,7 +358,8 @@ mod tests {
     fn check(flavour: Flavour, change: impl FnOnce(&mut GenerationRequest), resume: &str, expect: &str) {
         let mut request = request();
         change(&mut request);
-        let body = dialect(flavour).generation(&request, Resume { text: resume, tokens: &[] }, 9).unwrap();
+        let body =
+            dialect(flavour).generation(&request, Resume { text: resume, tokens: &[] }, 9, Form::Stream).unwrap();
         assert_eq!(body.json, serde_json::from_str::<Value>(expect).unwrap());
     }
 
@@ -348,7 +367,8 @@ mod tests {
     fn refused(flavour: Flavour, change: impl FnOnce(&mut GenerationRequest), resume: &str, parameter: &str) {
         let mut request = request();
         change(&mut request);
-        let error = dialect(flavour).generation(&request, Resume { text: resume, tokens: &[] }, 9).unwrap_err();
+        let error =
+            dialect(flavour).generation(&request, Resume { text: resume, tokens: &[] }, 9, Form::Stream).unwrap_err();
         assert!(matches!(&error, EngineError::Unsupported { parameter: name, .. } if *name == parameter), "{error}");
     }
 
@@ -386,6 +406,18 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_answer_is_asked_for_without_a_stream_and_a_trace_only_where_one_is_wanted() {
+        let dialect = Dialect { logprobs: true, token_ids: true, traced: false, ..dialect(Flavour::Vllm) };
+        let whole = dialect.generation(&request(), Resume::default(), 9, Form::Whole).unwrap().json;
+        for absent in ["stream", "stream_options", "logprobs", "return_token_ids"] {
+            assert_eq!(whole.get(absent), None, "{absent}");
+        }
+        let wanted = GenerationRequest { logprobs: Some(2), ..request() };
+        let wanted = dialect.generation(&wanted, Resume::default(), 9, Form::Whole).unwrap().json;
+        assert_eq!((&wanted["logprobs"], &wanted["top_logprobs"]), (&json!(true), &json!(2)));
+    }
+
+    #[test]
     fn what_would_be_ignored_is_refused() {
         refused(Flavour::Generic, |r| r.sampling.top_k = 1, "", "top_k");
         refused(Flavour::Ollama, |r| r.sampling.min_p = Micro(1), "", "min_p");
@@ -417,12 +449,12 @@ mod tests {
     #[test]
     fn log_probabilities_are_asked_for_where_there_are_any() {
         let dialect = Dialect { logprobs: true, token_ids: true, ..dialect(Flavour::Vllm) };
-        let chat = dialect.generation(&request(), Resume::default(), 9).unwrap();
+        let chat = dialect.generation(&request(), Resume::default(), 9, Form::Stream).unwrap();
         assert_eq!((&chat.json["logprobs"], &chat.json["top_logprobs"]), (&json!(true), &json!(1)));
         assert_eq!(chat.json["return_token_ids"], true);
         let text = GenerationRequest { prompt: Prompt::Text("a".into()), logprobs: Some(3), ..request() };
         let resume = Resume { text: "b", tokens: &[] };
-        let text = dialect.generation(&text, resume, 9).unwrap();
+        let text = dialect.generation(&text, resume, 9, Form::Stream).unwrap();
         assert_eq!(
             (text.path, &text.json["prompt"], &text.json["logprobs"]),
             ("/completions", &json!("ab"), &json!(3))

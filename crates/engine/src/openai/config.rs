@@ -94,9 +94,12 @@ pub struct OpenAiConfig {
     pub tool_format: ToolFormat,
     /// Whether a begun conversation can be continued; by the kind of server if `None`.
     pub continues: Option<bool>,
+    /// Whether log-probabilities and the prompt's tokens are asked for with every generation, as receipts need them;
+    /// without it, log-probabilities only where the client wants them.
+    pub traced: bool,
     /// For the TCP and TLS handshakes.
     pub connect_timeout: Duration,
-    /// From sending a request to the first event of its answer. Servers that load models on demand need minutes.
+    /// From sending a request to the first event of a streamed answer. Servers that load models on demand need minutes.
     pub first_timeout: Duration,
     /// Between two pieces of an answer.
     pub idle_timeout: Duration,
@@ -123,6 +126,7 @@ impl OpenAiConfig {
             tier_max: Tier::B,
             tool_format: ToolFormat::Native,
             continues: None,
+            traced: true,
             connect_timeout: Duration::from_secs(5),
             first_timeout: Duration::from_secs(120),
             idle_timeout: Duration::from_secs(60),

@@ -3,7 +3,7 @@
 use super::{
     Admission, Inner,
     assemble::{Assembler, Start},
-    body::{Body, Dialect, Resume},
+    body::{Body, Dialect, Form, Resume},
     http::{self, HttpError},
     sse::{SseEvent, SseParser},
     wire::Chunk,
@@ -29,12 +29,13 @@ pub(super) struct Plan {
     body: Body,
     /// Most tokens that may come.
     limit: u32,
+    form: Form,
 }
 
 impl Plan {
     /// # Errors
     /// The upstream cannot do what the job asks.
-    pub(super) fn new(dialect: &Dialect, job: &Job) -> Result<Self, EngineError> {
+    pub(super) fn new(dialect: &Dialect, job: &Job, form: Form) -> Result<Self, EngineError> {
         let done = match job.resume.len() {
             0 => job.resume_text.len().div_ceil(BYTES_PER_TOKEN),
             tokens => tokens,
@@ -42,8 +43,8 @@ impl Plan {
         let limit = job.request.max_tokens.saturating_sub(u32::try_from(done).unwrap_or(u32::MAX));
         let resume = Resume { text: &job.resume_text, tokens: &job.resume };
         // An answer that is already complete is never sent, but its request is checked all the same.
-        let body = dialect.generation(&job.request, resume, limit.max(1))?;
-        Ok(Self { body, limit })
+        let body = dialect.generation(&job.request, resume, limit.max(1), form)?;
+        Ok(Self { body, limit, form })
     }
 }
 
@@ -120,10 +121,15 @@ impl Work<'_> {
         if plan.limit == 0 {
             return Ok(());
         }
-        let deadline = Instant::now() + self.inner.config.first_timeout;
         self.sent = Instant::now();
+        // Of an answer in one piece, nothing is seen before its end.
+        let patience = match plan.form {
+            Form::Stream => self.inner.config.first_timeout,
+            Form::Whole => self.inner.config.total_timeout,
+        };
+        let deadline = self.sent + patience;
         let request = self.inner.http.post(plan.body.path, &plan.body.json);
-        let late = || HttpError::TimedOut(self.inner.config.first_timeout);
+        let late = || HttpError::TimedOut(patience);
         let answered = timeout_at(deadline, async { http::accepted(http::send(request).await?).await }).await;
         let response = answered.unwrap_or_else(|_| Err(late()));
         let response = response.map_err(|error| self.inner.engine_error(error, plan.limit))?;
@@ -137,7 +143,8 @@ impl Work<'_> {
 
     /// Finds out the prompt's tokens where the upstream tells them before it begins.
     async fn prompt(&mut self, prompt: &Prompt, running: &mut Running<'_>) -> Result<(), EngineError> {
-        let tokens: Option<Vec<TokenId>> = self.inner.prompt_tokens(prompt).await?;
+        let told = self.inner.config.traced || matches!(prompt, Prompt::Tokens(_));
+        let tokens: Option<Vec<TokenId>> = if told { self.inner.prompt_tokens(prompt).await? } else { None };
         running.holds(tokens.as_ref().map_or(0, |tokens| u64::try_from(tokens.len()).unwrap_or(0)));
         let events = self.assembler.prompt(tokens.unwrap_or_default());
         self.deliver(events, running).await

@@ -23,7 +23,7 @@ pub use recorded::read_stream;
 
 use crate::{Engine, EngineError, EngineInfo, Generation, Job, ScoredToken};
 use async_trait::async_trait;
-use body::Dialect;
+use body::{Dialect, Form};
 use cortensor_protocol::{
     GenerationRequest, Prompt, Tier, TokenId,
     manifest::{Load, Speed},
@@ -113,6 +113,14 @@ impl Inner {
             Ok(_) => Ok(Admission(Arc::clone(self))),
             Err(_) => Err(EngineError::Busy { slots: self.info.slots }),
         }
+    }
+
+    fn begin(self: &Arc<Self>, job: Job, form: Form) -> Result<Generation, EngineError> {
+        let admission = self.admit()?;
+        let plan = drive::Plan::new(&self.dialect, &job, form)?;
+        let (events, receiver) = mpsc::channel(EVENT_BUFFER);
+        let cancel = job.cancel.clone();
+        Ok(Generation::driven(receiver, cancel, drive::run(admission, job, plan, events)))
     }
 
     /// The prompt's tokens, or `None` where the upstream does not tell.
@@ -250,12 +258,11 @@ impl Engine for OpenAiEngine {
     }
 
     async fn generate(&self, job: Job) -> Result<Generation, EngineError> {
-        let admission = self.inner.admit()?;
-        let plan = drive::Plan::new(&self.inner.dialect, &job)?;
-        let (events, receiver) = mpsc::channel(EVENT_BUFFER);
-        let cancel = job.cancel.clone();
-        tokio::spawn(drive::run(admission, job, plan, events));
-        Ok(Generation::new(receiver, cancel))
+        self.inner.begin(job, Form::Stream)
+    }
+
+    async fn generate_whole(&self, job: Job) -> Result<Generation, EngineError> {
+        self.inner.begin(job, Form::Whole)
     }
 
     async fn score(&self, prompt: &[TokenId], output: &[TokenId], top: u8) -> Result<Vec<ScoredToken>, EngineError> {

@@ -54,6 +54,7 @@ pub(super) async fn probe(config: &OpenAiConfig, http: &Http) -> Result<Found, C
         logprobs: tier >= Tier::C,
         token_ids: tier >= Tier::B,
         continues: config.continues.unwrap_or(flavour.continues()),
+        traced: config.traced,
         tool_format: config.tool_format,
     };
     Ok(Found { info, dialect })
