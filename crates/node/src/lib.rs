@@ -10,6 +10,7 @@ pub mod gas;
 pub mod identity;
 pub mod journal;
 pub mod ledger;
+pub mod local;
 pub mod localnet;
 pub mod miner;
 pub mod router;
