@@ -3,7 +3,7 @@
 //! Keys, passwords and API keys are never flags: they come from keystores, files and the environment.
 
 use clap::{Args, Parser, Subcommand};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 /// Open models, answered by anyone's machine, paid per token, verifiable by you.
 ///
@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Run the whole network on this machine until Ctrl-C, with an OpenAI-compatible endpoint
     Up(UpArgs),
+    /// Serve one model, or a server that runs already, with our API: no network, no money
+    Serve(ServeArgs),
     /// Run a chain with Ethereum JSON-RPC
     Chain(ChainArgs),
     /// Run a router: serve clients over HTTP, take miners in
@@ -52,6 +54,9 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Check this machine and a configuration, and say what to do
     Doctor(DoctorArgs),
+    /// A part of `bench router`: answers at once, with the same words
+    #[command(hide = true)]
+    BenchUpstream(BenchUpstreamArgs),
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +96,39 @@ pub(crate) struct UpArgs {
     #[arg(long)]
     pub(crate) simulate: bool,
     /// Print one JSON line when ready, and nothing else on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// An OpenAI-compatible endpoint straight over one engine. Clients must send the key in CORTENSOR_API_KEY (or in
+/// --api-key-file) if there is one; the key that an upstream wants comes from CORTENSOR_UPSTREAM_KEY or a file.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// A GGUF model instead of the bundled one
+    #[arg(long, value_name = "FILE", conflicts_with = "upstream")]
+    pub(crate) model: Option<PathBuf>,
+    /// A server with OpenAI's API, such as http://127.0.0.1:8000/v1, instead of a model in this process
+    #[arg(long, value_name = "URL", requires = "upstream_model")]
+    pub(crate) upstream: Option<String>,
+    /// The model's name at the upstream
+    #[arg(long, value_name = "NAME", requires = "upstream")]
+    pub(crate) upstream_model: Option<String>,
+    /// File with the key that the upstream wants
+    #[arg(long, value_name = "FILE", requires = "upstream")]
+    pub(crate) upstream_key_file: Option<PathBuf>,
+    /// Address of the HTTP API; port 0 takes any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// File with the key that clients must send
+    #[arg(long, value_name = "FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// Answers that are generated at once
+    #[arg(long, value_name = "N", default_value = "8")]
+    pub(crate) parallel: NonZeroU32,
+    /// Requests that may wait for their turn; more are refused with 429
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) queue: u32,
+    /// Print one JSON line when ready
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -374,7 +412,7 @@ pub(crate) struct DeployArgs {
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     /// Which; `all` runs every one
-    #[arg(value_parser = ["all", "engine", "chain", "gas"])]
+    #[arg(value_parser = ["all", "engine", "chain", "gas", "router"])]
     pub(crate) name: String,
     /// As briefly as possible: to see that it runs, not how fast
     #[arg(long)]
@@ -382,9 +420,25 @@ pub(crate) struct BenchArgs {
     /// A GGUF model instead of the bundled one
     #[arg(long, value_name = "FILE")]
     pub(crate) model: Option<PathBuf>,
+    /// router: a peer's program, as vllm=PATH or sglang=PATH; those not named are looked for on PATH
+    #[arg(long, value_name = "NAME=PATH")]
+    pub(crate) peer: Vec<String>,
+    /// router: requests of each kind in each of three rounds
+    #[arg(long, value_name = "N", default_value = "4000")]
+    pub(crate) requests: NonZeroU32,
+    /// router: connections that are kept open
+    #[arg(long, value_name = "N", default_value = "16")]
+    pub(crate) connections: NonZeroU32,
     /// One JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchUpstreamArgs {
+    /// Pause between the chunks of a stream, in microseconds
+    #[arg(long, value_name = "US", default_value_t = 1000)]
+    pub(crate) pause_us: u64,
 }
 
 #[derive(Debug, Args)]

@@ -31,6 +31,7 @@ async fn run(cli: Cli) -> eyre::Result<ExitCode> {
     match cli.command {
         Command::Demo(arguments) => commands::demo::run(arguments).await,
         Command::Up(arguments) => commands::up::run(arguments).await,
+        Command::Serve(arguments) => commands::serve::run(arguments).await,
         Command::Chain(arguments) => commands::chain::run(arguments).await,
         Command::Router(arguments) => commands::router::run(arguments).await,
         Command::Miner(arguments) => commands::miner::run(arguments).await,
@@ -42,5 +43,6 @@ async fn run(cli: Cli) -> eyre::Result<ExitCode> {
         Command::Deploy(arguments) => commands::deploy::run(arguments).await,
         Command::Bench(arguments) => commands::bench::run(arguments).await,
         Command::Doctor(arguments) => commands::doctor::run(arguments).await,
+        Command::BenchUpstream(arguments) => commands::bench_upstream::run(arguments).await,
     }
 }

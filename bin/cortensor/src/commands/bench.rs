@@ -22,8 +22,14 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    fn new(name: &str, value: f64, unit: &str) -> Self {
+    pub(super) fn new(name: &str, value: f64, unit: &str) -> Self {
         Self { name: name.into(), value, unit: unit.into(), peer: None, peer_value: None, ratio: None }
+    }
+
+    /// Beside a peer's value of the same.
+    pub(super) fn beside(self, peer: &str, value: f64) -> Self {
+        let ratio = (value != 0.0).then(|| self.value / value);
+        Self { peer: Some(peer.into()), peer_value: Some(value), ratio, ..self }
     }
 }
 
@@ -34,6 +40,9 @@ pub(crate) async fn run(arguments: BenchArgs) -> eyre::Result<ExitCode> {
     }
     if wants("chain") {
         show(&chain(arguments.smoke).await?, arguments.json)?;
+    }
+    if wants("router") {
+        show(&super::bench_router::run(&arguments).await?, arguments.json)?;
     }
     if wants("engine") {
         show(&engine(&arguments).await?, arguments.json)?;

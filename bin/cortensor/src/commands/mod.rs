@@ -1,6 +1,8 @@
 //! One file for each command.
 
 pub(crate) mod bench;
+mod bench_router;
+pub(crate) mod bench_upstream;
 pub(crate) mod chain;
 pub(crate) mod chat;
 pub(crate) mod demo;
@@ -11,6 +13,7 @@ pub(crate) mod model;
 pub(crate) mod receipt;
 pub(crate) mod roles;
 pub(crate) mod router;
+pub(crate) mod serve;
 pub(crate) mod session;
 pub(crate) mod up;
 pub(crate) mod wallet;
