@@ -13,7 +13,7 @@ use cortensor_engine::{
 };
 use cortensor_node::localnet::{LocalNet, LocalNetConfig};
 use eyre::Context;
-use std::{process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc};
 
 pub(crate) async fn run(arguments: UpArgs) -> eyre::Result<ExitCode> {
     // The handler is there before anything starts, so that a signal during the start also ends in a clean stop.
@@ -31,9 +31,9 @@ pub(crate) async fn run(arguments: UpArgs) -> eyre::Result<ExitCode> {
     };
     let net = LocalNet::start(config, engines, &output::progress).await?;
     if arguments.json {
-        output::json(&ready(&net))?;
+        output::json(&ready(&net, &arguments.data))?;
     } else {
-        welcome(&net, &model);
+        welcome(&net, &model, &arguments.data);
     }
     tokio::select! {
         () = &mut stop => output::progress("stopping"),
@@ -72,7 +72,7 @@ async fn engines(arguments: &UpArgs) -> eyre::Result<Vec<Arc<dyn Engine>>> {
     Ok(engines)
 }
 
-fn ready(net: &LocalNet) -> serde_json::Value {
+fn ready(net: &LocalNet, data: &Path) -> serde_json::Value {
     serde_json::json!({
         "api_url": net.api_url(),
         "api_key": net.api_key,
@@ -85,6 +85,7 @@ fn ready(net: &LocalNet) -> serde_json::Value {
             "models": net.deployment.models,
             "sessions": net.deployment.sessions,
         },
+        "deployment": data.join("deployment.json"),
         "funded_account": {
             "address": DEVELOPMENT_ADDRESSES[0],
             "private_key": DEVELOPMENT_KEYS[0],
@@ -95,18 +96,19 @@ fn ready(net: &LocalNet) -> serde_json::Value {
     })
 }
 
-fn welcome(net: &LocalNet, model: &str) {
+fn welcome(net: &LocalNet, model: &str, data: &Path) {
     let (url, key) = (net.api_url(), &net.api_key);
     output::say(format!("\nThe network is up: {} miners, one router, L1 and L2.\n", net.miners.len()));
-    output::say(format!("  API      {url}/v1"));
-    output::say(format!("  API key  {key}"));
-    output::say(format!("  L1 RPC   {}   (chain {})", net.l1.http_url(), net.l1.chain_id()));
+    output::say(format!("  API       {url}/v1"));
+    output::say(format!("  API key   {key}"));
+    output::say(format!("  L1 RPC    {}   (chain {})", net.l1.http_url(), net.l1.chain_id()));
     output::say(format!(
-        "  L2 RPC   {}   (chain {}, carries the contracts)",
+        "  L2 RPC    {}   (chain {}, carries the contracts)",
         net.l2.http_url(),
         net.deployment.chain_id
     ));
-    output::say(format!("  model    {model}\n"));
+    output::say(format!("  contracts {}", data.join("deployment.json").display()));
+    output::say(format!("  model     {model}\n"));
     output::say(format!(
         "curl {url}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\\n  -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Who are you?\"}}]}}'\n"
     ));
