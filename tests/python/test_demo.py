@@ -1,12 +1,31 @@
 """`cortensor demo` tells a story whose sums are right."""
 
+import contextlib
 import json
 
-from processes import succeed
+import pytest
+from processes import Daemon, cast, fail, foundry, free_port, succeed, wait_for
 
 
-def test_the_demo_adds_up(tmp_path):
-    report = json.loads(succeed("demo", "--json", "--data", tmp_path / "data", seconds=280))
+@pytest.fixture(params=["chains of its own", "anvil in the place of L2"])
+def chains(request, tmp_path):
+    """What names the chains on the command line."""
+    if request.param == "chains of its own":
+        yield []
+        return
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    daemon = Daemon(tmp_path, "--port", port, "--silent", program=foundry("anvil"))
+    try:
+        yield ["--l2-rpc", url]
+        # It is there that the contracts stand and that everything was paid.
+        assert int(cast(url, "block-number")) > 10
+    finally:
+        daemon.end()
+
+
+def test_the_demo_adds_up(chains, tmp_path):
+    wait_for(lambda: not chains or reachable(chains[1]), 60, "anvil")
+    report = json.loads(succeed("demo", *chains, "--json", "--data", tmp_path / "data", seconds=280))
     assert report["ok"] is True
     assert int(report["deposit_wei"]) == int(report["paid_wei"]) + int(report["refunded_wei"])
     assert 0 < int(report["killed_miner_owed_wei"]) < int(report["paid_wei"])
@@ -21,3 +40,14 @@ def test_the_demo_adds_up(tmp_path):
     assert sum(earned.values()) == int(report["paid_wei"])
     assert all(amount > 0 for amount in earned.values()), earned
     assert report["seconds_to_first_token"] > 0
+
+
+def test_a_chain_that_is_not_there_is_named(tmp_path):
+    assert "no Ethereum node answers" in fail("demo", "--data", tmp_path / "data", "--l2-rpc", "http://127.0.0.1:1")
+
+
+def reachable(url):
+    """Whether a chain answers."""
+    with contextlib.suppress(AssertionError):
+        return cast(url, "chain-id")
+    return None

@@ -64,12 +64,25 @@ pub(crate) struct DemoArgs {
     /// Keep the data here instead of a temporary folder
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) chains: OtherChains,
     /// A GGUF model instead of the bundled one
     #[arg(long, value_name = "FILE")]
     pub(crate) model: Option<PathBuf>,
     /// Print one JSON object instead of a story
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Chains that take the place of those that the network runs for itself.
+#[derive(Debug, Args)]
+pub(crate) struct OtherChains {
+    /// JSON-RPC of another chain as L1
+    #[arg(long, value_name = "URL")]
+    pub(crate) l1_rpc: Option<String>,
+    /// JSON-RPC of another chain as L2, such as anvil's; the development accounts need coins on it
+    #[arg(long, value_name = "URL")]
+    pub(crate) l2_rpc: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -86,6 +99,8 @@ pub(crate) struct UpArgs {
     /// Address of L2's JSON-RPC; port 0 takes any free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub(crate) l2_listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) chains: OtherChains,
     /// How many miners
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) miners: u8,

@@ -12,7 +12,7 @@ use alloy::{
     consensus::transaction::SignerRecoverable as _,
     eips::{BlockId, eip2718::Encodable2718 as _},
     network::{EthereumWallet, NetworkTransactionBuilder as _, TransactionBuilder as _},
-    primitives::{Address, B256, Bytes, TxKind},
+    primitives::{Address, B256, Bytes, TxKind, U256},
     providers::Provider as _,
     rpc::types::{Log, TransactionReceipt, TransactionRequest},
     signers::local::PrivateKeySigner,
@@ -236,8 +236,17 @@ impl Wallet {
     ///
     /// # Errors
     /// When the endpoint fails.
-    pub async fn native_balance(&self) -> Result<alloy::primitives::U256, ReadError> {
+    pub async fn native_balance(&self) -> Result<U256, ReadError> {
         Ok(self.provider().get_balance(self.address()).await?)
+    }
+
+    /// Sends some of the chain's own currency and waits until it arrived.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn send_native(&self, to: Address, amount: U256) -> Result<Confirmed, SendError> {
+        let (receipt, block) = self.send(TxKind::Call(to), Bytes::new(), amount).await?;
+        Ok(Confirmed::new(&receipt, block))
     }
 
     /// Calls a contract in a transaction and waits until it took effect.
@@ -245,7 +254,7 @@ impl Wallet {
     /// # Errors
     /// See [`SendError`]; only `Unconfirmed` leaves open whether it takes effect.
     pub async fn call<C: SolCall>(&self, to: Address, call: &C) -> Result<Confirmed, SendError> {
-        let (receipt, block) = self.send(TxKind::Call(to), call.abi_encode().into()).await?;
+        let (receipt, block) = self.send(TxKind::Call(to), call.abi_encode().into(), U256::ZERO).await?;
         Ok(Confirmed::new(&receipt, block))
     }
 
@@ -254,15 +263,15 @@ impl Wallet {
     /// # Errors
     /// See [`SendError`].
     pub async fn create(&self, code: Bytes) -> Result<(Address, Confirmed), SendError> {
-        let (receipt, block) = self.send(TxKind::Create, code).await?;
+        let (receipt, block) = self.send(TxKind::Create, code, U256::ZERO).await?;
         let address = receipt.contract_address.ok_or(SendError::NoContract(receipt.transaction_hash))?;
         Ok((address, Confirmed::new(&receipt, block)))
     }
 
-    async fn send(&self, kind: TxKind, input: Bytes) -> Result<(TransactionReceipt, u64), SendError> {
+    async fn send(&self, kind: TxKind, input: Bytes, value: U256) -> Result<(TransactionReceipt, u64), SendError> {
         let mut attempt = 1;
         loop {
-            let request = self.prepare(kind, input.clone()).await?;
+            let request = self.prepare(kind, input.clone(), value).await?;
             let (hash, nonce, _in_flight) = self.submit(&request).await?;
             match self.receipt(hash, nonce).await {
                 Ok((receipt, block)) if receipt.status() => return Ok((receipt, block)),
@@ -277,12 +286,13 @@ impl Wallet {
     }
 
     /// Everything but the nonce.
-    async fn prepare(&self, kind: TxKind, input: Bytes) -> Result<TransactionRequest, SendError> {
+    async fn prepare(&self, kind: TxKind, input: Bytes, value: U256) -> Result<TransactionRequest, SendError> {
         let provider = self.provider();
         let request = TransactionRequest::default()
             .with_from(self.address())
             .with_kind(kind)
             .with_input(input)
+            .with_value(value)
             .with_chain_id(self.chain_id());
         let gas = provider.estimate_gas(request.clone()).await.map_err(SendError::preparing)?;
         let fees = provider.estimate_eip1559_fees().await.map_err(SendError::preparing)?;

@@ -15,7 +15,7 @@ use crate::{
     },
     router::{AdmissionConfig, DispatchConfig, Router, RouterConfig, accept_miners, now_seconds},
 };
-use alloy::{primitives::U256, signers::local::PrivateKeySigner};
+use alloy::{primitives::U256, providers::Provider as _, signers::local::PrivateKeySigner};
 use cortensor_chain::{Chain, ChainHandle, Config as ChainConfig, DEVELOPMENT_ADDRESSES, DEVELOPMENT_KEYS};
 use cortensor_contracts::{
     Contracts, DeployParameters, Deployment, ModelTerms, NodeRegistration, OpenRequest, PriceBounds, Provider,
@@ -53,6 +53,10 @@ pub struct LocalNetConfig {
     pub l1_listen: SocketAddr,
     /// Address of L2's JSON-RPC.
     pub l2_listen: SocketAddr,
+    /// JSON-RPC of a chain that takes L1's place.
+    pub l1_rpc: Option<String>,
+    /// JSON-RPC of a chain that takes L2's place. The first three development accounts need coins on it.
+    pub l2_rpc: Option<String>,
     /// What the miners ask for.
     pub price: Price,
     /// What the session of the API key holds.
@@ -75,6 +79,8 @@ impl LocalNetConfig {
             listen: any,
             l1_listen: any,
             l2_listen: any,
+            l1_rpc: None,
+            l2_rpc: None,
             price: Price { input: Wei(Wei::COR.0 / 2), output: Wei(2 * Wei::COR.0) },
             deposit: Wei(1_000 * Wei::COR.0),
             credit: Wei(Wei::COR.0 / 10),
@@ -117,12 +123,67 @@ impl LocalMiner {
     }
 }
 
+/// A chain of the network.
+pub enum LocalChain {
+    /// Of its own, in this process.
+    Own(ChainHandle),
+    /// Somebody else's.
+    At {
+        /// Its JSON-RPC.
+        url: String,
+        /// Its EIP-155 identifier.
+        chain_id: u64,
+    },
+}
+
+impl LocalChain {
+    async fn start(config: ChainConfig, rpc: Option<&String>, step: &'static str) -> Result<Self, LocalNetError> {
+        let Some(url) = rpc else { return Chain::start(config).await.map(Self::Own).map_err(at(step)) };
+        let provider = connect(url).await.map_err(at(step))?;
+        let chain_id = provider.get_chain_id().await.map_err(at(step))?;
+        Ok(Self::At { url: url.clone(), chain_id })
+    }
+
+    /// Its JSON-RPC over HTTP.
+    #[must_use]
+    pub fn http_url(&self) -> String {
+        match self {
+            Self::Own(chain) => chain.http_url(),
+            Self::At { url, .. } => url.clone(),
+        }
+    }
+
+    /// Its EIP-155 identifier.
+    #[must_use]
+    pub fn chain_id(&self) -> u64 {
+        match self {
+            Self::Own(chain) => chain.chain_id(),
+            Self::At { chain_id, .. } => *chain_id,
+        }
+    }
+
+    /// Resolves when a chain of this process makes no more blocks.
+    pub async fn stopped(&self) {
+        match self {
+            Self::Own(chain) => chain.stopped().await,
+            Self::At { .. } => std::future::pending().await,
+        }
+    }
+
+    async fn shutdown(self, step: &'static str) -> Result<(), LocalNetError> {
+        match self {
+            Self::Own(chain) => chain.shutdown().await.map_err(at(step)),
+            Self::At { .. } => Ok(()),
+        }
+    }
+}
+
 /// A running network.
 pub struct LocalNet {
     /// L1.
-    pub l1: ChainHandle,
+    pub l1: LocalChain,
     /// L2, which carries the contracts.
-    pub l2: ChainHandle,
+    pub l2: LocalChain,
     /// Where the contracts are.
     pub deployment: Deployment,
     /// Clients of the contracts.
@@ -168,70 +229,31 @@ impl LocalNet {
         let keys = Keys::open(&config.data, engines.len())?;
         progress("starting the chains");
         let (l1, l2) = chains(&config, &keys).await?;
-        let provider = connect(&l2.http_url()).await.map_err(at("connecting to L2"))?;
-        let wallet = development_wallet(&provider, 0).await?;
-        let client = development_wallet(&provider, 1).await?;
-        let publisher = development_wallet(&provider, 2).await?;
         progress("deploying the contracts");
-        let parameters =
-            DeployParameters { treasury: DEVELOPMENT_ADDRESSES[3], ..DeployParameters::development(wallet.address()) };
-        let deployment = deploy_once(&wallet, &parameters, &config.data.join("deployment.json"))
-            .await
-            .map_err(at("deploying the contracts"))?;
-        let contracts = deployment.contracts(&provider);
-        let net = Registrar { wallet: &wallet, contracts: &contracts, deployment: &deployment };
-        net.fund(&client, config.deposit).await?;
+        let ground = Ground::prepare(&config, &l2.http_url()).await?;
         progress("registering the model, the router and the miners");
-        for engine in &engines {
-            net.model(&publisher, &engine.info().manifest, config.price).await?;
-        }
-        net.node(&keys.router, RoleSet::ROUTER, 10_000).await?;
-        for identity in &keys.miners {
-            net.node(identity, RoleSet::MINER, 1_000).await?;
-        }
-        let stop = CancellationToken::new();
-        let tracker = TaskTracker::new();
-        let chain: Arc<dyn ChainView> =
-            Arc::new(CachedView::new(Arc::new(ContractsView::new(contracts.clone())), Duration::from_secs(10)));
+        ground.register(&config, &keys, &engines).await?;
+        let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let view = Arc::new(ContractsView::new(ground.contracts.clone()));
+        let chain: Arc<dyn ChainView> = Arc::new(CachedView::new(view, Duration::from_secs(10)));
         progress("starting the router");
-        let router_config = RouterConfig {
-            store: config.data.join("router.redb"),
-            domain: deployment.domain(),
-            registry: deployment.registry,
-            dispatch: config.dispatch.clone(),
-            scheduler: cortensor_scheduler::Settings::default(),
-            credit: config.credit,
-        };
-        let router =
-            Router::start(keys.router.clone(), chain.clone(), router_config).map_err(at("opening the books"))?;
+        let router = start_router(&config, &ground.deployment, &chain, &keys.router)?;
         let router_endpoint = endpoint(&keys.router).await?;
-        let admission = AdmissionConfig::new(deployment.chain_id, deployment.registry);
+        let admission = AdmissionConfig::new(ground.deployment.chain_id, ground.deployment.registry);
         tracker.spawn(accept_miners(router.clone(), router_endpoint.clone(), admission, stop.child_token()));
         progress("starting the miners");
-        let linker =
-            Linker { deployment: &deployment, chain: &chain, router: &router_endpoint, stop: &stop, tracker: &tracker };
-        let mut miners = Vec::new();
-        for (identity, engine) in keys.miners.iter().zip(engines) {
-            let miner = start_miner(&config, &deployment, &chain, identity, engine)?;
-            let (endpoint, stop) = linker.connect(&miner, identity).await?;
-            miners.push(LocalMiner {
-                miner,
-                identity: identity.clone(),
-                endpoint: Mutex::new(endpoint),
-                stop: Mutex::new(stop),
-            });
-        }
+        let linker = Linker {
+            deployment: &ground.deployment,
+            chain: &chain,
+            router: &router_endpoint,
+            stop: &stop,
+            tracker: &tracker,
+        };
+        let miners = start_miners(&config, &linker, &keys, engines).await?;
         progress("opening a session for the API key");
-        let (session, api_key) = net.session(&client, &router, &keys, &config, model).await?;
-        let listener = TcpListener::bind(config.listen).await.map_err(at("listening for HTTP"))?;
-        let address = listener.local_addr().map_err(at("listening for HTTP"))?;
-        let serving =
-            cortensor_gateway::serve(listener, Arc::new(router.clone()), config.gateway.clone(), stop.child_token());
-        tracker.spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!(code = "R-HTTP-001", error = %describe(&error), "the HTTP API stopped");
-            }
-        });
+        let (session, api_key) = ground.session(&router, &keys, &config, model).await?;
+        let address = serve_http(&config, &router, &stop, &tracker).await?;
+        let Ground { deployment, contracts, wallet, client, publisher } = ground;
         let net = Self {
             l1,
             l2,
@@ -312,8 +334,8 @@ impl LocalNet {
             endpoint.close().await;
         }
         self.router_endpoint.close().await;
-        self.l2.shutdown().await.map_err(at("stopping L2"))?;
-        self.l1.shutdown().await.map_err(at("stopping L1"))
+        self.l2.shutdown("stopping L2").await?;
+        self.l1.shutdown("stopping L1").await
     }
 }
 
@@ -344,17 +366,21 @@ impl Keys {
     }
 }
 
-async fn chains(config: &LocalNetConfig, keys: &Keys) -> Result<(ChainHandle, ChainHandle), LocalNetError> {
-    let coins = U256::from(100) * U256::from(10).pow(U256::from(18));
+async fn chains(config: &LocalNetConfig, keys: &Keys) -> Result<(LocalChain, LocalChain), LocalNetError> {
     let mut l2 =
         ChainConfig::development(L2_CHAIN_ID).with_directory(config.data.join("l2")).with_listen(config.l2_listen);
     for identity in std::iter::once(&keys.router).chain(&keys.miners) {
-        l2 = l2.with_balance(identity.operator().0, coins);
+        l2 = l2.with_balance(identity.operator().0, coins(100));
     }
     let l1 = ChainConfig::development(L1_CHAIN_ID).with_directory(config.data.join("l1")).with_listen(config.l1_listen);
-    let l1 = Chain::start(l1).await.map_err(at("starting L1"))?;
-    let l2 = Chain::start(l2).await.map_err(at("starting L2"))?;
+    let l1 = LocalChain::start(l1, config.l1_rpc.as_ref(), "starting L1").await?;
+    let l2 = LocalChain::start(l2, config.l2_rpc.as_ref(), "starting L2").await?;
     Ok((l1, l2))
+}
+
+/// So many of a chain's own coins, in their smallest unit.
+fn coins(whole: u64) -> U256 {
+    U256::from(whole) * U256::from(10).pow(U256::from(18))
 }
 
 async fn development_wallet(provider: &Provider, index: usize) -> Result<Wallet, LocalNetError> {
@@ -365,6 +391,57 @@ async fn development_wallet(provider: &Provider, index: usize) -> Result<Wallet,
 async fn endpoint(identity: &Identity) -> Result<Endpoint, LocalNetError> {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     Endpoint::bind(NetConfig::new(identity.transport_secret(), listen)).await.map_err(at("opening the transport"))
+}
+
+fn start_router(
+    config: &LocalNetConfig,
+    deployment: &Deployment,
+    chain: &Arc<dyn ChainView>,
+    identity: &Identity,
+) -> Result<Router, LocalNetError> {
+    let router_config = RouterConfig {
+        store: config.data.join("router.redb"),
+        domain: deployment.domain(),
+        registry: deployment.registry,
+        dispatch: config.dispatch.clone(),
+        scheduler: cortensor_scheduler::Settings::default(),
+        credit: config.credit,
+    };
+    Router::start(identity.clone(), chain.clone(), router_config).map_err(at("opening the books"))
+}
+
+async fn start_miners(
+    config: &LocalNetConfig,
+    linker: &Linker<'_>,
+    keys: &Keys,
+    engines: Vec<Arc<dyn Engine>>,
+) -> Result<Vec<LocalMiner>, LocalNetError> {
+    let mut miners = Vec::new();
+    for (identity, engine) in keys.miners.iter().zip(engines) {
+        let miner = start_miner(config, linker.deployment, linker.chain, identity, engine)?;
+        let (endpoint, stop) = linker.connect(&miner, identity).await?;
+        let (endpoint, stop) = (Mutex::new(endpoint), Mutex::new(stop));
+        miners.push(LocalMiner { miner, identity: identity.clone(), endpoint, stop });
+    }
+    Ok(miners)
+}
+
+async fn serve_http(
+    config: &LocalNetConfig,
+    router: &Router,
+    stop: &CancellationToken,
+    tracker: &TaskTracker,
+) -> Result<SocketAddr, LocalNetError> {
+    let listener = TcpListener::bind(config.listen).await.map_err(at("listening for HTTP"))?;
+    let address = listener.local_addr().map_err(at("listening for HTTP"))?;
+    let service = Arc::new(router.clone());
+    let serving = cortensor_gateway::serve(listener, service, config.gateway.clone(), stop.child_token());
+    tracker.spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(code = "R-HTTP-001", error = %describe(&error), "the HTTP API stopped");
+        }
+    });
+    Ok(address)
 }
 
 /// What connecting a miner takes.
@@ -413,21 +490,63 @@ fn start_miner(
     Miner::start(identity.clone(), chain.clone(), vec![offering], miner_config).map_err(at("opening the earnings"))
 }
 
-/// Brings nodes, models and sessions onto the chain, where they are not there yet.
-struct Registrar<'a> {
-    wallet: &'a Wallet,
-    contracts: &'a Contracts,
-    deployment: &'a Deployment,
+/// The contracts, and who acts on them. It brings nodes, models and sessions onto the chain where they are not there yet.
+struct Ground {
+    deployment: Deployment,
+    contracts: Contracts,
+    wallet: Wallet,
+    client: Wallet,
+    publisher: Wallet,
 }
 
-impl Registrar<'_> {
-    /// Gives the client what it needs for a few sessions.
-    async fn fund(&self, client: &Wallet, deposit: Wei) -> Result<(), LocalNetError> {
-        let step = "funding the client";
-        let token = &self.contracts.token;
-        if token.balance_of(client.address()).await.map_err(at(step))? < deposit {
+impl Ground {
+    /// Deploys the contracts, unless they stand already, and gives the client what it needs for a few sessions.
+    async fn prepare(config: &LocalNetConfig, rpc: &str) -> Result<Self, LocalNetError> {
+        let provider = connect(rpc).await.map_err(at("connecting to L2"))?;
+        let wallet = development_wallet(&provider, 0).await?;
+        let client = development_wallet(&provider, 1).await?;
+        let publisher = development_wallet(&provider, 2).await?;
+        for wallet in [&wallet, &client, &publisher] {
+            if wallet.native_balance().await.map_err(at("connecting to L2"))? < coins(1) {
+                let why = format!(
+                    "the development account {} has no coins on the chain at {rpc}: send it some, or use a development \
+                     chain such as anvil",
+                    wallet.address()
+                );
+                return Err(LocalNetError { step: "connecting to L2", why });
+            }
+        }
+        let parameters =
+            DeployParameters { treasury: DEVELOPMENT_ADDRESSES[3], ..DeployParameters::development(wallet.address()) };
+        let path = config.data.join("deployment.json");
+        let deployment = deploy_once(&wallet, &parameters, &path).await.map_err(at("deploying the contracts"))?;
+        let contracts = deployment.contracts(&provider);
+        let ground = Self { deployment, contracts, wallet, client, publisher };
+        ground.fund(config.deposit).await?;
+        Ok(ground)
+    }
+
+    async fn fund(&self, deposit: Wei) -> Result<(), LocalNetError> {
+        let (step, token, client) = ("funding the client", &self.contracts.token, self.client.address());
+        if token.balance_of(client).await.map_err(at(step))? < deposit {
             let amount = Wei(deposit.0.saturating_mul(10));
-            token.transfer(self.wallet, client.address(), amount).await.map_err(at(step))?;
+            token.transfer(&self.wallet, client, amount).await.map_err(at(step))?;
+        }
+        Ok(())
+    }
+
+    async fn register(
+        &self,
+        config: &LocalNetConfig,
+        keys: &Keys,
+        engines: &[Arc<dyn Engine>],
+    ) -> Result<(), LocalNetError> {
+        for engine in engines {
+            self.model(&self.publisher, &engine.info().manifest, config.price).await?;
+        }
+        self.node(&keys.router, RoleSet::ROUTER, 10_000).await?;
+        for identity in &keys.miners {
+            self.node(identity, RoleSet::MINER, 1_000).await?;
         }
         Ok(())
     }
@@ -450,6 +569,11 @@ impl Registrar<'_> {
     async fn node(&self, identity: &Identity, roles: RoleSet, stake_cor: u128) -> Result<(), LocalNetError> {
         let step = "registering a node";
         let registry = &self.contracts.registry;
+        // A chain of our own gave them coins at its start, another did not.
+        let provider = self.wallet.provider();
+        if provider.get_balance(identity.operator().0).await.map_err(at(step))? < coins(1) {
+            self.wallet.send_native(identity.operator().0, coins(1)).await.map_err(at(step))?;
+        }
         if registry.node(identity.operator()).await.map_err(at(step))?.is_some() {
             return Ok(());
         }
@@ -468,14 +592,13 @@ impl Registrar<'_> {
             claims: Vec::new(),
             consent: Some(consent),
         };
-        registry.register(self.wallet, &node).await.map_err(at(step))?;
+        registry.register(&self.wallet, &node).await.map_err(at(step))?;
         Ok(())
     }
 
     /// The session of the API key: the one of last time if it still pays, else a new one.
     async fn session(
         &self,
-        client: &Wallet,
         router: &Router,
         keys: &Keys,
         config: &LocalNetConfig,
@@ -505,7 +628,7 @@ impl Registrar<'_> {
             min_tier: Tier::D,
             expiry: now_seconds() + 30 * 24 * 3600,
         };
-        let opened = self.contracts.sessions.open(client, &request).await.map_err(at(step))?;
+        let opened = self.contracts.sessions.open(&self.client, &request).await.map_err(at(step))?;
         let session = self.contracts.sessions.session(opened.id).await.map_err(at(step))?;
         let terms =
             session.map(SessionTerms::from).ok_or_else(|| LocalNetError { step, why: "it is not on chain".into() })?;

@@ -136,7 +136,11 @@ async fn start(arguments: &DemoArgs, folder: &Path) -> eyre::Result<LocalNet> {
         let engine = engines::llama(&path, EngineOptions::default()).await?;
         all.push(Arc::new(Paced::new(engine, Duration::from_millis(1000 / PACE))));
     }
-    let config = LocalNetConfig::new(folder.to_owned());
+    let config = LocalNetConfig {
+        l1_rpc: arguments.chains.l1_rpc.clone(),
+        l2_rpc: arguments.chains.l2_rpc.clone(),
+        ..LocalNetConfig::new(folder.to_owned())
+    };
     Ok(LocalNet::start(config, all, &output::progress).await?)
 }
 

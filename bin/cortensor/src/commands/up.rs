@@ -27,6 +27,8 @@ pub(crate) async fn run(arguments: UpArgs) -> eyre::Result<ExitCode> {
         listen: arguments.listen,
         l1_listen: arguments.l1_listen,
         l2_listen: arguments.l2_listen,
+        l1_rpc: arguments.chains.l1_rpc.clone(),
+        l2_rpc: arguments.chains.l2_rpc.clone(),
         ..LocalNetConfig::new(arguments.data.clone())
     };
     let net = LocalNet::start(config, engines, &output::progress).await?;
