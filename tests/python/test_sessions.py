@@ -79,6 +79,16 @@ def test_streams_tools_and_errors_pass_through(own):
     assert status == 401
 
 
+def test_the_deposit_can_be_raised(customer, own):
+    assert "5 COR" in customer.run("session", "top-up", customer.session, "5", *customer.chain)
+
+    def raised():
+        own.ask("Hello!", max_tokens=1)
+        return int(own.get("/v1/session")["deposit"]) == 25 * COR
+
+    wait_for(raised, 40, "the router to see it", pause=1)
+
+
 def test_a_kill_loses_nothing(customer, own):
     own.ask("What is a voucher?")
     customer.daemon.kill()

@@ -264,6 +264,10 @@ pub(crate) enum SessionCommand {
         /// Address of the session key, which signs tasks and vouchers; the keystore's own account if left out
         #[arg(long, value_name = "ADDRESS")]
         session_key: Option<alloy::primitives::Address>,
+        /// The most that the session key may spend, in COR. Left out: the deposit for a key of its own, and no limit for the
+        /// keystore's own account
+        #[arg(long, value_name = "COR")]
+        key_limit: Option<u64>,
         /// The router: its URL, or the address of its operator
         #[arg(long, value_name = "URL|ADDRESS")]
         router: String,
@@ -301,6 +305,19 @@ pub(crate) enum SessionCommand {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Add to a session's deposit. A session key that has a limit keeps it
+    TopUp {
+        /// Its id
+        id: cortensor_protocol::SessionId,
+        /// What to add, in COR
+        #[arg(value_name = "COR")]
+        amount: u64,
+        #[command(flatten)]
+        chain: OnChain,
+        /// Keystore of the account that pays
+        #[arg(long, value_name = "FILE")]
+        keystore: PathBuf,
     },
     /// Pay what is owed and take the rest of the deposit back: at once with the router's help, or without it after the
     /// grace window

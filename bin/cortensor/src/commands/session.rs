@@ -24,6 +24,12 @@ pub(crate) async fn run(command: SessionCommand) -> eyre::Result<ExitCode> {
         SessionCommand::List { chain, json } => list(&chain, json).await?,
         SessionCommand::Serve { own, listen, json } => serve(&own, listen, json).await?,
         SessionCommand::Pay { own, json } => pay(&own, json).await?,
+        SessionCommand::TopUp { id, amount, chain, keystore } => {
+            let (contracts, wallet) = signing(&chain, &keystore).await?;
+            let amount = Wei(u128::from(amount) * Wei::COR.0);
+            contracts.sessions.top_up(&wallet, id, amount).await?;
+            output::say(format!("{amount} were added; routers and miners see it within a few seconds"));
+        }
         SessionCommand::Close { id, chain, keystore, router: None, .. } => {
             let (contracts, wallet) = signing(&chain, &keystore).await?;
             contracts.sessions.request_close(&wallet, id).await?;
@@ -49,15 +55,16 @@ pub(crate) async fn run(command: SessionCommand) -> eyre::Result<ExitCode> {
             contracts.sessions.finalize(&wallet, id).await?;
             output::say("closed: the rest of the deposit is back with its owner");
         }
-        SessionCommand::Open { chain, keystore, session_key, router, deposit, max_price, days, json } => {
+        SessionCommand::Open { chain, keystore, session_key, key_limit, router, deposit, max_price, days, json } => {
             let (contracts, wallet) = signing(&chain, &keystore).await?;
             let operator = operator(&router, &chain).await?;
             let price = Wei(u128::from(max_price) * Wei::COR.0);
             let deposit = Wei(u128::from(deposit) * Wei::COR.0);
+            let limit = key_limit.map(|limit| Wei(u128::from(limit) * Wei::COR.0));
             let request = OpenRequest {
                 deposit,
                 session_key: session_key.unwrap_or_else(|| wallet.address()),
-                key_limit: deposit,
+                key_limit: limit.unwrap_or(if session_key.is_some() { deposit } else { Wei(u128::MAX) }),
                 router: operator,
                 model: None,
                 max_price: Price { input: price, output: price },

@@ -274,6 +274,14 @@ impl Settlement {
         answered.await.map_err(|_| SettleError::Stopped)?
     }
 
+    /// Takes in what has changed on chain: a deposit that was raised, a key that was replaced. It is stored with the next
+    /// delivery, and read from the chain again after a restart.
+    pub fn refresh(&self, terms: SessionTerms) {
+        if let Some(session) = self.sessions.lock().get_mut(&terms.id) {
+            session.book.terms = terms;
+        }
+    }
+
     /// Stores a record of another kind, durably, in order with the settlements.
     pub(super) async fn put(&self, write: Write) -> Result<(), SettleError> {
         let (answer, answered) = oneshot::channel();

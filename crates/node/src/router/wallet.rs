@@ -40,16 +40,18 @@ impl Inner {
         if access.expires > now + ACCESS_SECONDS_MAX + CLOCK_SKEW_SECONDS {
             return Err(unauthorized(format!("a session token is valid for at most {ACCESS_SECONDS_MAX} s")));
         }
+        let signer = access.signer(&self.config.domain);
         let known = self.settlement.terms(access.session);
-        let terms = match known.clone() {
-            Some(terms) => terms,
-            None => self.session_on_chain(access.session).await?,
-        };
-        if access.signer(&self.config.domain) != Ok(terms.session_key) {
-            return Err(unauthorized("the session token is not signed by the session's key".into()));
-        }
-        if known.is_none() {
-            self.settlement.open(terms, None, self.config.credit).await?;
+        if known.as_ref().is_none_or(|terms| signer != Ok(terms.session_key)) {
+            // New here, or its key was replaced.
+            let terms = self.session_on_chain(access.session).await?;
+            if signer != Ok(terms.session_key) {
+                return Err(unauthorized("the session token is not signed by the session's key".into()));
+            }
+            match known {
+                Some(_) => self.settlement.refresh(terms),
+                None => self.settlement.open(terms, None, self.config.credit).await?,
+            }
         }
         Ok(Caller { key_id: format!("session {}", access.session), session: access.session, admin: false })
     }
@@ -72,14 +74,17 @@ impl Inner {
         Ok(terms)
     }
 
-    /// Checks that a session's owner has not begun to close it, and its expiry, by the chain.
-    async fn check_open(&self, id: SessionId) -> Result<(), ServiceError> {
+    /// Takes in what the chain says of a session now, and checks that its owner has not begun to close it.
+    async fn open_terms(&self, id: SessionId) -> Result<SessionTerms, ServiceError> {
         let on_chain = self.chain.session(id).await.map_err(|error| ServiceError::Unavailable(error.to_string()))?;
-        if on_chain.is_some_and(|terms| terms.accepting) {
-            return Ok(());
+        let Some(terms) = on_chain.filter(|terms| terms.accepting) else {
+            self.settlement.close(id);
+            return Err(ServiceError::Payment(format!("session {id} is closed or being closed: open a new one")));
+        };
+        if self.settlement.terms(id).as_ref() != Some(&terms) {
+            self.settlement.refresh(terms.clone());
         }
-        self.settlement.close(id);
-        Err(ServiceError::Payment(format!("session {id} is closed or being closed: open a new one")))
+        Ok(terms)
     }
 
     /// Checks that a header is the session key's and is about this request.
@@ -133,7 +138,7 @@ impl SessionService for Router {
         let SignedTask { header, request } = task;
         check(&request)?;
         let inner = &self.inner;
-        let terms = inner.terms(caller.session)?;
+        let terms = inner.open_terms(caller.session).await?;
         let model = inner.model(&request.model, &terms)?;
         if request.max_tokens > model.context {
             return Err(invalid("request.max_tokens", format!("is above the model's context, {}", model.context)));
@@ -142,7 +147,6 @@ impl SessionService for Router {
             return Err(invalid("header.max_tokens", "is not the request's"));
         }
         inner.check_header(&header, &terms, model.id, request.hash())?;
-        inner.check_open(terms.id).await?;
         let (limit, needed) = inner.bounds(&terms, model.id, request.prompt.input_tokens_max(), request.max_tokens)?;
         let nonce = header.header.client_nonce;
         let reservation = inner.settlement.reserve_numbered(terms.id, nonce, needed, now_seconds())?;
@@ -150,7 +154,7 @@ impl SessionService for Router {
     }
 
     async fn embed(&self, caller: &Caller, task: SignedEmbedding) -> Result<Embeddings, ServiceError> {
-        self.inner.check_open(caller.session).await?;
+        self.inner.open_terms(caller.session).await?;
         self.inner.embed(caller, &task.model, task.inputs, Some(task.header)).await
     }
 

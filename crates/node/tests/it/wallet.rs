@@ -379,3 +379,32 @@ async fn a_client_does_not_deal_with_another_router() {
     assert!(!Path::new("book.json").exists());
     world.net.shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deposit_can_be_raised_and_a_key_replaced() {
+    let world = World::start(vec![MockConfig::default()]).await;
+    let net = &world.net;
+    // 50 output tokens at the miner's price, and a little for the prompt.
+    let mut wallet = Wallet::open(&world, Wei(Wei::COR.0 / 1_000_000 * 300)).await;
+    let client = wallet.client(&world).await;
+    read(&client, ask(&client, 5)).await.unwrap();
+    let refused = read(&client, ask(&client, 400)).await.unwrap_err();
+    assert!(refused.to_string().contains("larger session"), "{refused}");
+    net.contracts.sessions.top_up(&net.client, wallet.terms.session, Wei(Wei::COR.0)).await.unwrap();
+    wallet.key = PrivateKeySigner::random();
+    let session = wallet.terms.session;
+    net.contracts
+        .sessions
+        .replace_key(&net.client, session, Some((wallet.key.address(), Wei(Wei::COR.0))))
+        .await
+        .unwrap();
+    // Routers and miners look at the chain again after a few seconds.
+    eventually("the new key is served from the larger deposit", async || {
+        let Ok(client) = Client::connect(wallet.options(&world)).await else { return false };
+        read(&client, ask(&client, 400)).await.is_ok()
+    })
+    .await;
+    let old = client.models().await.unwrap_err();
+    assert!(matches!(&old, ClientError::Refused(why) if why.status == 401), "{old}");
+    world.net.shutdown().await.unwrap();
+}
