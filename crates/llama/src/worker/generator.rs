@@ -14,12 +14,19 @@ use crate::{
 };
 use cortensor_engine::EngineError;
 use cortensor_protocol::{FinishReason, TokenId};
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Tokens that copying another slot's memory must save to be worth the copy.
 const COPY_GAIN_MIN: usize = 8;
 /// Failed steps in a row after which the engine gives up.
 const FAILURES_MAX: u32 = 3;
+/// Readers are woken at most this often, or after every step that takes longer: a small model makes a token in the time
+/// that waking its reader takes.
+const HAND_OVER_EVERY: Duration = Duration::from_millis(2);
 
 struct Slot {
     sequence: SequenceId,
@@ -52,6 +59,8 @@ pub(crate) struct Generator {
     context_length: usize,
     turn: u64,
     failures: u32,
+    /// When readers were last given their tokens.
+    handed_over: Instant,
 }
 
 impl Generator {
@@ -78,6 +87,7 @@ impl Generator {
             context_length: context_length as usize,
             turn: 0,
             failures: 0,
+            handed_over: Instant::now(),
         }
     }
 
@@ -106,6 +116,11 @@ impl Generator {
         self.fill_slots();
         self.plan();
         self.report_load();
+        // Nobody's tokens wait while a prompt is computed or nothing is.
+        let only_decoding = !self.shares.is_empty() && self.shares.iter().all(|share| share.tokens == 1);
+        if !only_decoding {
+            self.hand_over();
+        }
         if self.shares.is_empty() {
             let running = self.slots.iter().any(|slot| slot.run.is_some());
             return Ok(if running { Progress::Paused } else { Progress::Idle });
@@ -120,7 +135,16 @@ impl Generator {
         }
         self.take_results();
         self.gauges.measured(self.work_done(), began.elapsed());
+        if self.handed_over.elapsed() >= HAND_OVER_EVERY {
+            self.hand_over();
+        }
         Ok(Progress::Busy)
+    }
+
+    /// Gives all readers their tokens.
+    fn hand_over(&mut self) {
+        self.slots.iter_mut().filter_map(|slot| slot.run.as_mut()).for_each(Run::hand_over);
+        self.handed_over = Instant::now();
     }
 
     fn remove_abandoned(&mut self) {

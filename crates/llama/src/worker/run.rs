@@ -100,6 +100,8 @@ pub(super) struct Run {
     grammar: Option<Matcher>,
     sampler: Box<dyn TokenSampler>,
     events: mpsc::Sender<EngineEvent>,
+    /// Tokens that the reader has not been given yet: see [`Run::hand_over`].
+    held: Vec<EngineEvent>,
     cancel: CancellationToken,
     /// The places that it takes up, among the admitted and among the active.
     places: [Ticket; 2],
@@ -135,6 +137,7 @@ impl Run {
             grammar: work.grammar,
             sampler: work.sampler,
             events: work.events,
+            held: Vec::new(),
             cancel: work.cancel,
             output: work.resume,
             places: [work.ticket, active],
@@ -168,12 +171,20 @@ impl Run {
         self.cancel.is_cancelled() || self.events.is_closed()
     }
 
-    /// Whether the reader has room for a token and, after it, for the last event.
+    /// Whether the reader has room for what is held, for one more token and, after it, for the last event.
     pub(super) fn ready(&self) -> bool {
-        self.events.capacity() >= 2
+        self.events.capacity() >= self.held.len() + 2
     }
 
-    /// Draws the next token from `logits` and reports it. An end means that this was the last.
+    /// Gives the reader the tokens that are held. The first of them wakes it, which costs the engine's thread a system call.
+    pub(super) fn hand_over(&mut self) {
+        for event in self.held.drain(..) {
+            // There is room: see `ready`. A reader that is gone is noticed before the next step: see `abandoned`.
+            drop(self.events.try_send(event));
+        }
+    }
+
+    /// Draws the next token from `logits` and holds it for the reader. An end means that this was the last.
     pub(super) fn advance(&mut self, logits: &mut [f32], vocabulary: &Vocabulary) -> Option<End> {
         match self.masked(logits, vocabulary) {
             Ok(true) => {}
@@ -237,15 +248,12 @@ impl Run {
             bytes: vocabulary.piece(token).to_vec(),
             logprob,
         };
-        let event = EngineEvent::Token(TokenEvent {
+        self.held.push(EngineEvent::Token(TokenEvent {
             id: Some(sampled.token),
             text: released.text,
             logprob: Some(sampled.logprob),
             top: sampled.top.iter().map(top).collect(),
-        });
-        if self.events.try_send(event).is_err() {
-            return Some(End::Finished(FinishReason::Cancelled));
-        }
+        }));
         if released.stopped {
             return Some(End::Finished(FinishReason::Stop));
         }
@@ -253,8 +261,9 @@ impl Run {
         full.then_some(End::Finished(FinishReason::Length))
     }
 
-    /// Sends the last event.
-    pub(super) fn end(self, end: End) {
+    /// Sends what is held and the last event.
+    pub(super) fn end(mut self, end: End) {
+        self.hand_over();
         debug_assert!(self.output.len() >= self.resumed);
         let event = match end {
             End::Failed(error) => EngineEvent::Failed(error),

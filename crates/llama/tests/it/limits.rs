@@ -4,7 +4,14 @@ use crate::support::{chat, collect, job, load, refused, request, run, shared, te
 use cortensor_engine::{Engine, EngineError, EngineEvent, Generation, Job};
 use cortensor_llama::{LlamaConfig, LlamaEngine, LoadError};
 use cortensor_protocol::{FinishReason, Prompt, Sampled, TokenId, TokenSampler};
-use std::io::Write;
+use std::{
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 /// A job that runs until the context is full: 200 tokens and more.
@@ -136,6 +143,43 @@ async fn a_broken_sampler_fails_its_own_job_only() {
     }
     assert_eq!(collect(beside).await.unwrap().reason, FinishReason::Length);
     engine.health().await.unwrap();
+}
+
+/// Takes longer than readers may wait, and goes on only when the reader has all earlier tokens.
+struct InStep {
+    read: Arc<AtomicU32>,
+}
+
+impl TokenSampler for InStep {
+    fn sample(&mut self, step: u32, logits: &mut [f32], output: &[TokenId]) -> Sampled {
+        std::thread::sleep(Duration::from_millis(3));
+        let began = Instant::now();
+        while self.read.load(SeqCst) < step {
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "token {step} is due and an earlier one still held back"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        crate::support::TestSampler { seed: None, top: 0 }.sample(step, logits, output)
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_a_slow_model_are_handed_over_one_by_one() {
+    let engine = load(|_| ());
+    let read = Arc::new(AtomicU32::new(0));
+    let sampler = Box::new(InStep { read: Arc::clone(&read) });
+    let mut generation = engine.generate(Job { sampler, ..job(text("Once upon a time")) }).await.unwrap();
+    loop {
+        match generation.next().await.unwrap() {
+            EngineEvent::Token(_) => drop(read.fetch_add(1, SeqCst)),
+            EngineEvent::Finished { .. } => break,
+            EngineEvent::Failed(error) => panic!("{error}"),
+            EngineEvent::Started { .. } => {}
+        }
+    }
+    assert!(read.load(SeqCst) > 4);
 }
 
 #[tokio::test]
