@@ -82,13 +82,17 @@ async fn engine(arguments: &BenchArgs) -> eyre::Result<Vec<Row>> {
     if arguments.smoke {
         (config.prompt_tokens, config.output_tokens, config.rounds, config.concurrency) = (32, 8, 1, vec![1]);
     }
+    config.python.clone_from(&arguments.peer_python);
+    if config.python.is_none() {
+        output::progress("engine: llama-cpp-python is left out; --peer-python names a Python that has it");
+    }
     let rows = cortensor_llama::bench::run(&config).await;
     let rows = rows.wrap_err("the engine benchmark failed")?;
     let row = |row: cortensor_llama::bench::Row| Row {
         name: row.name,
         value: row.value,
         unit: row.unit.into(),
-        peer: Some(row.peer.into()),
+        peer: Some(row.peer),
         peer_value: Some(row.peer_value),
         ratio: Some(row.ratio),
     };

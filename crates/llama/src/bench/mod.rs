@@ -2,7 +2,10 @@
 //!
 //! The peer is a loop of a few lines over one context: prompts one after the other in full batches, then one batch of one
 //! token for each sequence, the most probable token taken. Both sides compute the same tokens in the same context settings
-//! and take turns; the best of several rounds counts, so that what else runs on the machine weighs little.
+//! and take turns; the best of several rounds counts, so that what else runs on the machine weighs little. Where a Python
+//! with llama-cpp-python is named, it takes its turns as well, at one request.
+
+mod python;
 
 use crate::{
     LlamaConfig, LlamaEngine, LoadError,
@@ -16,6 +19,8 @@ use cortensor_protocol::{
 use serde::Serialize;
 use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Instant};
 use tokio_util::sync::CancellationToken;
+
+use python::Python;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -32,6 +37,8 @@ pub struct BenchConfig {
     pub concurrency: Vec<u32>,
     /// Rounds, of which the best counts.
     pub rounds: u32,
+    /// A Python that has llama-cpp-python, to be measured as well.
+    pub python: Option<PathBuf>,
 }
 
 impl BenchConfig {
@@ -45,6 +52,7 @@ impl BenchConfig {
             output_tokens: 128,
             concurrency: vec![1, 8],
             rounds: 9,
+            python: None,
         }
     }
 }
@@ -59,7 +67,7 @@ pub struct Row {
     /// Unit of both values.
     pub unit: &'static str,
     /// What it is compared with.
-    pub peer: &'static str,
+    pub peer: String,
     /// The peer's.
     pub peer_value: f64,
     /// Ours divided by the peer's; above 1 is better than the peer.
@@ -79,6 +87,9 @@ pub enum BenchError {
     /// The peer failed.
     #[error("llama.cpp failed: {0}")]
     Direct(String),
+    /// The process with llama-cpp-python failed.
+    #[error("llama-cpp-python failed: {0}")]
+    Python(String),
 }
 
 /// Tokens a second.
@@ -92,6 +103,19 @@ impl Rates {
     fn best(self, other: Self) -> Self {
         Self { prefill: self.prefill.max(other.prefill), decode: self.decode.max(other.decode) }
     }
+
+    /// Rows of ours beside a peer's.
+    fn beside(self, peer: Self, suffix: &str, name: &str) -> [Row; 2] {
+        let pairs = [("prefill", self.prefill, peer.prefill), ("decode", self.decode, peer.decode)];
+        pairs.map(|(what, value, peer_value)| Row {
+            name: format!("engine.{what}.{suffix}"),
+            value,
+            unit: "tokens/s",
+            peer: name.into(),
+            peer_value,
+            ratio: value / peer_value,
+        })
+    }
 }
 
 /// Measures prefill and decode at each concurrency.
@@ -101,24 +125,31 @@ impl Rates {
 pub async fn run(config: &BenchConfig) -> Result<Vec<Row>, BenchError> {
     let mut rows = Vec::new();
     for &requests in &config.concurrency {
-        let requests = NonZeroU32::new(requests).unwrap_or(NonZeroU32::MIN);
-        let engine = LlamaEngine::load(engine_config(config, requests))?;
-        let mut direct = Direct::new(config, requests)?;
-        let (mut ours, mut theirs) = (Rates::default(), Rates::default());
-        for round in 0..config.rounds.max(1) {
-            ours = ours.best(measure_engine(&engine, config, requests.get(), round).await?);
-            theirs = theirs.best(direct.measure(config, round)?);
+        rows.extend(compare(config, NonZeroU32::new(requests).unwrap_or(NonZeroU32::MIN)).await?);
+    }
+    Ok(rows)
+}
+
+/// All sides in turns at one concurrency.
+async fn compare(config: &BenchConfig, requests: NonZeroU32) -> Result<Vec<Row>, BenchError> {
+    let engine = LlamaEngine::load(engine_config(config, requests))?;
+    let mut direct = Direct::new(config, requests)?;
+    let mut python = match &config.python {
+        Some(python) if requests == NonZeroU32::MIN => Some(Python::start(python, config).await?),
+        _ => None,
+    };
+    let (mut ours, mut theirs, mut outside) = (Rates::default(), Rates::default(), Rates::default());
+    for round in 0..config.rounds.max(1) {
+        ours = ours.best(measure_engine(&engine, config, requests.get(), round).await?);
+        theirs = theirs.best(direct.measure(config, round)?);
+        if let Some(python) = &mut python {
+            let prompt = prompt(engine.model().vocabulary(), config.prompt_tokens, round, 0);
+            outside = outside.best(python.measure(config, &prompt).await?);
         }
-        let row = |name: &str, value: f64, peer_value: f64| Row {
-            name: format!("engine.{name}.{requests}"),
-            value,
-            unit: "tokens/s",
-            peer: "llama.cpp driven directly",
-            peer_value,
-            ratio: value / peer_value,
-        };
-        rows.push(row("prefill", ours.prefill, theirs.prefill));
-        rows.push(row("decode", ours.decode, theirs.decode));
+    }
+    let mut rows = Vec::from(ours.beside(theirs, &format!("{requests}"), "llama.cpp driven directly"));
+    if let Some(python) = python {
+        rows.extend(ours.beside(outside, &format!("{requests}.llama-cpp-python"), &python.about));
     }
     Ok(rows)
 }
