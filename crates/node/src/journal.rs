@@ -99,6 +99,14 @@ impl Journal {
         Ok(())
     }
 
+    /// As [`Self::commit`], but does not trouble the disk for nothing.
+    ///
+    /// # Errors
+    /// When the disk refuses; then none of them is stored.
+    pub fn commit_if_any(&self, writes: &[Write]) -> Result<(), StoreError> {
+        if writes.is_empty() { Ok(()) } else { self.commit(writes) }
+    }
+
     /// One value.
     ///
     /// # Errors

@@ -25,10 +25,21 @@ use std::{
 const ROUNDS: usize = 3;
 /// Streams last long, so there are fewer of them.
 const WHOLE_PER_STREAM: u32 = 4;
-/// The peers that are looked for, with the program's name.
-const PEERS: [(&str, &str); 2] = [("vllm", "vllm-router"), ("sglang", "sglang-router")];
+/// The peers that are looked for.
+const PEERS: [Peer; 2] = [
+    Peer { name: "vllm", program: "vllm-router", arguments: &["--log-level", "warning"] },
+    Peer { name: "sglang", program: "sglang-router", arguments: &["launch", "--log-level", "warn"] },
+];
 /// A peer has this many tenths of a second to answer its first request.
 const PEER_START_TENTHS: u32 = 600;
+
+/// Another project's router.
+struct Peer {
+    name: &'static str,
+    program: &'static str,
+    /// What its command line begins with. It logs no more than ours does.
+    arguments: &'static [&'static str],
+}
 
 /// How much is asked.
 #[derive(Clone, Copy, Debug)]
@@ -99,8 +110,8 @@ async fn measure(arguments: &BenchArgs, effort: Effort, folder: &Path) -> eyre::
         Route { name: "direct", place: place(&url)?, process: None },
         serve(folder, &url, effort.connections).await?,
     ];
-    for (name, program) in peers(arguments)? {
-        routes.push(peer(name, &program, &url, folder).await?);
+    for (known, program) in peers(arguments)? {
+        routes.push(peer(known, &program, &url, folder).await?);
     }
     let mut rows = compare(&mut routes, &network, effort).await?;
     rows.extend(idle);
@@ -134,25 +145,23 @@ async fn serve(folder: &Path, upstream: &str, connections: u32) -> eyre::Result<
 }
 
 /// The peers that are there: as named, else on PATH. Says which are left out.
-fn peers(arguments: &BenchArgs) -> eyre::Result<Vec<(&'static str, PathBuf)>> {
-    let mut found = Vec::new();
+fn peers(arguments: &BenchArgs) -> eyre::Result<Vec<(&'static Peer, PathBuf)>> {
     let mut named = Vec::new();
     for peer in &arguments.peer {
         let (name, path) = peer.split_once('=').ok_or_else(|| eyre!("--peer {peer}: give it as NAME=PATH"))?;
-        let known = PEERS.iter().find(|(known, _)| *known == name);
-        let (known, _) = known.ok_or_else(|| eyre!("--peer {peer}: the peers are vllm and sglang"))?;
-        named.push((*known, PathBuf::from(path)));
+        if !PEERS.iter().any(|known| known.name == name) {
+            bail!("--peer {peer}: the peers are vllm and sglang");
+        }
+        named.push((name, PathBuf::from(path)));
     }
-    for (name, program) in PEERS {
-        match named
-            .iter()
-            .find(|(known, _)| *known == name)
-            .cloned()
-            .or_else(|| on_path(program).map(|path| (name, path)))
-        {
-            Some(peer) => found.push(peer),
+    let mut found = Vec::new();
+    for peer in &PEERS {
+        let given = named.iter().find(|(name, _)| *name == peer.name).map(|(_, path)| path.clone());
+        match given.or_else(|| on_path(peer.program)) {
+            Some(path) => found.push((peer, path)),
             None => output::progress(&format!(
-                "{program} is not on PATH and is left out: `pip install {program}`, then --peer {name}=PATH"
+                "{0} is not on PATH and is left out: `pip install {0}`, then --peer {1}=PATH",
+                peer.program, peer.name
             )),
         }
     }
@@ -164,14 +173,16 @@ fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-async fn peer(name: &'static str, program: &Path, upstream: &str, folder: &Path) -> eyre::Result<Route> {
+async fn peer(peer: &'static Peer, program: &Path, upstream: &str, folder: &Path) -> eyre::Result<Route> {
     // The peers do not tell a port that they chose, so they are given ones that are free now.
     let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let (address, metrics) = (free()?, free()?);
     let arguments = ["--host", "127.0.0.1", "--policy", "round_robin", "--prometheus-host", "127.0.0.1"];
     let (port, metrics) = (address.port().to_string(), metrics.port().to_string());
     let own = ["--worker-urls", upstream, "--port", &port, "--prometheus-port", &metrics];
-    let arguments: Vec<String> = own.into_iter().chain(arguments).map(ToOwned::to_owned).collect();
+    let arguments = peer.arguments.iter().copied().chain(own).chain(arguments);
+    let arguments: Vec<String> = arguments.map(ToOwned::to_owned).collect();
+    let name = peer.name;
     let mut process = Process::foreign(program, &arguments, &folder.join(format!("{name}.log")))?;
     let place = Place { address, key: None };
     for _ in 0..PEER_START_TENTHS {

@@ -1,7 +1,8 @@
 //! A miner's earnings: what each session owes it, what it holds signed vouchers for, and what it has redeemed.
 //!
 //! A voucher is kept only when both signatures fit the session on chain; it is on disk before the router is told that it
-//! was taken.
+//! was taken. Vouchers that arrive together share one write, and of those of one session only the most valuable is
+//! checked: a voucher is cumulative, so it pays for what the others pay for.
 
 use crate::{
     journal::{Journal, StoreError, TableName, Write, decode, encode},
@@ -11,6 +12,7 @@ use cortensor_protocol::{Countersignature, Domain, SessionId, Signature65, Signe
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, sync::Arc};
+use tokio::sync::oneshot;
 
 /// Tables of a miner's store.
 pub const TABLES: &[TableName] = &[EARNINGS, EVIDENCE];
@@ -79,15 +81,43 @@ pub enum TakeError {
     Contradiction,
     /// The disk refuses.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(Arc<StoreError>),
+    /// This miner is going away.
+    #[error("the miner is stopping")]
+    Stopped,
+}
+
+impl From<StoreError> for TakeError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+/// A voucher that waits to be taken.
+#[derive(Debug)]
+struct Offer {
+    terms: SessionTerms,
+    voucher: SignedVoucher,
+    answer: oneshot::Sender<Result<(), TakeError>>,
 }
 
 /// The earnings of one miner.
 #[derive(Debug)]
 pub struct Earnings {
+    shared: Arc<Shared>,
+    /// Whoever has the turn stores everything that waits.
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
     journal: Arc<Journal>,
     domain: Domain,
     accounts: Mutex<HashMap<SessionId, Account>>,
+    /// One for each task that ends at most, so bounded as tasks are.
+    waiting: Mutex<Vec<Offer>>,
+    /// Held while the store is written, which `accounts` never is.
+    writing: Mutex<()>,
 }
 
 impl Earnings {
@@ -101,53 +131,169 @@ impl Earnings {
             let (session, account): (SessionId, Account) = decode("earnings account", &bytes)?;
             accounts.insert(session, account);
         }
-        Ok(Self { journal, domain, accounts: Mutex::new(accounts) })
+        let (accounts, waiting, writing) = (Mutex::new(accounts), Mutex::default(), Mutex::default());
+        let shared = Arc::new(Shared { journal, domain, accounts, waiting, writing });
+        Ok(Self { shared, turn: tokio::sync::Mutex::default() })
     }
 
     /// Work of a session without a voucher.
     #[must_use]
     pub fn unpaid(&self, session: SessionId) -> Wei {
-        self.accounts.lock().get(&session).map(Account::unpaid).unwrap_or_default()
+        self.shared.accounts.lock().get(&session).map(Account::unpaid).unwrap_or_default()
     }
 
     /// Every account.
     #[must_use]
     pub fn accounts(&self) -> Vec<(SessionId, Account)> {
-        self.accounts.lock().iter().map(|(session, account)| (*session, account.clone())).collect()
+        self.shared.accounts.lock().iter().map(|(session, account)| (*session, account.clone())).collect()
     }
 
     /// Counts a signed receipt.
     ///
     /// It is stored with the voucher that pays it: until then it is only this miner's own claim.
     pub fn earn(&self, session: SessionId, amount: Wei) {
-        let mut accounts = self.accounts.lock();
+        let mut accounts = self.shared.accounts.lock();
         let account = accounts.entry(session).or_default();
         account.earned = account.earned + amount;
     }
 
-    /// Takes a voucher: checks it, stores it, and only then returns.
+    /// Takes a voucher: checks it, stores it, and only then returns. One that is covered by what is held is fine as well:
+    /// vouchers of tasks that end together overtake each other.
     ///
     /// # Errors
     /// When it is invalid, falls, promises too much, contradicts an earlier one, or cannot be stored.
-    pub fn take(&self, terms: &SessionTerms, voucher: SignedVoucher) -> Result<(), TakeError> {
+    pub async fn take(&self, terms: &SessionTerms, voucher: SignedVoucher) -> Result<(), TakeError> {
+        if self.shared.covers(&voucher) {
+            return Ok(());
+        }
+        let (answer, mut answered) = oneshot::channel();
+        self.shared.waiting.lock().push(Offer { terms: terms.clone(), voucher, answer });
+        let _turn = tokio::select! {
+            biased;
+            taken = &mut answered => return taken.unwrap_or(Err(TakeError::Stopped)),
+            turn = self.turn.lock() => turn,
+        };
+        if let Ok(taken) = answered.try_recv() {
+            return taken;
+        }
+        let shared = self.shared.clone();
+        let stored = tokio::task::spawn_blocking(move || shared.take_waiting()).await;
+        stored.map_err(|_| TakeError::Stopped)?;
+        answered.await.unwrap_or(Err(TakeError::Stopped))
+    }
+
+    /// Notes what the chain has paid.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub fn redeemed(&self, session: SessionId, cumulative: Wei) -> Result<(), StoreError> {
+        let _writing = self.shared.writing.lock();
+        let mut account = self.shared.account(session);
+        account.redeemed = account.redeemed.max(cumulative);
+        self.shared.journal.commit(&[stored(session, &account)])?;
+        self.shared.accounts.lock().entry(session).or_default().redeemed = account.redeemed;
+        Ok(())
+    }
+
+    /// Vouchers worth at least `least` more than what was redeemed, at most `limit`, the most valuable first.
+    #[must_use]
+    pub fn redeemable(&self, least: Wei, limit: usize) -> Vec<SignedVoucher> {
+        let worth = |account: &Account| account.promised().saturating_sub(account.redeemed);
+        let mut open: Vec<(Wei, SignedVoucher)> = self
+            .shared
+            .accounts
+            .lock()
+            .values()
+            .filter(|account| worth(account) >= least.max(Wei(1)))
+            .filter_map(|account| Some((worth(account), account.voucher.clone()?)))
+            .collect();
+        open.sort_by_key(|(worth, _)| std::cmp::Reverse(*worth));
+        open.into_iter().take(limit).map(|(_, voucher)| voucher).collect()
+    }
+
+    /// Evidence against routers that kept two books.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError> {
+        let entries = self.shared.journal.scan(EVIDENCE, &[], 1024)?;
+        entries.iter().map(|(_, bytes)| decode("contradiction", bytes)).collect()
+    }
+}
+
+fn stored(session: SessionId, account: &Account) -> Write {
+    Write::Put(EARNINGS, session.0.to_vec(), encode(&(session, account)))
+}
+
+impl Shared {
+    fn account(&self, session: SessionId) -> Account {
+        self.accounts.lock().get(&session).cloned().unwrap_or_default()
+    }
+
+    /// Whether a voucher adds nothing to the one that is held.
+    fn covers(&self, voucher: &SignedVoucher) -> bool {
+        let accounts = self.accounts.lock();
+        let held = accounts.get(&voucher.voucher.session).and_then(|account| account.voucher.as_ref());
+        held.is_some_and(|held| covers(held, voucher))
+    }
+
+    /// Takes everything that waits, with one write, and answers it.
+    fn take_waiting(&self) {
+        let _writing = self.writing.lock();
+        let mut offers = std::mem::take(&mut *self.waiting.lock());
+        offers.sort_by_key(|offer| std::cmp::Reverse(offer.voucher.voucher.cumulative_amount));
+        let (mut changed, mut decided) = (HashMap::new(), Vec::new());
+        for Offer { terms, voucher, answer } in offers {
+            decided.push((self.decide(&terms, voucher, &mut changed), answer));
+        }
+        let writes: Vec<Write> = changed.iter().map(|(session, account)| stored(*session, account)).collect();
+        let failed = match self.journal.commit_if_any(&writes) {
+            Ok(()) => None,
+            Err(error) => Some(Arc::new(error)),
+        };
+        if failed.is_none() {
+            self.keep(changed);
+        }
+        for (taken, answer) in decided {
+            let taken = taken.and_then(|()| failed.clone().map_or(Ok(()), |error| Err(TakeError::Store(error))));
+            // A task that no longer waits needs no answer; what was stored counts all the same.
+            let _ = answer.send(taken);
+        }
+    }
+
+    /// Puts what was stored into memory, where work may have been counted meanwhile.
+    fn keep(&self, changed: HashMap<SessionId, Account>) {
+        let mut accounts = self.accounts.lock();
+        for (session, stored) in changed {
+            let account = accounts.entry(session).or_default();
+            account.earned = account.earned.max(stored.promised());
+            account.voucher = stored.voucher;
+        }
+    }
+
+    /// Decides about one voucher, on top of what was decided in the same batch.
+    fn decide(
+        &self,
+        terms: &SessionTerms,
+        voucher: SignedVoucher,
+        changed: &mut HashMap<SessionId, Account>,
+    ) -> Result<(), TakeError> {
+        let mut account = changed.get(&terms.id).cloned().unwrap_or_else(|| self.account(terms.id));
+        if account.voucher.as_ref().is_some_and(|held| covers(held, &voucher)) {
+            return Ok(());
+        }
         voucher.verify(&self.domain, terms.session_key, terms.router)?;
         let total = voucher.countersignature.session_total;
         if total > terms.spendable {
             return Err(TakeError::Overcommitted { total, deposit: terms.spendable });
         }
-        let mut accounts = self.accounts.lock();
-        let mut account = accounts.get(&terms.id).cloned().unwrap_or_default();
         if let Some(held) = &account.voucher {
-            if *held == voucher {
-                return Ok(());
-            }
             self.check_against(held, &voucher)?;
         }
         // A voucher may pay for work that died with its task stream, which this miner never counted as earned.
         account.earned = account.earned.max(voucher.voucher.cumulative_amount);
         account.voucher = Some(voucher);
-        self.store(terms.id, &account)?;
-        accounts.insert(terms.id, account);
+        changed.insert(terms.id, account);
         Ok(())
     }
 
@@ -164,47 +310,15 @@ impl Earnings {
         let (held, offered) = (held.voucher.cumulative_amount, offered.voucher.cumulative_amount);
         if offered < held { Err(TakeError::Falls { offered, held }) } else { Ok(()) }
     }
+}
 
-    /// Notes what the chain has paid.
-    ///
-    /// # Errors
-    /// When it cannot be stored.
-    pub fn redeemed(&self, session: SessionId, cumulative: Wei) -> Result<(), StoreError> {
-        let mut accounts = self.accounts.lock();
-        let mut account = accounts.get(&session).cloned().unwrap_or_default();
-        account.redeemed = account.redeemed.max(cumulative);
-        self.store(session, &account)?;
-        accounts.insert(session, account);
-        Ok(())
-    }
-
-    /// Vouchers worth at least `least` more than what was redeemed, at most `limit`, the most valuable first.
-    #[must_use]
-    pub fn redeemable(&self, least: Wei, limit: usize) -> Vec<SignedVoucher> {
-        let worth = |account: &Account| account.promised().saturating_sub(account.redeemed);
-        let mut open: Vec<(Wei, SignedVoucher)> = self
-            .accounts
-            .lock()
-            .values()
-            .filter(|account| worth(account) >= least.max(Wei(1)))
-            .filter_map(|account| Some((worth(account), account.voucher.clone()?)))
-            .collect();
-        open.sort_by_key(|(worth, _)| std::cmp::Reverse(*worth));
-        open.into_iter().take(limit).map(|(_, voucher)| voucher).collect()
-    }
-
-    /// Evidence against routers that kept two books.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError> {
-        let entries = self.journal.scan(EVIDENCE, &[], 1024)?;
-        entries.iter().map(|(_, bytes)| decode("contradiction", bytes)).collect()
-    }
-
-    fn store(&self, session: SessionId, account: &Account) -> Result<(), StoreError> {
-        self.journal.commit(&[Write::Put(EARNINGS, session.0.to_vec(), encode(&(session, account)))])
-    }
+/// Whether `offered` is no newer than `held` and pays for no more. Whoever signed it has nothing to gain from it, so its
+/// signatures do not matter, unless it contradicts: then it is looked at.
+fn covers(held: &SignedVoucher, offered: &SignedVoucher) -> bool {
+    held.voucher.session == offered.voucher.session
+        && offered.countersignature.sequence <= held.countersignature.sequence
+        && offered.voucher.cumulative_amount <= held.voucher.cumulative_amount
+        && !held.countersignature.contradicts(&offered.countersignature)
 }
 
 #[cfg(test)]
@@ -269,14 +383,14 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_taken_voucher_survives_a_restart_and_pays_once() {
+    #[tokio::test]
+    async fn a_taken_voucher_survives_a_restart_and_pays_once() {
         let world = world();
         let earnings = world.open();
         earnings.earn(world.terms.id, Wei(10));
         assert_eq!(earnings.unpaid(world.terms.id), Wei(10));
-        earnings.take(&world.terms, world.voucher(10, 1, 10)).unwrap();
-        earnings.take(&world.terms, world.voucher(10, 1, 10)).unwrap();
+        earnings.take(&world.terms, world.voucher(10, 1, 10)).await.unwrap();
+        earnings.take(&world.terms, world.voucher(10, 1, 10)).await.unwrap();
         assert_eq!(earnings.unpaid(world.terms.id), Wei(0));
         drop(earnings);
         let earnings = world.open();
@@ -285,29 +399,54 @@ mod tests {
         assert!(earnings.redeemable(Wei(1), 9).is_empty());
     }
 
-    #[test]
-    fn two_vouchers_with_one_sequence_number_become_evidence() {
+    #[tokio::test]
+    async fn two_vouchers_with_one_sequence_number_become_evidence() {
         let world = world();
         let earnings = world.open();
-        earnings.take(&world.terms, world.voucher(10, 1, 10)).unwrap();
-        assert!(matches!(earnings.take(&world.terms, world.voucher(11, 1, 11)), Err(TakeError::Contradiction)));
+        earnings.take(&world.terms, world.voucher(10, 1, 10)).await.unwrap();
+        assert!(matches!(earnings.take(&world.terms, world.voucher(11, 1, 11)).await, Err(TakeError::Contradiction)));
         assert_eq!(earnings.contradictions().unwrap().len(), 1);
         assert_eq!(earnings.accounts()[0].1.promised(), Wei(10));
     }
 
-    #[test]
-    fn bad_vouchers_change_nothing() {
+    /// Tasks that end together are handed vouchers that overtake each other.
+    #[tokio::test]
+    async fn vouchers_that_come_together_or_late_are_taken_and_the_newest_counts() {
         let world = world();
         let earnings = world.open();
-        earnings.take(&world.terms, world.voucher(10, 1, 10)).unwrap();
-        assert!(matches!(earnings.take(&world.terms, world.voucher(9, 2, 10)), Err(TakeError::Falls { .. })));
+        let vouchers = [3, 1, 2, 3].map(|at| world.voucher(10 * u128::from(at), at, 10 * u128::from(at)));
+        let taken = vouchers.map(|voucher| earnings.take(&world.terms, voucher));
+        assert!(futures::future::join_all(taken).await.iter().all(Result::is_ok));
+        earnings.take(&world.terms, world.voucher(20, 2, 20)).await.unwrap();
+        assert_eq!(earnings.redeemable(Wei(1), 9), vec![world.voucher(30, 3, 30)]);
+        drop(earnings);
+        assert_eq!(world.open().redeemable(Wei(1), 9), vec![world.voucher(30, 3, 30)]);
+        assert!(world.open().contradictions().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_older_voucher_that_contradicts_is_evidence_all_the_same() {
+        let world = world();
+        let earnings = world.open();
+        earnings.take(&world.terms, world.voucher(30, 3, 30)).await.unwrap();
+        let older = earnings.take(&world.terms, world.voucher(10, 2, 40)).await;
+        assert!(matches!(older, Err(TakeError::Contradiction)));
+        assert_eq!(earnings.contradictions().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn bad_vouchers_change_nothing() {
+        let world = world();
+        let earnings = world.open();
+        earnings.take(&world.terms, world.voucher(10, 1, 10)).await.unwrap();
+        assert!(matches!(earnings.take(&world.terms, world.voucher(9, 2, 10)).await, Err(TakeError::Falls { .. })));
         assert!(matches!(
-            earnings.take(&world.terms, world.voucher(20, 3, 1001)),
+            earnings.take(&world.terms, world.voucher(20, 3, 1001)).await,
             Err(TakeError::Overcommitted { .. })
         ));
         let mut forged = world.voucher(20, 3, 20);
         forged.signature = forged.router_signature;
-        assert!(matches!(earnings.take(&world.terms, forged), Err(TakeError::Invalid(_))));
+        assert!(matches!(earnings.take(&world.terms, forged).await, Err(TakeError::Invalid(_))));
         assert_eq!(earnings.accounts()[0].1.promised(), Wei(10));
     }
 }

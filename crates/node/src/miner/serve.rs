@@ -341,7 +341,7 @@ impl Inner {
         if voucher.voucher.miner != self.identity.operator() {
             return Err("it pays another miner".into());
         }
-        tokio::task::block_in_place(|| self.earnings.take(&terms, voucher)).map_err(|error| error.to_string())
+        self.earnings.take(&terms, voucher).await.map_err(|error| error.to_string())
     }
 
     async fn embed(&self, task: &mut Peer<'_>, open: EmbedTask) -> Result<(), TaskFailure> {

@@ -371,6 +371,26 @@ struct Share {
     prompt_hash: B256,
 }
 
+impl Share {
+    /// Takes the prompt's size from the end of the answer, where the miner's upstream did not tell it at the start.
+    fn learn_prompt(&mut self, told: u32, input_max: u32) -> Result<(), TaskFailure> {
+        if self.input_tokens > 0 || self.prompt_hash != B256::ZERO {
+            return Ok(());
+        }
+        self.input_tokens = within(told, input_max)?;
+        Ok(())
+    }
+}
+
+/// A prompt's size as a miner tells it, if the prompt can have it.
+fn within(told: u32, input_max: u32) -> Result<u32, TaskFailure> {
+    if told > input_max {
+        let problem = format!("it counts {told} prompt tokens, the prompt has at most {input_max}");
+        return Err(failure(FailureCode::Engine, problem));
+    }
+    Ok(told)
+}
+
 /// The next thing that happens to an attempt.
 enum Step {
     Reply(TaskReply),
@@ -454,12 +474,7 @@ impl Attempt<'_> {
     ) -> Result<Option<Finish>, TaskFailure> {
         match reply {
             TaskReply::Started { input_tokens, cached_input_tokens, prompt_hash } => {
-                if input_tokens > work.input_max {
-                    let problem =
-                        format!("it counts {input_tokens} prompt tokens, the prompt has at most {}", work.input_max);
-                    return Err(failure(FailureCode::Engine, problem));
-                }
-                (share.input_tokens, share.prompt_hash) = (input_tokens, prompt_hash);
+                (share.input_tokens, share.prompt_hash) = (within(input_tokens, work.input_max)?, prompt_hash);
                 client.accept(self.offer.manifest.tool_format);
                 if !progress.started {
                     progress.started = true;
@@ -522,10 +537,13 @@ impl Attempt<'_> {
         channel: TaskChannel,
         work: &mut Work,
         progress: &mut Progress,
-        share: Share,
+        mut share: Share,
         finish: Finish,
         client: &mut Client,
     ) -> Ended {
+        if let Err(why) = share.learn_prompt(finish.usage.input_tokens, work.input_max) {
+            return self.broke_off(work, &share, why).await;
+        }
         let usage = Usage {
             input_tokens: share.input_tokens,
             cached_input_tokens: finish.usage.cached_input_tokens,
@@ -690,6 +708,9 @@ impl Attempt<'_> {
                     }
                 }
                 TaskReply::Finished { finish, tail, usage, receipt, salt } => {
+                    if share.learn_prompt(usage.input_tokens, work.input_max).is_err() {
+                        break;
+                    }
                     let usage_total = Usage { output_tokens: progress.count, ..progress.usage };
                     let finish = Finish { reason: finish, tail, usage, receipt, salt };
                     match self.settle_finished(work, share, finish, usage_total, "cancelled").await {

@@ -10,7 +10,9 @@
 mod failures;
 mod liar;
 mod limits;
+mod local;
 mod money;
 mod restart;
+mod upstream;
 mod wallet;
 mod world;

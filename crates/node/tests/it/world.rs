@@ -54,6 +54,12 @@ impl World {
         Self { net, engines, http: reqwest::Client::new(), _folder: None }
     }
 
+    /// On an engine that is no simulator.
+    pub async fn over(config: LocalNetConfig, engine: Arc<dyn Engine>) -> Self {
+        let net = LocalNet::start(config, vec![engine], &|_| ()).await.unwrap();
+        Self { net, engines: Vec::new(), http: reqwest::Client::new(), _folder: None }
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.net.api_url())
     }
