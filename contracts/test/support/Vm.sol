@@ -18,12 +18,16 @@ interface Vm {
     function expectEmit(bool topic1, bool topic2, bool topic3, bool data, address emitter) external;
     function etch(address target, bytes calldata code) external;
     function readFile(string calldata path) external view returns (string memory);
+    function split(string calldata text, string calldata delimiter) external pure returns (string[] memory);
+    function parseUint(string calldata text) external pure returns (uint256);
+    function parseInt(string calldata text) external pure returns (int256);
     function parseJsonAddress(string calldata json, string calldata key) external pure returns (address);
     function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
     function parseJsonBytes32(string calldata json, string calldata key) external pure returns (bytes32);
     function parseJsonUint(string calldata json, string calldata key) external pure returns (uint256);
     function lastCallGas() external view returns (Gas memory);
     function assertEq(uint256 left, uint256 right, string calldata reason) external pure;
+    function assertEq(int256 left, int256 right, string calldata reason) external pure;
     function assertEq(address left, address right, string calldata reason) external pure;
     function assertEq(bytes32 left, bytes32 right, string calldata reason) external pure;
     function assertEq(bytes calldata left, bytes calldata right, string calldata reason) external pure;
