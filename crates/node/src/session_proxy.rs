@@ -67,7 +67,7 @@ impl SessionProxy {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(code = "C-PAY-002", %error, "could not pay; it is tried again after the next answer")
+                    tracing::warn!(code = "C-PAY-002", %error, "could not pay; it is tried again after the next answer");
                 }
             }
         });

@@ -169,7 +169,7 @@ impl SessionService for Router {
         }
         let miner = voucher.miner;
         let settled = self.inner.settlement.accept_signature(voucher, signature).await?;
-        let signed = settled.voucher.ok_or_else(|| SettleError::Stopped)?;
+        let signed = settled.voucher.ok_or(SettleError::Stopped)?;
         // A miner that is away is handed it when it comes back.
         if let Some(miner) = self.inner.pool.get(miner)
             && let Err(error) = miner.connection.send(RouterControl::Voucher(Box::new(signed.clone()))).await

@@ -56,7 +56,7 @@ impl Wallet {
     }
 
     /// A task signed by hand, so that every part of it can be made wrong.
-    fn task(&self, request: GenerationRequest, model: cortensor_protocol::ModelId, nonce: u64) -> TaskHeader {
+    fn task(&self, request: &GenerationRequest, model: cortensor_protocol::ModelId, nonce: u64) -> TaskHeader {
         TaskHeader {
             task: TaskId::derive(self.terms.session, nonce),
             session: self.terms.session,
@@ -158,7 +158,7 @@ async fn a_client_that_never_pays_is_served_up_to_its_credit_and_no_further() {
     let refused = loop {
         assert!(served < 20, "the credit limit must end this");
         let request = ask(&client, 40);
-        let header = wallet.sign(wallet.task(request.clone(), model, 1 + served));
+        let header = wallet.sign(wallet.task(&request, model, 1 + served));
         let (status, body) = wallet.post(&world, "/v1/tasks", &SignedTask { header, request }).await;
         if status != StatusCode::OK {
             break (status, body);
@@ -219,14 +219,14 @@ async fn only_what_the_key_signed_for_this_request_is_begun() {
     let client = wallet.client(&world).await;
     let model = client.models().await.unwrap().remove(0).id;
     let request = ask(&client, 5);
-    let good = wallet.task(request.clone(), model, 9);
+    let good = wallet.task(&request, model, 9);
     let send = async |header: SignedHeader, request: &GenerationRequest| {
         let (status, body) = wallet.post(&world, "/v1/tasks", &SignedTask { header, request: request.clone() }).await;
         (status.as_u16(), body)
     };
     let other = GenerationRequest { max_tokens: 5, ..client.question("mock", "something else") };
     let changes: [(u16, &str, TaskHeader); 6] = [
-        (400, "header.request_hash", wallet.task(other.clone(), model, 9)),
+        (400, "header.request_hash", wallet.task(&other, model, 9)),
         (400, "header.task", TaskHeader { client_nonce: 10, ..good.clone() }),
         (400, "header.session", TaskHeader { session: SessionId::default(), ..good.clone() }),
         (400, "header.model", TaskHeader { model: cortensor_protocol::ModelId::default(), ..good.clone() }),

@@ -1,7 +1,7 @@
 //! Replays the committed corpus of every target, and mutations of it, on the ordinary toolchain.
 //!
 //! `CORTENSOR_SEED=n` chooses other mutations. The binary seeds are made by `cargo test -p cortensor-decoders --test
-//! corpus -- --ignored`, from values of the types themselves.
+//! it -- --ignored`, from values of the types themselves.
 
 mod seeds;
 
