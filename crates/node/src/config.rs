@@ -83,6 +83,18 @@ pub struct RouterSection {
     pub session_deposit_cor: u64,
     /// Highest price in COR per million tokens that this session accepts, in and out alike.
     pub session_max_price_cor: u64,
+    /// Unsigned work that is tolerated from clients that sign for their own sessions.
+    #[serde(default = "default_credit", deserialize_with = "cor")]
+    pub client_credit_cor: Wei,
+}
+
+const fn default_credit() -> Wei {
+    Wei(Wei::COR.0 / 10)
+}
+
+/// An amount of COR as a decimal text.
+fn cor<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Wei, D::Error> {
+    parse_cor(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
 /// What a miner adds.
@@ -356,6 +368,22 @@ mod tests {
             let error = MinerFile::parse(Path::new("x"), &text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("x: miner.model.{field}: \"cheap\" is not an amount")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_credit_may_be_left_out_and_must_be_an_amount() {
+        let read = |text: &str| RouterFile::parse(Path::new("x"), text);
+        assert_eq!(read(ROUTER_TEMPLATE).unwrap().router.client_credit_cor, default_credit());
+        let without: String = ROUTER_TEMPLATE
+            .lines()
+            .filter(|line| !line.starts_with("client_credit"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_eq!(read(&without).unwrap().router.client_credit_cor, default_credit());
+        let wrong = ROUTER_TEMPLATE.replace("client_credit_cor = \"0.1\"", "client_credit_cor = \"much\"");
+        let error = read(&wrong).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains("client_credit_cor") && source.contains("not an amount"), "{source}");
     }
 
     #[test]

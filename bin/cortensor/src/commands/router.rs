@@ -39,7 +39,7 @@ async fn serve(file: RouterFile, node: Node, json: bool) -> eyre::Result<ExitCod
         registry: node.deployment.registry,
         dispatch: DispatchConfig::default(),
         scheduler: cortensor_scheduler::Settings::default(),
-        credit: Wei(Wei::COR.0 / 10),
+        credit: file.router.client_credit_cor,
     };
     let router = Router::start(node.identity.clone(), node.view(), config)?;
     let endpoint = node.endpoint(&file.node).await?;
