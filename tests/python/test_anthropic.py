@@ -69,6 +69,26 @@ def test_limits_and_stops(claude, model):
     assert (cut.stop_reason, cut.stop_sequence) == ("stop_sequence", word)
 
 
+def test_of_several_stops_the_one_that_matched_is_named(claude, model):
+    options = {"model": model, "max_tokens": 60, "messages": QUESTION, "extra_body": {"temperature": 0}}
+    word = claude.messages.create(**options).content[0].text.split()[3]
+    cut = claude.messages.create(**options, stop_sequences=["never said", word, "nor this"])
+    assert (cut.stop_reason, cut.stop_sequence) == ("stop_sequence", word)
+
+
+def test_tokens_are_counted_as_they_are_charged(claude, model):
+    prompt = {"model": model, "messages": QUESTION, "system": "Be brief.", "tools": [TOOL]}
+    counted = claude.messages.count_tokens(**prompt).input_tokens
+    usage = claude.messages.create(max_tokens=3, **prompt).usage
+    assert counted == usage.input_tokens + usage.cache_read_input_tokens
+    with pytest.raises(anthropic.BadRequestError) as refused:
+        claude.messages.count_tokens(model=model, messages=[])
+    assert "messages" in refused.value.body["error"]["message"]
+    with pytest.raises(anthropic.NotFoundError) as refused:
+        claude.messages.count_tokens(model="no-such-model", messages=QUESTION)
+    assert refused.value.body["error"]["type"] == "not_found_error"
+
+
 def test_errors_have_their_own_shape(claude, model):
     with pytest.raises(anthropic.AuthenticationError) as refused:
         claude.with_options(api_key="wrong").messages.create(model=model, max_tokens=3, messages=QUESTION)

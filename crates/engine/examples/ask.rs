@@ -47,6 +47,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let job = Job {
         request,
         resume: vec![],
+        resume_tokens: 0,
         resume_text: rest.first().cloned().unwrap_or_default(),
         sampler: Box::new(Unused),
         cancel: CancellationToken::new(),

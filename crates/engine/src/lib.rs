@@ -46,6 +46,8 @@ pub struct Job {
     pub request: GenerationRequest,
     /// Output tokens that another node already produced. The engine goes on after them and does not report them again.
     pub resume: Vec<TokenId>,
+    /// How many they are; also told where the other node did not tell their ids, so that `resume` is empty.
+    pub resume_tokens: u32,
     /// The text that was delivered for them. It is all that backends without token ids have to go on from; those with
     /// ids compare it with the tokens' own text, since the other node may have held an unfinished character or a
     /// possible stop text back: the rest of the tokens' text is then still to be delivered.
@@ -72,6 +74,8 @@ pub enum EngineEvent {
     Finished {
         /// Why.
         reason: FinishReason,
+        /// Which of the request's stop texts ended it, where the backend tells.
+        stop: Option<u8>,
         /// Text that was held back as the possible beginning of a stop text and turned out not to be one; mostly empty.
         tail: String,
         /// What was used.

@@ -17,13 +17,15 @@ pub struct Released {
 /// One stop text with its Knuth-Morris-Pratt failure table and the length of its prefix that the output now ends in.
 #[derive(Clone, Debug)]
 struct Pattern {
+    /// Place in the list that was given.
+    place: u8,
     bytes: Vec<u8>,
     failure: Vec<usize>,
     matched: usize,
 }
 
 impl Pattern {
-    fn new(text: &str) -> Self {
+    fn new(place: usize, text: &str) -> Self {
         let bytes = text.as_bytes().to_vec();
         let mut failure = vec![0; bytes.len()];
         let mut length = 0;
@@ -34,7 +36,7 @@ impl Pattern {
             length += usize::from(bytes[at] == bytes[length]);
             failure[at] = length;
         }
-        Self { bytes, failure, matched: 0 }
+        Self { place: u8::try_from(place).unwrap_or(u8::MAX), bytes, failure, matched: 0 }
     }
 
     /// Takes one byte; true when the text is complete.
@@ -56,26 +58,28 @@ pub struct StopMatcher {
     patterns: Vec<Pattern>,
     /// Bytes not yet released: first an unfinished character (at most 3 bytes), then the possible beginning of a stop text.
     held: Vec<u8>,
-    stopped: bool,
+    /// The stop text that is complete.
+    stopped: Option<u8>,
 }
 
 impl StopMatcher {
     /// A matcher for these texts; empty ones are ignored.
     #[must_use]
     pub fn new<S: AsRef<str>>(stops: &[S]) -> Self {
-        let texts = stops.iter().map(AsRef::as_ref).filter(|stop: &&str| !stop.is_empty());
-        Self { patterns: texts.map(Pattern::new).collect(), held: Vec::new(), stopped: false }
+        let texts = stops.iter().map(AsRef::as_ref).enumerate().filter(|(_, stop): &(usize, &str)| !stop.is_empty());
+        let patterns = texts.map(|(place, stop)| Pattern::new(place, stop)).collect();
+        Self { patterns, held: Vec::new(), stopped: None }
     }
 
     /// Takes the bytes of one token and releases what is certain.
     pub fn push(&mut self, piece: &[u8]) -> Released {
-        if self.stopped {
+        if self.stopped() {
             return Released { text: String::new(), stopped: true };
         }
         for &byte in piece {
             self.held.push(byte);
-            if let Some(length) = self.step(byte) {
-                self.stopped = true;
+            if let Some((length, place)) = self.step(byte) {
+                self.stopped = Some(place);
                 self.held.truncate(self.held.len() - length);
                 let rest = std::mem::take(&mut self.held);
                 return Released { text: String::from_utf8_lossy(&rest).into_owned(), stopped: true };
@@ -100,6 +104,12 @@ impl StopMatcher {
     /// Whether a stop text is complete.
     #[must_use]
     pub fn stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
+    /// Which of the stop texts is complete: its place in the list.
+    #[must_use]
+    pub fn stopped_by(&self) -> Option<u8> {
         self.stopped
     }
 
@@ -109,10 +119,10 @@ impl StopMatcher {
         self.held.len()
     }
 
-    /// Feeds every pattern; the length of the longest one that is complete.
-    fn step(&mut self, byte: u8) -> Option<usize> {
-        let complete = self.patterns.iter_mut().filter_map(|pattern| pattern.push(byte).then_some(pattern.bytes.len()));
-        complete.max()
+    /// Feeds every pattern; the length of the longest one that is complete, and its place.
+    fn step(&mut self, byte: u8) -> Option<(usize, u8)> {
+        let feed = |pattern: &mut Pattern| pattern.push(byte).then_some((pattern.bytes.len(), pattern.place));
+        self.patterns.iter_mut().filter_map(feed).max_by_key(|(length, _)| *length)
     }
 
     /// Releases all held bytes but the last `undecided` ones and an unfinished character.
@@ -164,6 +174,21 @@ mod tests {
         let stopped = matcher.stopped();
         let tail = if stopped { String::new() } else { matcher.finish() };
         (texts.concat() + &tail, stopped, texts)
+    }
+
+    #[test]
+    fn the_stop_text_that_ended_it_is_told() {
+        let stopped_by = |text: &str| {
+            let mut matcher = StopMatcher::new(&["END", "", "xx", "xxEND"]);
+            matcher.push(text.as_bytes());
+            matcher.stopped_by()
+        };
+        assert_eq!(stopped_by("a xx"), Some(2));
+        assert_eq!(stopped_by("a END"), Some(0));
+        assert_eq!(stopped_by("a EN"), None);
+        let mut longest = StopMatcher::new(&["D", "END"]);
+        longest.push(b"END");
+        assert_eq!(longest.stopped_by(), Some(1));
     }
 
     fn check(stops: &[&str], pieces: &[&[u8]], expect: &[&str], stopped: bool) {

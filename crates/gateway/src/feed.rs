@@ -32,6 +32,8 @@ const FRAMES_BYTES: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct End {
     pub(crate) reason: FinishReason,
+    /// Which of the request's stop texts ended it, where that is known.
+    pub(crate) stop: Option<u8>,
     /// Tool calls that were made.
     pub(crate) calls: u32,
     pub(crate) usage: Usage,
@@ -226,7 +228,9 @@ impl Feed {
                 self.take_tokens(at, tokens, sink);
                 Ok(())
             }
-            Some(ServiceEvent::Finished { reason, tail, usage }) => self.take_end(at, reason, &tail, usage, sink),
+            Some(ServiceEvent::Finished { reason, stop, tail, usage }) => {
+                self.take_end(at, End { reason, stop, calls: 0, usage }, &tail, sink)
+            }
         }
     }
 
@@ -254,17 +258,10 @@ impl Feed {
         choice.text(at, text, sink);
     }
 
-    fn take_end(
-        &mut self,
-        at: usize,
-        reason: FinishReason,
-        tail: &str,
-        usage: Usage,
-        sink: &mut impl Sink,
-    ) -> Result<(), ApiError> {
+    fn take_end(&mut self, at: usize, end: End, tail: &str, sink: &mut impl Sink) -> Result<(), ApiError> {
         let choice = &mut self.choices[at];
         choice.events = None;
-        if reason == FinishReason::Cancelled {
+        if end.reason == FinishReason::Cancelled {
             let error = ServiceError::Unavailable("the generation was cancelled before its end; ask again".into());
             return Err(error.into());
         }
@@ -275,8 +272,8 @@ impl Feed {
             choice.pass_on(at, pieces, sink);
         }
         let tokens = std::mem::take(&mut choice.held);
-        sink.finish(at, End { reason, calls: choice.calls, usage }, &tokens);
-        self.permit.app.metrics.used(usage);
+        sink.finish(at, End { calls: choice.calls, ..end }, &tokens);
+        self.permit.app.metrics.used(end.usage);
         Ok(())
     }
 }
@@ -336,7 +333,7 @@ fn ended_early() -> ApiError {
 
 impl Default for Output {
     fn default() -> Self {
-        let end = End { reason: FinishReason::EndOfSequence, calls: 0, usage: Usage::default() };
+        let end = End { reason: FinishReason::EndOfSequence, stop: None, calls: 0, usage: Usage::default() };
         Self { task: TaskId::default(), text: String::new(), calls: Vec::new(), tokens: Vec::new(), end }
     }
 }

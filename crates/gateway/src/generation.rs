@@ -1,23 +1,24 @@
 //! The course of a generation, the same for every dialect: let in, read, plan, complete, begin, answer.
 
 use crate::{
-    app::{self, App},
+    app::{self, App, Permit},
     dialect::{Dialect, Plan, parameters},
     error::ApiError,
     feed::{Answer, EventStream, Feed},
     json,
+    metrics::Route,
     service::{Caller, ServiceGeneration},
 };
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     response::Response,
 };
 use bytes::Bytes;
 use cortensor_protocol::{GenerationRequest, Prompt, TaskId, ToolFormat};
 use futures::future::try_join_all;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use std::sync::Arc;
 
 /// Names each task of the answer.
@@ -33,11 +34,7 @@ pub(crate) async fn serve<D: Dialect>(app: Arc<App>, request: Request) -> Respon
 }
 
 async fn answer<D: Dialect>(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
-    let (permit, caller) = app.admit(D::ROUTE, app::credentials(&request)).await?;
-    D::check_headers(request.headers())?;
-    let body = app.read_body(request).await?;
-    let input: D::Request = json::parse(&body, app.config.json_depth_max)?;
-    drop(body);
+    let (permit, caller, input) = take::<D::Request>(app, D::ROUTE, D::check_headers, request).await?;
     let Plan { mut requests, stream, mut answer } = D::plan(input, &app.config)?;
     complete(app, &mut requests).await?;
     let parses_tools = parameters::parses_tools(&requests[0].prompt);
@@ -57,6 +54,20 @@ async fn answer<D: Dialect>(app: &Arc<App>, request: Request) -> Result<Response
         response.headers_mut().append(TASK, task_header(task));
     }
     Ok(response)
+}
+
+/// Lets a request in, checks its headers and reads its body.
+pub(crate) async fn take<T: DeserializeOwned>(
+    app: &Arc<App>,
+    route: Route,
+    check_headers: fn(&HeaderMap) -> Result<(), ApiError>,
+    request: Request,
+) -> Result<(Permit, Caller, T), ApiError> {
+    let (permit, caller) = app.admit(route, app::credentials(&request)).await?;
+    check_headers(request.headers())?;
+    let body = app.read_body(request).await?;
+    let input = json::parse(&body, app.config.json_depth_max)?;
+    Ok((permit, caller, input))
 }
 
 pub(crate) fn task_header(task: TaskId) -> HeaderValue {

@@ -16,18 +16,20 @@ pub(crate) enum Route {
     Embeddings,
     Responses,
     Messages,
+    CountTokens,
     Models,
     Native,
     Operations,
     Other,
 }
 
-const ROUTES: [(Route, &str); 9] = [
+const ROUTES: [(Route, &str); 10] = [
     (Route::ChatCompletions, "/v1/chat/completions"),
     (Route::Completions, "/v1/completions"),
     (Route::Embeddings, "/v1/embeddings"),
     (Route::Responses, "/v1/responses"),
     (Route::Messages, "/v1/messages"),
+    (Route::CountTokens, "/v1/messages/count_tokens"),
     (Route::Models, "/v1/models"),
     (Route::Native, "native"),
     (Route::Operations, "operations"),

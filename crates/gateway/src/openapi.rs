@@ -24,6 +24,7 @@ use utoipa::{
         native::models,
         native::model,
         dialect::messages::messages,
+        dialect::messages::count_tokens,
         native::session,
         native::nodes,
         native::task,

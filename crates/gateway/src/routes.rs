@@ -32,6 +32,7 @@ pub(crate) fn with_metrics(service: Arc<dyn InferenceService>, config: GatewayCo
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/responses", post(responses::responses))
         .route("/v1/messages", post(messages::messages))
+        .route("/v1/messages/count_tokens", post(messages::count_tokens))
         .route("/v1/models", get(native::models))
         // Names of models may hold slashes.
         .route("/v1/models/{*name}", get(native::model))

@@ -100,6 +100,8 @@ pub enum ServiceEvent {
     Finished {
         /// Why.
         reason: FinishReason,
+        /// Which of the request's stop texts ended it, where the backend tells.
+        stop: Option<u8>,
         /// Text held back until the end; append it to the output.
         tail: String,
         /// What was used.
@@ -312,6 +314,12 @@ pub trait InferenceService: Send + Sync + 'static {
 
     /// Embeds texts.
     async fn embed(&self, caller: &Caller, model: &str, inputs: Vec<String>) -> Result<Embeddings, ServiceError>;
+
+    /// Counts the tokens of a request's prompt, chat template included. Costs nothing.
+    async fn count_tokens(&self, _caller: &Caller, _request: GenerationRequest) -> Result<u32, ServiceError> {
+        let advice = "this endpoint cannot count tokens; the usage of an answer tells how many its prompt had";
+        Err(ServiceError::NotFound(advice.into()))
+    }
 
     /// Models that can be used now.
     async fn models(&self) -> Vec<ModelCard>;

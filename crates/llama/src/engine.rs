@@ -249,7 +249,7 @@ impl Engine for LlamaEngine {
         }
         let places = self.info.slots.saturating_add(self.queue);
         let ticket = Ticket::take(&self.gauges.admitted, places).ok_or_else(|| self.busy())?;
-        let Job { request, resume, resume_text: _, sampler, cancel } = job;
+        let Job { request, resume, sampler, cancel, .. } = job;
         self.check_tokens("resume", &resume)?;
         let (prepared, request) = self.prepare(request).await?;
         let left = request.max_tokens.saturating_sub(u32::try_from(resume.len()).unwrap_or(u32::MAX));

@@ -91,6 +91,7 @@ impl LocalService {
         let job = Job {
             request,
             resume: Vec::new(),
+            resume_tokens: 0,
             resume_text: String::new(),
             sampler: Box::new(sampler),
             cancel: CancellationToken::new(),
@@ -145,7 +146,7 @@ impl EventSource for Source {
         Poll::Ready(event.map(|event| match event {
             EngineEvent::Started { usage, .. } => ServiceEvent::Started(usage),
             EngineEvent::Token(token) => ServiceEvent::Tokens(self.gather(token)),
-            EngineEvent::Finished { reason, tail, usage } => ServiceEvent::Finished { reason, tail, usage },
+            EngineEvent::Finished { reason, stop, tail, usage } => ServiceEvent::Finished { reason, stop, tail, usage },
             EngineEvent::Failed(error) => ServiceEvent::Failed(service_error(&error)),
         }))
     }
@@ -206,6 +207,13 @@ impl InferenceService for LocalService {
         let _place = self.place()?;
         let (vectors, input_tokens) = self.engine.embed(&inputs).await.map_err(|error| service_error(&error))?;
         Ok(Embeddings { task: TaskId(B256::from(rand::random::<[u8; 32]>())), vectors, input_tokens })
+    }
+
+    async fn count_tokens(&self, _caller: &Caller, request: GenerationRequest) -> Result<u32, ServiceError> {
+        self.own(&request.model)?;
+        let _place = self.place()?;
+        let tokens = self.engine.tokenize(&request).await.map_err(|error| service_error(&error))?;
+        Ok(u32::try_from(tokens.len()).unwrap_or(u32::MAX))
     }
 
     async fn models(&self) -> Vec<ModelCard> {

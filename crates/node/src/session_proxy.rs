@@ -121,7 +121,8 @@ impl Translation {
                 (!tokens.is_empty()).then_some(ServiceEvent::Tokens(tokens))
             }
             TaskUpdate::Finished { reason, usage } => {
-                Some(ServiceEvent::Finished { reason, tail: std::mem::take(&mut self.tail), usage })
+                // The router's session API does not tell which stop text it was.
+                Some(ServiceEvent::Finished { reason, stop: None, tail: std::mem::take(&mut self.tail), usage })
             }
             TaskUpdate::Failed { .. } => None,
         }

@@ -7,7 +7,7 @@
 
 use crate::{
     generation::{FinishReason, GenerationRequest, TokenEvent, Usage},
-    id::{Operator, TokenId},
+    id::{ModelId, Operator, TokenId},
     manifest::{Load, ModelOffer, Speed},
     receipt::SignedReceipt,
     signature::Signature65,
@@ -126,6 +126,8 @@ pub enum TaskOpen {
     Generate(Box<GenerateTask>),
     /// Embed texts (at most 2,048).
     Embed(Box<EmbedTask>),
+    /// Count the tokens of a prompt. Nobody pays for it: it costs a miner no pass through its model.
+    Count(Box<CountTask>),
 }
 
 /// One generation to be done.
@@ -165,6 +167,15 @@ impl EmbedTask {
     }
 }
 
+/// A prompt whose tokens are to be counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountTask {
+    /// The model's manifest.
+    pub model: ModelId,
+    /// The request; only its prompt counts.
+    pub request: GenerationRequest,
+}
+
 /// Messages of a miner on a task stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TaskReply {
@@ -183,6 +194,8 @@ pub enum TaskReply {
     Finished {
         /// Why.
         finish: FinishReason,
+        /// Which of the request's stop texts ended it, where the backend tells.
+        stop: Option<u8>,
         /// Text that was held back as the possible beginning of a stop text and turned out not to be one.
         tail: String,
         /// What was used: the prompt, and the output of this miner alone.
@@ -205,6 +218,8 @@ pub enum TaskReply {
     Failed(TaskFailure),
     /// The voucher was verified and is kept.
     Paid,
+    /// Tokens of the prompt, template included; answers [`TaskOpen::Count`].
+    Counted(u32),
 }
 
 /// Why a miner did not do a task, or not to the end.

@@ -23,8 +23,8 @@ use cortensor_protocol::{
     sampling::LogProb,
     task::SignedHeader,
     wire::{
-        self, Challenge, EmbedTask, FailureCode, GenerateTask, Hello, MinerControl, RefusalCode, RouterControl,
-        TaskControl, TaskFailure, TaskOpen, TaskReply, Welcome,
+        self, Challenge, CountTask, EmbedTask, FailureCode, GenerateTask, Hello, MinerControl, RefusalCode,
+        RouterControl, TaskControl, TaskFailure, TaskOpen, TaskReply, Welcome,
     },
 };
 use serde::Serialize;
@@ -177,7 +177,9 @@ fn wire_seeds() -> Vec<Seed> {
         resume_text: "x".into(),
     };
     let embed = EmbedTask { header: header(), inputs: vec!["a".into()], price: price() };
-    let opens = [TaskOpen::Generate(Box::new(generate)), TaskOpen::Embed(Box::new(embed))];
+    let count = CountTask { model: ModelId(B256::repeat_byte(2)), request: request() };
+    let opens =
+        [TaskOpen::Generate(Box::new(generate)), TaskOpen::Embed(Box::new(embed)), TaskOpen::Count(Box::new(count))];
     vec![
         ("wire", "challenge", framed(0, &[challenge])),
         ("wire", "hello", framed(1, &[hello()])),
@@ -199,6 +201,7 @@ fn replies() -> Vec<TaskReply> {
         TaskReply::Tokens(vec![token]),
         TaskReply::Finished {
             finish: FinishReason::Length,
+            stop: Some(1),
             tail: "t".into(),
             usage: Usage::default(),
             receipt: receipt.clone(),
@@ -207,6 +210,7 @@ fn replies() -> Vec<TaskReply> {
         TaskReply::Embedded { vectors: vec![vec![0.5, -1.0]], input_tokens: 1, receipt },
         TaskReply::Failed(TaskFailure { code: FailureCode::Busy, message: "full".into() }),
         TaskReply::Paid,
+        TaskReply::Counted(9),
     ]
 }
 

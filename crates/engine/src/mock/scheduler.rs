@@ -92,8 +92,9 @@ impl Sequence {
 
     fn end(&mut self, reason: FinishReason) {
         let stops = std::mem::replace(&mut self.stops, StopMatcher::new::<&str>(&[]));
+        let stop = stops.stopped_by();
         let tail = if stops.stopped() { String::new() } else { stops.finish() };
-        self.outbox.push_back(EngineEvent::Finished { reason, tail, usage: self.usage() });
+        self.outbox.push_back(EngineEvent::Finished { reason, stop, tail, usage: self.usage() });
         self.ended = true;
     }
 

@@ -22,14 +22,16 @@ const MAX_CALLS: usize = 128;
 pub(super) struct Start {
     /// The prompt's tokens, if the upstream was asked for them.
     pub(super) prompt: Vec<TokenId>,
+    /// What is charged for the prompt where the upstream never counts it.
+    pub(super) prompt_floor: u32,
     /// Most tokens that may come.
     pub(super) limit: u32,
     /// Alternatives that the client wants with each token.
     pub(super) top: u8,
     /// Holds back what may become a stop text.
     pub(super) stops: StopMatcher,
-    /// The request has stop texts, so that `stop` may mean one of them.
-    pub(super) has_stops: bool,
+    /// The request's stop texts, one of which `stop` may mean.
+    pub(super) stop_texts: Vec<String>,
 }
 
 /// Builds the events of one generation.
@@ -45,6 +47,8 @@ pub(super) struct Assembler {
     /// Text that goes out with the next token.
     pending: String,
     finish: Option<FinishReason>,
+    /// The stop text that the upstream named.
+    told_stop: Option<u8>,
     ended: bool,
     usage: WireUsage,
 }
@@ -71,6 +75,7 @@ impl Assembler {
             calls: Vec::new(),
             pending: String::new(),
             finish: None,
+            told_stop: None,
             ended: false,
             usage: WireUsage::default(),
         }
@@ -150,7 +155,7 @@ impl Assembler {
     pub(super) fn cancel(&mut self) -> EngineEvent {
         self.ended = true;
         let tail = self.take_held();
-        EngineEvent::Finished { reason: FinishReason::Cancelled, tail, usage: self.used() }
+        EngineEvent::Finished { reason: FinishReason::Cancelled, stop: None, tail, usage: self.used() }
     }
 
     fn merge(&mut self, usage: WireUsage) {
@@ -226,14 +231,18 @@ impl Assembler {
         text
     }
 
-    fn reason(&self, reason: &str, stop: Option<&Value>) -> Result<FinishReason, EngineError> {
+    fn reason(&mut self, reason: &str, stop: Option<&Value>) -> Result<FinishReason, EngineError> {
         Ok(match reason {
             "length" | "max_tokens" => FinishReason::Length,
             "content_filter" => return Err(broken("the upstream's content filter ended the answer")),
             "abort" | "error" | "cancelled" => {
                 return Err(broken(format!("the upstream ended the answer with {reason:?}")));
             }
-            _ if self.start.has_stops && stop.is_some_and(Value::is_string) => FinishReason::Stop,
+            _ if !self.start.stop_texts.is_empty() && stop.is_some_and(Value::is_string) => {
+                let told = self.start.stop_texts.iter().position(|text| stop.and_then(Value::as_str) == Some(text));
+                self.told_stop = told.and_then(|place| u8::try_from(place).ok());
+                FinishReason::Stop
+            }
             _ => FinishReason::EndOfSequence,
         })
     }
@@ -358,8 +367,12 @@ impl Assembler {
 
     fn finished(&mut self, reason: FinishReason, events: &mut Vec<EngineEvent>) {
         self.ended = true;
+        if self.start.prompt.is_empty() {
+            self.usage.prompt_tokens.get_or_insert(self.start.prompt_floor);
+        }
+        let stop = self.start.stops.stopped_by().or(self.told_stop).filter(|_| reason == FinishReason::Stop);
         let tail = std::mem::take(&mut self.pending) + &self.take_held();
-        events.push(EngineEvent::Finished { reason, tail, usage: self.used() });
+        events.push(EngineEvent::Finished { reason, stop, tail, usage: self.used() });
     }
 }
 

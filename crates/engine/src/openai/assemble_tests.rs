@@ -6,10 +6,11 @@ use proptest::prelude::*;
 fn start(limit: u32, stops: &[&str]) -> Assembler {
     Assembler::new(Start {
         prompt: vec![],
+        prompt_floor: 2,
         limit,
         top: 1,
         stops: StopMatcher::new(stops),
-        has_stops: !stops.is_empty(),
+        stop_texts: stops.iter().map(ToString::to_string).collect(),
     })
 }
 
@@ -35,7 +36,7 @@ fn summary(events: Vec<EngineEvent>) -> (Vec<String>, String, FinishReason, Usag
     for event in events.by_ref() {
         match event {
             EngineEvent::Token(token) => texts.push(token.text),
-            EngineEvent::Finished { reason, tail, usage } => {
+            EngineEvent::Finished { reason, tail, usage, .. } => {
                 assert_eq!(events.next(), None);
                 return (texts, tail, reason, usage);
             }
@@ -166,7 +167,7 @@ fn broken_streams_fail() {
 fn a_cancelled_answer_keeps_its_count() {
     let mut assembler = start(100, &["xy"]);
     assembler.chunk(serde_json::from_str(r#"{"choices":[{"delta":{"content":"abx"}}]}"#).unwrap()).unwrap();
-    let EngineEvent::Finished { reason, tail, usage } = assembler.cancel() else { panic!("not an end") };
+    let EngineEvent::Finished { reason, tail, usage, .. } = assembler.cancel() else { panic!("not an end") };
     assert_eq!((reason, tail.as_str(), usage.output_tokens), (FinishReason::Cancelled, "x", 1));
 }
 

@@ -4,6 +4,7 @@ use super::{
     Admission, Inner,
     assemble::{Assembler, Start},
     body::{Body, Dialect, Form, Resume},
+    floor::prompt_floor,
     http::{self, HttpError},
     sse::{SseEvent, SseParser},
     wire::Chunk,
@@ -19,8 +20,6 @@ use tokio::{
 
 /// Most bytes of a whole answer from a server that does not stream.
 const MAX_WHOLE: usize = 8 << 20;
-/// Bytes of text that are certainly at least one token's worth, for answers begun elsewhere whose tokens nobody counted.
-const BYTES_PER_TOKEN: usize = 3;
 /// Fewest tokens from which a speed is measured.
 const MEASURED_TOKENS: u32 = 8;
 
@@ -36,11 +35,7 @@ impl Plan {
     /// # Errors
     /// The upstream cannot do what the job asks.
     pub(super) fn new(dialect: &Dialect, job: &Job, form: Form) -> Result<Self, EngineError> {
-        let done = match job.resume.len() {
-            0 => job.resume_text.len().div_ceil(BYTES_PER_TOKEN),
-            tokens => tokens,
-        };
-        let limit = job.request.max_tokens.saturating_sub(u32::try_from(done).unwrap_or(u32::MAX));
+        let limit = job.request.max_tokens.saturating_sub(job.resume_tokens);
         let resume = Resume { text: &job.resume_text, tokens: &job.resume };
         // An answer that is already complete is never sent, but its request is checked all the same.
         let body = dialect.generation(&job.request, resume, limit.max(1), form)?;
@@ -56,10 +51,11 @@ pub(super) async fn run(admission: Admission, job: Job, plan: Plan, events: mpsc
     let stopped = stops.prime(resume_text.as_bytes());
     let mut assembler = Assembler::new(Start {
         prompt: Vec::new(),
+        prompt_floor: prompt_floor(&request.prompt),
         limit: if stopped { 0 } else { plan.limit },
         top: request.logprobs.unwrap_or(0),
         stops,
-        has_stops: !request.stop.is_empty(),
+        stop_texts: request.stop.clone(),
     });
     let mut work = Work { inner, events: &events, assembler: &mut assembler, first: None, sent: Instant::now() };
     let total = inner.config.total_timeout;

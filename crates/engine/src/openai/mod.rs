@@ -5,13 +5,14 @@
 //! silently ignore is refused by name. It does not repeat failed requests (the router has other miners), and it does not
 //! use the job's sampler: the upstream samples, which is what tiers B to D say.
 //!
-//! Prompt tokens are known at the start with vLLM, SGLang and llama-server; elsewhere `Started` reports 0 and `Finished`
-//! the upstream's count.
+//! Prompt tokens are known at the start with vLLM and llama-server; elsewhere `Started` reports 0 and `Finished` the
+//! upstream's count, or where it gives none a low one made from the text (`floor`).
 
 mod assemble;
 mod body;
 mod config;
 mod drive;
+mod floor;
 mod http;
 mod probe;
 mod recorded;
@@ -62,6 +63,7 @@ struct Inner {
     http: Http,
     dialect: Dialect,
     slots: Arc<Semaphore>,
+    counts_prompts: bool,
     gauges: Gauges,
 }
 
@@ -91,9 +93,17 @@ impl OpenAiEngine {
             http,
             dialect: found.dialect,
             slots: Arc::new(Semaphore::new(slots)),
+            counts_prompts: found.counts_prompts,
             gauges: Gauges::default(),
         };
         Ok(Arc::new(Self { inner: Arc::new(inner) }))
+    }
+
+    /// Whether the upstream says how many tokens a prompt has. Where it does not, prompts are charged by a low count made
+    /// from their text.
+    #[must_use]
+    pub fn counts_prompts(&self) -> bool {
+        self.inner.counts_prompts
     }
 
     /// The kind of server that was found.

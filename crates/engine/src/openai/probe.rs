@@ -4,12 +4,13 @@ use super::{
     MAX_JSON, MAX_LARGE_JSON,
     body::Dialect,
     config::{ConnectError, Flavour, OpenAiConfig},
+    floor::prompt_floor,
     http::{Http, HttpError},
     wire::{Chunk, Embeddings, Model, Models, Props, Version},
 };
 use crate::EngineInfo;
 use alloy_primitives::B256;
-use cortensor_protocol::{ModelManifest, Tier};
+use cortensor_protocol::{ModelManifest, Prompt, Tier};
 use serde_json::json;
 use std::time::Duration;
 
@@ -24,6 +25,14 @@ const LISTED: usize = 8;
 pub(super) struct Found {
     pub(super) info: EngineInfo,
     pub(super) dialect: Dialect,
+    /// Whether it reported the tokens of a prompt.
+    pub(super) counts_prompts: bool,
+}
+
+/// What an answer of the upstream showed.
+struct Shown {
+    logprobs: bool,
+    counts_prompts: bool,
 }
 
 pub(super) async fn probe(config: &OpenAiConfig, http: &Http) -> Result<Found, ConnectError> {
@@ -33,7 +42,15 @@ pub(super) async fn probe(config: &OpenAiConfig, http: &Http) -> Result<Found, C
         None => Flavour::from_owner(model.owned_by.as_deref().unwrap_or_default()),
     };
     let server = server(http, flavour).await?;
-    let tier = tier(config, http, flavour).await?.min(config.tier_max);
+    let shown = shown(config, http).await?;
+    if !shown.counts_prompts {
+        tracing::warn!(
+            code = "E-USAGE-001",
+            model = config.model,
+            "the upstream does not count prompt tokens; prompts are charged by a low count made from their text"
+        );
+    }
+    let tier = tier(config, http, flavour, &shown).await.min(config.tier_max);
     let embedding_length = embedding_length(config, http).await;
     let context = config.context.or(server.context).or(model.max_model_len).unwrap_or(CONTEXT_UNKNOWN);
     let mut manifest = config.manifest.clone().unwrap_or_else(|| manifest(config, &model, context));
@@ -57,7 +74,7 @@ pub(super) async fn probe(config: &OpenAiConfig, http: &Http) -> Result<Found, C
         traced: config.traced,
         tool_format: config.tool_format,
     };
-    Ok(Found { info, dialect })
+    Ok(Found { info, dialect, counts_prompts: shown.counts_prompts })
 }
 
 /// The model's entry in the upstream's list. A server without a list is taken at its word.
@@ -119,8 +136,8 @@ async fn llama_server(http: &Http, plain: impl Fn(Option<String>) -> Server) -> 
     }
 }
 
-/// What can be checked of the upstream's work: decided by what it does, not by what it is.
-async fn tier(config: &OpenAiConfig, http: &Http, flavour: Flavour) -> Result<Tier, ConnectError> {
+/// Lets the upstream generate a token and looks at what it tells.
+async fn shown(config: &OpenAiConfig, http: &Http) -> Result<Shown, ConnectError> {
     let ask = |logprobs: bool| {
         let mut body = json!({
             "model": config.model, "max_tokens": 1, "messages": [{ "role": "user", "content": "Say OK." }],
@@ -131,28 +148,32 @@ async fn tier(config: &OpenAiConfig, http: &Http, flavour: Flavour) -> Result<Ti
         }
         http.json_within::<Chunk>(http.post("/chat/completions", &body), MAX_JSON, config.first_timeout)
     };
-    let reported = match ask(true).await {
-        Ok(answer) => reports_logprobs(answer)?,
+    match ask(true).await {
+        Ok(answer) => look(answer),
         // Some servers answer an option that they do not have with an internal error.
         Err(HttpError::Status { status, .. }) if !matches!(status, 401 | 403 | 429) => {
             let answer = ask(false).await.map_err(|error| ConnectError::Probe(error.to_string()))?;
-            reports_logprobs(answer)?;
-            false
+            Ok(Shown { logprobs: false, ..look(answer)? })
         }
-        Err(error) => return Err(ConnectError::Probe(error.to_string())),
-    };
-    if !reported {
-        return Ok(Tier::D);
+        Err(error) => Err(ConnectError::Probe(error.to_string())),
     }
-    let proven = flavour == Flavour::Vllm && scores_prompts(config, http).await;
-    Ok(if proven { Tier::B } else { Tier::C })
 }
 
-fn reports_logprobs(answer: Chunk) -> Result<bool, ConnectError> {
+/// What can be checked of the upstream's work: decided by what it does, not by what it is.
+async fn tier(config: &OpenAiConfig, http: &Http, flavour: Flavour, shown: &Shown) -> Tier {
+    match shown.logprobs {
+        false => Tier::D,
+        true if flavour == Flavour::Vllm && scores_prompts(config, http).await => Tier::B,
+        true => Tier::C,
+    }
+}
+
+fn look(answer: Chunk) -> Result<Shown, ConnectError> {
+    let counts_prompts = answer.usage.is_some_and(|usage| usage.prompt_tokens.is_some());
     let choice = answer.choices.unwrap_or_default().into_iter().next();
     let choice = choice.ok_or_else(|| ConnectError::Probe("the answer has no choices".into()))?;
     let tokens = choice.logprobs.map(super::wire::LogProbs::into_tokens).unwrap_or_default();
-    Ok(tokens.first().is_some_and(|token| token.logprob.is_some()))
+    Ok(Shown { logprobs: tokens.first().is_some_and(|token| token.logprob.is_some()), counts_prompts })
 }
 
 /// Whether the upstream takes token ids, reports them, and gives log-probabilities of a prompt.
@@ -205,7 +226,8 @@ pub(super) async fn embed(
         }
         vector.iter_mut().for_each(|x| *x /= norm);
     }
-    let tokens = answer.usage.and_then(|usage| usage.prompt_tokens).unwrap_or(0);
+    let floor = || inputs.iter().map(|text| prompt_floor(&Prompt::Text(text.clone()))).fold(0, u32::saturating_add);
+    let tokens = answer.usage.and_then(|usage| usage.prompt_tokens).unwrap_or_else(floor);
     Ok((vectors, tokens))
 }
 

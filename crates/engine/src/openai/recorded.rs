@@ -3,6 +3,7 @@
 use super::{
     assemble::{Assembler, Start},
     drive::chunk,
+    floor::prompt_floor,
     sse::{SseEvent, SseParser},
 };
 use crate::{EngineError, EngineEvent, stop::StopMatcher};
@@ -15,10 +16,11 @@ use cortensor_protocol::GenerationRequest;
 pub fn read_stream(request: &GenerationRequest, pieces: &[&[u8]]) -> Result<Vec<EngineEvent>, EngineError> {
     let mut assembler = Assembler::new(Start {
         prompt: Vec::new(),
+        prompt_floor: prompt_floor(&request.prompt),
         limit: request.max_tokens,
         top: request.logprobs.unwrap_or(0),
         stops: StopMatcher::new(&request.stop),
-        has_stops: !request.stop.is_empty(),
+        stop_texts: request.stop.clone(),
     });
     let mut events = Vec::new();
     for event in split(pieces)? {

@@ -174,21 +174,32 @@ async fn tool_calls_arrive_in_hermes_form() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_nobody_counts_is_charged_low() {
+    let (upstream, engine) = connected("x").await;
+    upstream.next(Answer::chunks(&[
+        delta(json!({ "content": "OK" })),
+        json!({ "choices": [{ "delta": {}, "finish_reason": "stop" }] }),
+    ]));
+    let answer = run(&*engine, job(chat("What is a receipt?"))).await;
+    assert_eq!((answer.started.input_tokens, answer.finish.unwrap().1.input_tokens), (0, 3));
+}
+
+#[tokio::test]
 async fn a_begun_answer_is_continued_where_the_upstream_can() {
     for (owner, flag) in [("vllm", json!(true)), ("llamacpp", json!(true)), ("library", json!(null))] {
         let (upstream, engine) = connected(owner).await;
-        let resumed = Job { resume_text: "once upon".into(), ..job(chat("a story")) };
+        let resumed = Job { resume_text: "once upon".into(), resume_tokens: 3, ..job(chat("a story")) };
         run(&*engine, resumed).await;
         let sent = &upstream.generations()[0];
         assert_eq!(sent["messages"][1], json!({ "role": "assistant", "content": "once upon" }));
         assert_eq!((&sent["continue_final_message"], &sent["max_tokens"]), (&flag, &json!(61)));
     }
     let (upstream, engine) = connected("x").await;
-    let resumed = Job { resume_text: "once upon".into(), ..job(chat("a story")) };
+    let resumed = Job { resume_text: "once upon".into(), resume_tokens: 3, ..job(chat("a story")) };
     let refused = engine.generate(resumed).await.unwrap_err();
     assert!(matches!(refused, EngineError::Unsupported { parameter: "messages", .. }), "{refused}");
     let plain = GenerationRequest { prompt: Prompt::Text("tale: ".into()), ..chat("") };
-    run(&*engine, Job { resume_text: "once".into(), resume: vec![7], ..job(plain) }).await;
+    run(&*engine, Job { resume_text: "once".into(), resume: vec![7], resume_tokens: 1, ..job(plain) }).await;
     let sent = &upstream.generations()[0];
     assert_eq!((&sent["prompt"], &sent["max_tokens"]), (&json!("tale: once"), &json!(63)));
     assert_eq!(upstream.seen().last().unwrap().path, "/v1/completions");
@@ -198,7 +209,8 @@ async fn a_begun_answer_is_continued_where_the_upstream_can() {
 async fn nothing_is_asked_for_an_answer_that_is_complete() {
     let (upstream, engine) = connected("vllm").await;
     let full = GenerationRequest { max_tokens: 2, ..chat("a") };
-    let answer = run(&*engine, Job { resume: vec![1, 2], resume_text: "ab".into(), ..job(full) }).await;
+    let answer =
+        run(&*engine, Job { resume: vec![1, 2], resume_tokens: 2, resume_text: "ab".into(), ..job(full) }).await;
     assert_eq!((answer.reason(), answer.tokens.len()), (Some(FinishReason::Length), 0));
     assert_eq!(upstream.generations().len(), 0);
 }

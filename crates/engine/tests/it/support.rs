@@ -66,6 +66,7 @@ pub(crate) fn job(request: GenerationRequest) -> Job {
     Job {
         request,
         resume: vec![],
+        resume_tokens: 0,
         resume_text: String::new(),
         sampler: Box::new(Seeded { seed: 1, top: 5 }),
         cancel: CancellationToken::new(),
@@ -112,7 +113,7 @@ pub(crate) async fn collect(mut generation: Generation) -> Collected {
         match event {
             EngineEvent::Started { prompt, usage } => (all.prompt, all.started) = (prompt, usage),
             EngineEvent::Token(token) => all.tokens.push(token),
-            EngineEvent::Finished { reason, tail, usage } => (all.tail, all.finish) = (tail, Some((reason, usage))),
+            EngineEvent::Finished { reason, tail, usage, .. } => (all.tail, all.finish) = (tail, Some((reason, usage))),
             EngineEvent::Failed(error) => all.error = Some(error),
         }
     }

@@ -5,11 +5,10 @@ use super::{
     union::{PromptItem, TextOrList},
 };
 use crate::{
-    app::{self, App},
+    app::App,
     config::GatewayConfig,
     error::{ApiError, Shape},
-    generation::{TASK, json_response, task_header},
-    json,
+    generation::{TASK, json_response, take, task_header},
     metrics::Route,
     service::Embeddings,
 };
@@ -139,9 +138,7 @@ pub(crate) async fn embeddings(State(app): State<Arc<App>>, request: Request) ->
 }
 
 async fn answer(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
-    let (permit, caller) = app.admit(Route::Embeddings, app::credentials(&request)).await?;
-    let body = app.read_body(request).await?;
-    let mut input: EmbeddingRequest = json::parse(&body, app.config.json_depth_max)?;
+    let (permit, caller, mut input) = take::<EmbeddingRequest>(app, Route::Embeddings, |_| Ok(()), request).await?;
     let texts = input.texts(&app.config)?;
     if app.facts(&input.model).await.is_some_and(|facts| !facts.embeds) {
         let problem = format!("{:?} does not embed; GET /v1/models shows which do", input.model);
@@ -160,6 +157,7 @@ async fn answer(app: &Arc<App>, request: Request) -> Result<Response, ApiError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json;
     use serde_json::json;
 
     fn texts(body: &Value) -> Result<Vec<String>, ApiError> {

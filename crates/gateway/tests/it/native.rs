@@ -56,7 +56,7 @@ async fn what_is_no_route_says_where_to_look() {
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (404, &json!("unknown_route")));
     let answer = server.get("/v1/chat/completions").await;
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
-    let answer = server.post("/v1/messages/count_tokens", &json!({})).await;
+    let answer = server.post("/v1/messages/batches", &json!({})).await;
     assert_eq!((answer.status, &answer.json()["type"]), (404, &json!("error")));
 }
 

@@ -262,6 +262,10 @@ class Anthropic(unittest.TestCase):
         answer = self.message("?", output_config={"format": {"type": "json_schema", "schema": {"type": "object"}}})
         self.assertEqual(json.loads(answer.content[0].text), {"answer": 42})
 
+    def test_count_tokens(self):
+        counted = self.client.messages.count_tokens(model=MODEL, messages=said("two words"), system="one")
+        self.assertEqual(counted.input_tokens, 3)
+
     def test_older_version(self):
         older = {"anthropic-version": "2023-06-01", "x-api-key": KEY}
         self.assertEqual(self.message("say x", extra_headers=older).content[0].text, "x")

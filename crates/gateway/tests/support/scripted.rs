@@ -126,7 +126,7 @@ impl Script {
 
     async fn finish(&self, reason: FinishReason, output_tokens: u32) -> Option<()> {
         let usage = Usage { input_tokens: 7, cached_input_tokens: 2, output_tokens };
-        self.send(ServiceEvent::Finished { reason, tail: String::new(), usage }).await
+        self.send(ServiceEvent::Finished { reason, stop: None, tail: String::new(), usage }).await
     }
 
     async fn send(&self, event: ServiceEvent) -> Option<()> {
@@ -218,6 +218,13 @@ impl InferenceService for Scripted {
     async fn embed(&self, _: &Caller, _: &str, inputs: Vec<String>) -> Result<Embeddings, ServiceError> {
         let vectors = inputs.iter().map(|text| vec![text.len() as f32, 0.5, -1.0]).collect();
         Ok(Embeddings { task: self.next_task(), vectors, input_tokens: 2 * inputs.len() as u32 })
+    }
+
+    /// A token for every word.
+    async fn count_tokens(&self, _: &Caller, request: GenerationRequest) -> Result<u32, ServiceError> {
+        let Prompt::Chat { messages, .. } = request.prompt else { unreachable!("only messages are counted") };
+        let words = messages.iter().map(|message| message.content.split_whitespace().count()).sum::<usize>();
+        Ok(u32::try_from(words).expect("tests are short"))
     }
 
     async fn models(&self) -> Vec<ModelCard> {

@@ -260,6 +260,7 @@ fn greedy_job(tokens: Vec<TokenId>, max_tokens: u32, ends: Arc<[TokenId]>) -> Jo
             logprobs: None,
         },
         resume: Vec::new(),
+        resume_tokens: 0,
         resume_text: String::new(),
         sampler: Box::new(Greedy { ends }),
         cancel: CancellationToken::new(),

@@ -72,7 +72,7 @@ impl Work {
         drop(self.ticket);
         let usage = Usage::default();
         let started = EngineEvent::Started { prompt: Vec::new(), usage };
-        let ended = EngineEvent::Finished { reason: FinishReason::Cancelled, tail: String::new(), usage };
+        let ended = EngineEvent::Finished { reason: FinishReason::Cancelled, stop: None, tail: String::new(), usage };
         for event in [started, ended] {
             drop(self.events.try_send(event));
         }
@@ -269,9 +269,10 @@ impl Run {
             End::Failed(error) => EngineEvent::Failed(error),
             End::Finished(reason) => {
                 // After a stop text nothing follows; after a cancellation another node may go on, and decide then.
+                let stop = self.stops.stopped_by();
                 let ended = matches!(reason, FinishReason::EndOfSequence | FinishReason::Length);
                 let tail = if ended { self.stops.finish() } else { String::new() };
-                EngineEvent::Finished { reason, tail, usage: self.usage }
+                EngineEvent::Finished { reason, stop, tail, usage: self.usage }
             }
         };
         // Whoever reads the event may rely on the place being free.

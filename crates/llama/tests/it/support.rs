@@ -100,6 +100,7 @@ pub(crate) fn job(request: GenerationRequest) -> Job {
     Job {
         request,
         resume: vec![],
+        resume_tokens: 0,
         resume_text: String::new(),
         sampler: Box::new(TestSampler { seed: None, top: 0 }),
         cancel: CancellationToken::new(),
@@ -139,7 +140,7 @@ pub(crate) async fn collect(mut generation: Generation) -> Result<Answer, Engine
     loop {
         match generation.next().await.expect("a last event comes before the end") {
             EngineEvent::Token(token) => tokens.push(token),
-            EngineEvent::Finished { reason, tail, usage } => {
+            EngineEvent::Finished { reason, tail, usage, .. } => {
                 assert_eq!(generation.next().await, None);
                 return Ok(Answer { prompt, started, tokens, tail, reason, usage });
             }

@@ -16,12 +16,12 @@ use cortensor_engine::{EngineError, EngineEvent, Generation, Job};
 use cortensor_net::{IncomingTask, TaskControls, TaskReplies};
 use cortensor_proof::SeededSampler;
 use cortensor_protocol::{
-    Domain, FinishReason, ModelOffer, Operator, Price, Receipt, SignedReceipt, TaskId, TokenEvent, Usage, Wei,
+    Domain, FinishReason, ModelId, ModelOffer, Operator, Price, Receipt, SignedReceipt, TaskId, TokenEvent, Usage, Wei,
     manifest::{Load, Speed, Tier},
     receipt::{TraceToken, prompt_hash, trace_root},
     sampling::LogProb,
     task::SignedHeader,
-    wire::{EmbedTask, FailureCode, GenerateTask, TaskControl, TaskFailure, TaskOpen, TaskReply},
+    wire::{CountTask, EmbedTask, FailureCode, GenerateTask, TaskControl, TaskFailure, TaskOpen, TaskReply},
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -148,6 +148,7 @@ impl Miner {
         let failed = match open {
             TaskOpen::Generate(open) => self.inner.generate(&mut peer, *open).await,
             TaskOpen::Embed(open) => self.inner.embed(&mut peer, *open).await,
+            TaskOpen::Count(open) => self.inner.count(&mut peer, *open).await,
         };
         // If the router is gone there is nobody to tell, and nothing more to do.
         if let Err(failure) = failed {
@@ -179,12 +180,13 @@ impl Inner {
             )),
             request: open.request,
             resume: open.resume,
+            resume_tokens: resumed,
             resume_text: open.resume_text,
             cancel: cancel.clone(),
         };
         let mut generation = offering.engine.generate(job).await.map_err(|error| engine_failure(&error))?;
         let mut produced = Produced::default();
-        let (reason, tail) = self.stream(task, &mut generation, &cancel, &mut produced).await?;
+        let Ending { reason, stop, tail } = self.stream(task, &mut generation, &cancel, &mut produced).await?;
         let salt = B256::from(rand::random::<[u8; 32]>());
         let usage = produced.usage;
         let outcome = Outcome {
@@ -196,7 +198,7 @@ impl Inner {
         };
         let receipt = self.receipt(&open.header, &produced, &outcome);
         self.earnings.earn(terms.id, receipt.receipt.amount);
-        let finished = TaskReply::Finished { finish: reason, tail, usage, receipt: Box::new(receipt), salt };
+        let finished = TaskReply::Finished { finish: reason, stop, tail, usage, receipt: Box::new(receipt), salt };
         self.send(task, finished).await?;
         self.await_payment(task, header.task).await
     }
@@ -209,9 +211,7 @@ impl Inner {
         max_tokens: u32,
     ) -> Result<(SessionTerms, &Offering), TaskFailure> {
         let header = &signed.header;
-        let offering = self.offerings.iter().find(|offering| offering.model() == header.model);
-        let offering =
-            offering.ok_or_else(|| refuse(FailureCode::UnknownModel, "this miner does not serve the model"))?;
+        let offering = self.offering(header.model)?;
         if !offering.price.within(&price) {
             return Err(refuse(FailureCode::Payment, "the price is below what this miner asks"));
         }
@@ -263,7 +263,7 @@ impl Inner {
         generation: &mut Generation,
         cancel: &CancellationToken,
         produced: &mut Produced,
-    ) -> Result<(FinishReason, String), TaskFailure> {
+    ) -> Result<Ending, TaskFailure> {
         loop {
             let event = tokio::select! {
                 event = generation.next() => event,
@@ -344,6 +344,19 @@ impl Inner {
         self.earnings.take(&terms, voucher).await.map_err(|error| error.to_string())
     }
 
+    /// Counts a prompt's tokens. Only an active router can ask, and only as often as it may have streams open at once.
+    async fn count(&self, task: &mut Peer<'_>, open: CountTask) -> Result<(), TaskFailure> {
+        open.request.check().map_err(|error| refuse(FailureCode::InvalidRequest, error.to_string()))?;
+        let tokens = self.offering(open.model)?.engine.tokenize(&open.request).await;
+        let tokens = tokens.map_err(|error| engine_failure(&error))?;
+        self.send(task, TaskReply::Counted(u32::try_from(tokens.len()).unwrap_or(u32::MAX))).await
+    }
+
+    fn offering(&self, model: ModelId) -> Result<&Offering, TaskFailure> {
+        let found = self.offerings.iter().find(|offering| offering.model() == model);
+        found.ok_or_else(|| refuse(FailureCode::UnknownModel, "this miner does not serve the model"))
+    }
+
     async fn embed(&self, task: &mut Peer<'_>, open: EmbedTask) -> Result<(), TaskFailure> {
         if open.header.header.request_hash != EmbedTask::hash(&open.inputs) || open.inputs.len() > 2048 {
             return Err(refuse(FailureCode::InvalidRequest, "input: is not what the header binds, or too long"));
@@ -363,6 +376,13 @@ impl Inner {
         self.send(task, TaskReply::Embedded { vectors, input_tokens, receipt }).await?;
         self.await_payment(task, open.header.header.task).await
     }
+}
+
+/// How a generation ended.
+struct Ending {
+    reason: FinishReason,
+    stop: Option<u8>,
+    tail: String,
 }
 
 /// What a receipt says beside the tokens.
@@ -394,7 +414,7 @@ fn take(
     event: Option<EngineEvent>,
     produced: &mut Produced,
     batch: &mut Vec<TokenEvent>,
-) -> Result<Option<(FinishReason, String)>, TaskFailure> {
+) -> Result<Option<Ending>, TaskFailure> {
     match event {
         Some(EngineEvent::Started { prompt, usage }) => {
             produced.started = true;
@@ -408,9 +428,9 @@ fn take(
             batch.push(token);
             Ok(None)
         }
-        Some(EngineEvent::Finished { reason, tail, usage }) => {
+        Some(EngineEvent::Finished { reason, stop, tail, usage }) => {
             produced.usage = usage;
-            Ok(Some((reason, tail)))
+            Ok(Some(Ending { reason, stop, tail }))
         }
         Some(EngineEvent::Failed(error)) => Err(engine_failure(&error)),
         None => Err(refuse(FailureCode::Engine, "the engine ended without a word")),
@@ -422,7 +442,7 @@ fn gather(
     generation: &mut Generation,
     produced: &mut Produced,
     batch: &mut Vec<TokenEvent>,
-) -> Result<Option<(FinishReason, String)>, TaskFailure> {
+) -> Result<Option<Ending>, TaskFailure> {
     while batch.len() < TOKENS_PER_MESSAGE {
         let Some(event) = generation.try_next() else { break };
         if let Some(ended) = take(Some(event), produced, batch)? {

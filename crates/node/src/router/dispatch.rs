@@ -401,6 +401,7 @@ enum Step {
 /// What a finished miner said.
 struct Finish {
     reason: FinishReason,
+    stop: Option<u8>,
     tail: String,
     usage: Usage,
     receipt: Box<SignedReceipt>,
@@ -490,11 +491,11 @@ impl Attempt<'_> {
                 drop(client.events.send(ServiceEvent::Tokens(events)).await);
                 Ok(None)
             }
-            TaskReply::Finished { finish, tail, usage, receipt, salt } => {
-                Ok(Some(Finish { reason: finish, tail, usage, receipt, salt }))
+            TaskReply::Finished { finish, stop, tail, usage, receipt, salt } => {
+                Ok(Some(Finish { reason: finish, stop, tail, usage, receipt, salt }))
             }
             TaskReply::Failed(why) => Err(why),
-            TaskReply::Embedded { .. } | TaskReply::Paid => {
+            TaskReply::Embedded { .. } | TaskReply::Paid | TaskReply::Counted(_) => {
                 Err(failure(FailureCode::Engine, "it sent a message that does not belong here"))
             }
         }
@@ -549,7 +550,7 @@ impl Attempt<'_> {
             cached_input_tokens: finish.usage.cached_input_tokens,
             output_tokens: progress.count,
         };
-        let (reason, tail) = (finish.reason, finish.tail.clone());
+        let (reason, stop, tail) = (finish.reason, finish.stop, finish.tail.clone());
         if reason == FinishReason::Cancelled {
             let why = failure(FailureCode::Engine, "it broke the answer off");
             return self.broke_off(work, &share, why).await;
@@ -557,7 +558,7 @@ impl Attempt<'_> {
         match self.settle_finished(work, share, finish, usage, "finished").await {
             Ok(settled) => {
                 client.accept(self.offer.manifest.tool_format);
-                drop(client.events.send(ServiceEvent::Finished { reason, tail, usage }).await);
+                drop(client.events.send(ServiceEvent::Finished { reason, stop, tail, usage }).await);
                 self.pay(channel, settled);
                 Ended::Over
             }
@@ -707,12 +708,12 @@ impl Attempt<'_> {
                         break;
                     }
                 }
-                TaskReply::Finished { finish, tail, usage, receipt, salt } => {
+                TaskReply::Finished { finish, stop, tail, usage, receipt, salt } => {
                     if share.learn_prompt(usage.input_tokens, work.input_max).is_err() {
                         break;
                     }
                     let usage_total = Usage { output_tokens: progress.count, ..progress.usage };
-                    let finish = Finish { reason: finish, tail, usage, receipt, salt };
+                    let finish = Finish { reason: finish, stop, tail, usage, receipt, salt };
                     match self.settle_finished(work, share, finish, usage_total, "cancelled").await {
                         Ok(settled) => self.pay(channel, settled),
                         Err(problem) => tracing::warn!(%problem, "a cancelled task could not be settled"),

@@ -5,6 +5,7 @@
 
 mod admission;
 mod check;
+mod count;
 mod dispatch;
 mod embed;
 pub mod keys;

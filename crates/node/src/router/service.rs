@@ -202,6 +202,10 @@ impl InferenceService for Router {
         self.inner.embed(caller, model, inputs, None).await
     }
 
+    async fn count_tokens(&self, caller: &Caller, request: GenerationRequest) -> Result<u32, ServiceError> {
+        self.inner.count_tokens(caller, request).await
+    }
+
     async fn models(&self) -> Vec<ModelCard> {
         self.inner.pool.models(self.inner.started)
     }

@@ -120,6 +120,7 @@ async fn lie_once(peer: &mut Peer, world: &World, lie: impl FnOnce(&mut Receipt)
     lie(&mut receipt);
     let signature = peer.identity.sign(receipt.signing_hash(&domain));
     let finished = TaskReply::Finished {
+        stop: None,
         finish: receipt.finish,
         tail: String::new(),
         usage: Usage { input_tokens: 5, cached_input_tokens: 0, output_tokens: 10 },

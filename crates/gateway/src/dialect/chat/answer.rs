@@ -364,7 +364,7 @@ mod tests {
     }
 
     fn end(reason: FinishReason, calls: u32) -> End {
-        End { reason, calls, usage: Usage { input_tokens: 3, cached_input_tokens: 1, output_tokens: 2 } }
+        End { reason, stop: None, calls, usage: Usage { input_tokens: 3, cached_input_tokens: 1, output_tokens: 2 } }
     }
 
     fn token(text: &str) -> TokenEvent {

@@ -4,7 +4,7 @@ mod answer;
 mod request;
 
 pub(crate) use answer::{ChatAnswer, ChatChunk, ChatCompletion, TokenLogProb, UsageView, token_logprobs, usage_view};
-pub(crate) use request::{ChatRequest, StreamOptions, named_choice, refuse_strict, repeated, top_logprobs};
+pub(crate) use request::{ChatRequest, FORCING, StreamOptions, named_choice, refuse_strict, repeated, top_logprobs};
 
 use super::{Dialect, Plan};
 use crate::{

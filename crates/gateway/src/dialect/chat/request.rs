@@ -422,21 +422,30 @@ fn tools(input: Vec<ChatTool>, choice: &ToolChoice) -> Result<Vec<Tool>, ApiErro
         }
         let path = format!("{path}.function");
         let Some(function) = tool.function else { return Err(ApiError::value(path, "is required")) };
-        refuse_strict(format!("{path}.strict"), function.strict, choice)?;
+        refuse_strict(format!("{path}.strict"), function.strict, choice, FORCING)?;
         parameters::tool(&path, function.name, function.description, function.parameters.as_deref())
     };
     input.into_iter().enumerate().map(convert).collect()
 }
 
+/// How OpenAI's dialects make the model call.
+pub(crate) const FORCING: &str = r#"set tool_choice to "required" or to a function"#;
+
 /// A call that must be made is written under a grammar made of the schemas. Where the model may also write text, its
 /// calls are free, and a promise that they fit would be false.
-pub(crate) fn refuse_strict(param: String, strict: Option<bool>, choice: &ToolChoice) -> Result<(), ApiError> {
+///
+/// `forcing` says how the dialect makes the model call.
+pub(crate) fn refuse_strict(
+    param: String,
+    strict: Option<bool>,
+    choice: &ToolChoice,
+    forcing: &str,
+) -> Result<(), ApiError> {
     let forced = matches!(choice, ToolChoice::Required | ToolChoice::Named(_));
     if strict != Some(true) || forced {
         return Ok(());
     }
-    let advice = "schemas of tools are enforced only if a call must be made; set tool_choice to required or to a \
-                  function, or leave strict out";
+    let advice = format!("schemas of tools are enforced only if a call must be made; {forcing}, or leave strict out");
     Err(ApiError::unsupported(param, advice))
 }
 

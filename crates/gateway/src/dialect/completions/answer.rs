@@ -218,7 +218,12 @@ mod tests {
 
     #[test]
     fn whole_answers_carry_usage_and_reasons() {
-        let end = End { reason: FinishReason::Length, calls: 0, usage: Usage { output_tokens: 2, ..Usage::default() } };
+        let end = End {
+            reason: FinishReason::Length,
+            stop: None,
+            calls: 0,
+            usage: Usage { output_tokens: 2, ..Usage::default() },
+        };
         let output = Output { text: "ab".into(), end, ..Output::default() };
         let whole = serde_json::to_value(answer(None).whole(vec![output.clone(), output])).unwrap();
         assert_eq!(whole["choices"][1]["finish_reason"], "length");

@@ -22,7 +22,7 @@ pub(crate) struct Message {
     content: Vec<BlockView>,
     /// `end_turn`, `max_tokens`, `stop_sequence` or `tool_use`; `null` at the beginning of a stream.
     stop_reason: Option<&'static str>,
-    /// The text that ended it; `null` if there were several to choose from, since miners do not tell which.
+    /// The text that ended it; `null` if there were several to choose from and the model's server does not tell which.
     stop_sequence: Option<String>,
     usage: MessageUsage,
 }
@@ -100,8 +100,9 @@ impl MessageAnswer {
             (1.., _) => ("tool_use", None),
             (0, FinishReason::Length) => ("max_tokens", None),
             (0, FinishReason::Stop) => {
-                let only = if let [only] = self.stop_sequences.as_slice() { Some(only.clone()) } else { None };
-                ("stop_sequence", only)
+                let told = end.stop.and_then(|place| self.stop_sequences.get(usize::from(place)));
+                let only = if let [only] = self.stop_sequences.as_slice() { Some(only) } else { None };
+                ("stop_sequence", told.or(only).cloned())
             }
             (0, _) => ("end_turn", None),
         }
@@ -234,7 +235,7 @@ mod tests {
     }
 
     fn end(reason: FinishReason, calls: u32) -> End {
-        End { reason, calls, usage: Usage { input_tokens: 5, cached_input_tokens: 2, output_tokens: 3 } }
+        End { reason, stop: None, calls, usage: Usage { input_tokens: 5, cached_input_tokens: 2, output_tokens: 3 } }
     }
 
     fn call() -> ToolCall {

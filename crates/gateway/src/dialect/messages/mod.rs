@@ -1,10 +1,10 @@
-//! Anthropic messages: `POST /v1/messages`.
+//! Anthropic messages: `POST /v1/messages` and `POST /v1/messages/count_tokens`.
 
 mod answer;
 mod request;
 
 pub(crate) use answer::{Message, MessageAnswer};
-pub(crate) use request::MessageRequest;
+pub(crate) use request::{CountRequest, MessageRequest};
 
 use super::{Dialect, Plan};
 use crate::{
@@ -19,7 +19,9 @@ use axum::{
     http::HeaderMap,
     response::Response,
 };
+use serde::Serialize;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// Versions of the API that this dialect answers as. Within the text, tools and streams that are offered here they
 /// differ only in that the newer one has no sampling parameters; this network's models keep them.
@@ -65,4 +67,30 @@ impl Dialect for Messages {
         (status = "5XX", description = "Failed.", body = AnthropicError)))]
 pub(crate) async fn messages(State(app): State<Arc<App>>, request: Request) -> Response {
     generation::serve::<Messages>(app, request).await
+}
+
+/// How many tokens a prompt has.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TokenCount {
+    /// Tokens of the prompt, the model's own template included.
+    input_tokens: u32,
+}
+
+/// `POST /v1/messages/count_tokens`.
+#[utoipa::path(post, path = "/v1/messages/count_tokens", tag = "Anthropic", request_body = CountRequest,
+    responses((status = 200, body = TokenCount),
+        (status = "4XX", description = "Refused; the message says what to do.", body = AnthropicError),
+        (status = "5XX", description = "Failed.", body = AnthropicError)))]
+pub(crate) async fn count_tokens(State(app): State<Arc<App>>, request: Request) -> Response {
+    let id = app.request_id(request.headers());
+    app.run(Route::CountTokens, Shape::Anthropic, id, count(&app, request)).await
+}
+
+async fn count(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
+    let taken = generation::take::<CountRequest>(app, Route::CountTokens, Messages::check_headers, request).await?;
+    let (_permit, caller, input) = taken;
+    let request = input.plan(&app.config)?;
+    request.check()?;
+    let input_tokens = app.service.count_tokens(&caller, request).await?;
+    Ok(generation::json_response(&TokenCount { input_tokens }))
 }

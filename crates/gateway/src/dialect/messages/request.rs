@@ -63,6 +63,32 @@ pub(crate) struct MessageRequest {
     output_config: Option<OutputConfig>,
 }
 
+/// A message whose tokens are to be counted: what of [`MessageRequest`] reaches the prompt.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CountRequest {
+    /// Name of the model.
+    model: String,
+    /// The conversation, oldest first.
+    messages: Vec<MessagesTurn>,
+    /// Instructions of the application: text, or parts of kind `text`.
+    system: Option<TextOrList<Block>>,
+    /// Functions that the model may call.
+    tools: Option<Vec<MessagesTool>>,
+    /// Whether and which must be called.
+    tool_choice: Option<MessagesToolChoice>,
+    /// Accepted; not used.
+    cache_control: Option<Value>,
+    /// Only `{"type": "disabled"}`.
+    thinking: Option<Value>,
+    /// Refused.
+    mcp_servers: Option<Value>,
+    /// Refused.
+    context_management: Option<Value>,
+    /// Form of the output.
+    output_config: Option<OutputConfig>,
+}
+
 /// Form of the output.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -156,6 +182,34 @@ pub(crate) struct MessagesToolChoice {
     name: Option<String>,
     /// Whether at most one call may be made.
     disable_parallel_tool_use: Option<bool>,
+}
+
+impl CountRequest {
+    /// The request whose prompt is counted.
+    pub(crate) fn plan(self, config: &GatewayConfig) -> Result<GenerationRequest, ApiError> {
+        let request = MessageRequest {
+            model: self.model,
+            max_tokens: 1,
+            messages: self.messages,
+            system: self.system,
+            temperature: None,
+            top_p: None,
+            top_k: None,
+            stop_sequences: None,
+            stream: None,
+            tools: self.tools,
+            tool_choice: self.tool_choice,
+            metadata: None,
+            cache_control: self.cache_control,
+            service_tier: None,
+            thinking: self.thinking,
+            container: None,
+            mcp_servers: self.mcp_servers,
+            context_management: self.context_management,
+            output_config: self.output_config,
+        };
+        Ok(request.plan(config)?.requests.pop().expect("a message is one request"))
+    }
 }
 
 impl MessageRequest {
@@ -328,7 +382,8 @@ fn tools(input: Vec<MessagesTool>, choice: &ToolChoice) -> Result<Vec<Tool>, Api
         if tool.kind.as_deref().is_some_and(|kind| kind != "custom") {
             return Err(ApiError::unsupported(format!("{path}.type"), "only custom tools are"));
         }
-        refuse_strict(format!("{path}.strict"), tool.strict, choice)?;
+        let forcing = r#"set tool_choice to {"type": "any"} or {"type": "tool", "name": …}"#;
+        refuse_strict(format!("{path}.strict"), tool.strict, choice, forcing)?;
         let tool = parameters::tool(&path, tool.name, tool.description, tool.input_schema.as_deref());
         tool.map_err(|error| match error.param.as_deref().and_then(|param| param.strip_suffix(".parameters")) {
             Some(path) => ApiError::value(format!("{path}.input_schema"), "must be a JSON Schema object"),

@@ -429,7 +429,7 @@ mod tests {
     }
 
     fn end(reason: FinishReason, calls: u32) -> End {
-        End { reason, calls, usage: Usage { input_tokens: 5, cached_input_tokens: 2, output_tokens: 3 } }
+        End { reason, stop: None, calls, usage: Usage { input_tokens: 5, cached_input_tokens: 2, output_tokens: 3 } }
     }
 
     fn call() -> ToolCall {

@@ -5,7 +5,7 @@ use crate::{
     config::GatewayConfig,
     dialect::{
         Plan,
-        chat::{named_choice, refuse_strict, top_logprobs},
+        chat::{FORCING, named_choice, refuse_strict, top_logprobs},
         parameters::{self, ContentPart, SamplingInput, joined_text, refuse},
         union::{NameOrObject, TextOrList},
     },
@@ -336,7 +336,7 @@ fn tools(input: Vec<ResponsesTool>, choice: &ToolChoice) -> Result<Vec<Tool>, Ap
         if tool.kind != "function" {
             return Err(ApiError::unsupported(format!("{path}.type"), "only function tools are"));
         }
-        refuse_strict(format!("{path}.strict"), tool.strict, choice)?;
+        refuse_strict(format!("{path}.strict"), tool.strict, choice, FORCING)?;
         let name = tool.name.ok_or_else(|| ApiError::value(format!("{path}.name"), "is required"))?;
         parameters::tool(&path, name, tool.description, tool.parameters.as_deref())
     };
