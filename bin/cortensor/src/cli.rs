@@ -185,7 +185,7 @@ pub(crate) struct RoleArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WalletCommand {
-    /// Make a new key in an encrypted keystore; its password comes from the file that CORTENSOR_PASSWORD_FILE names, or from CORTENSOR_PASSWORD
+    /// Make a new key in an encrypted keystore; its password comes from the file that CORTENSOR_PASSWORD_FILE names, from CORTENSOR_PASSWORD, or from you at a terminal
     New {
         /// Where to
         keystore: PathBuf,

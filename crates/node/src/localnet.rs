@@ -226,7 +226,7 @@ impl LocalNet {
         let first =
             engines.first().ok_or_else(|| LocalNetError { step: "starting", why: "no engine was given".into() })?;
         let model = first.info().manifest.id();
-        let keys = Keys::open(&config.data, engines.len())?;
+        let keys = Keys::open(config.data.clone(), engines.len()).await?;
         progress("starting the chains");
         let (l1, l2) = chains(&config, &keys).await?;
         progress("deploying the contracts");
@@ -347,7 +347,13 @@ struct Keys {
 }
 
 impl Keys {
-    fn open(data: &Path, miners: usize) -> Result<Self, LocalNetError> {
+    /// Opening keystores is computing, which has no place on the threads that serve.
+    async fn open(data: PathBuf, miners: usize) -> Result<Self, LocalNetError> {
+        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(&data, miners)).await;
+        opened.map_err(at("opening the keystores"))?
+    }
+
+    fn open_blocking(data: &Path, miners: usize) -> Result<Self, LocalNetError> {
         let folder = data.join("keys");
         std::fs::create_dir_all(&folder).map_err(at("making the data folder"))?;
         let password = keystore::Password::new(DEVELOPMENT_PASSWORD).map_err(at("reading the password"))?;

@@ -15,7 +15,7 @@ const DEVELOPMENT_CHAINS: [u64; 3] =
 pub(crate) async fn run(arguments: DeployArgs) -> eyre::Result<ExitCode> {
     let provider = connect(&arguments.rpc).await?;
     let signer = match &arguments.keystore {
-        Some(path) => open_keystore(path)?,
+        Some(path) => open_keystore(path).await?,
         None => PrivateKeySigner::from_bytes(&DEVELOPMENT_KEYS[0])?,
     };
     let wallet = Wallet::new(provider.clone(), signer).await?;

@@ -1,9 +1,13 @@
 //! `cortensor doctor`: checks this machine and a configuration, and says what to do.
 
-use super::wallet::{load_deployment, password};
+use super::{
+    miner::openai,
+    wallet::{load_deployment, open_keystore},
+};
 use crate::{cli::DoctorArgs, engines, output};
 use alloy::{primitives::U256, providers::Provider as _};
-use cortensor_contracts::{ChainTime, Deployment, Provider, connect, keystore};
+use cortensor_contracts::{ChainTime, Deployment, Provider, connect};
+use cortensor_engine::Engine as _;
 use cortensor_node::{
     config::{AnyFile, BackendSection, MinerFile},
     router::now_seconds,
@@ -91,13 +95,13 @@ async fn configuration(path: &Path, findings: &mut Findings) {
     };
     findings.add("config", Ok(format!("{} is a valid {kind} configuration", path.display())));
     ports(&file, findings);
-    let operator = key(&file.node().keystore, findings);
+    let operator = key(&file.node().keystore, findings).await;
     let chain = chain(&file, findings).await;
     if let (Some(operator), Some((provider, deployment))) = (operator, chain) {
         registration(&provider, &deployment, operator, role, kind, findings).await;
     }
     if let AnyFile::Miner(file) = &file {
-        models(file, findings);
+        models(file, findings).await;
     }
 }
 
@@ -113,15 +117,13 @@ fn ports(file: &AnyFile, findings: &mut Findings) {
     }
 }
 
-fn key(path: &Path, findings: &mut Findings) -> Option<Operator> {
+async fn key(path: &Path, findings: &mut Findings) -> Option<Operator> {
     if !path.exists() {
         findings
             .add("key", Err(format!("there is no {}: `--init` or `cortensor wallet new` makes one", path.display())));
         return None;
     }
-    let opened = password().map_err(|error| error.to_string()).and_then(|password| {
-        keystore::open(path, &password).map_err(|error| format!("{} cannot be opened: {error}", path.display()))
-    });
+    let opened = open_keystore(path).await.map_err(|error| format!("{error:#}"));
     let operator = opened.as_ref().ok().map(|signer| Operator(signer.address()));
     findings.add("key", opened.map(|signer| format!("{} opens; the account is {}", path.display(), signer.address())));
     operator
@@ -191,7 +193,7 @@ async fn registration(
     findings.add("gas", coins);
 }
 
-fn models(file: &MinerFile, findings: &mut Findings) {
+async fn models(file: &MinerFile, findings: &mut Findings) {
     for model in &file.miner.model {
         let outcome = match &model.backend {
             BackendSection::Bundled => engines::bundled(&file.node.data)
@@ -199,8 +201,17 @@ fn models(file: &MinerFile, findings: &mut Findings) {
                 .map_err(|e| e.to_string()),
             BackendSection::Llama { path, .. } if path.is_file() => Ok(format!("{} is there", path.display())),
             BackendSection::Llama { path, .. } => Err(format!("there is no {}", path.display())),
-            BackendSection::Openai { url, model, .. } => Ok(format!("{model} at {url}; asked when the miner starts")),
+            BackendSection::Openai { .. } => upstream(&model.backend).await,
         };
         findings.add("model", outcome);
     }
+}
+
+/// Asks an upstream what the miner will ask it when it starts.
+async fn upstream(backend: &BackendSection) -> Result<String, String> {
+    let engine = openai(backend).await.map_err(|error| format!("{error:#}"))?;
+    let info = engine.info();
+    let uncounted = "; it does not count prompt tokens, so prompts are charged by a low count made from their text";
+    let note = if engine.counts_prompts() { "" } else { uncounted };
+    Ok(format!("{} on {}, tier {}{note}", info.manifest.name, info.build, info.tier))
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 use cortensor_engine::{
     Engine,
-    openai::{OpenAiConfig, OpenAiEngine},
+    openai::{KeySource, OpenAiConfig, OpenAiEngine},
 };
 use cortensor_net::NodeAddress;
 use cortensor_node::{
@@ -23,13 +23,14 @@ use cortensor_node::{
     },
 };
 use cortensor_protocol::{RoleSet, Wei};
-use eyre::Context;
+use eyre::{Context, bail};
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) async fn run(arguments: RoleArgs) -> eyre::Result<ExitCode> {
     if arguments.init {
-        roles::init(&arguments.config, MINER_TEMPLATE, |text| Ok(toml::from_str::<MinerFile>(text)?.node.keystore))?;
+        let keystore = |text: &str| Ok(toml::from_str::<MinerFile>(text)?.node.keystore);
+        roles::init(&arguments.config, MINER_TEMPLATE, keystore).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let file = MinerFile::read(&arguments.config)?;
@@ -103,14 +104,17 @@ async fn engine(backend: &BackendSection, data: &Path) -> eyre::Result<Arc<dyn E
             };
             engines::llama(path, options).await
         }
-        BackendSection::Openai { url, model, key_env, slots } => {
-            let mut config = OpenAiConfig::new(url, model);
-            config.slots = slots.map(Into::into).or(config.slots);
-            if let Some(name) = key_env {
-                config.key = cortensor_engine::openai::KeySource::Environment(name.clone());
-            }
-            let engine = OpenAiEngine::connect(config).await.wrap_err_with(|| format!("cannot use {url}"))?;
-            Ok(engine)
-        }
+        BackendSection::Openai { .. } => Ok(openai(backend).await?),
     }
+}
+
+/// Connects to a server with OpenAI's API.
+pub(crate) async fn openai(backend: &BackendSection) -> eyre::Result<Arc<OpenAiEngine>> {
+    let BackendSection::Openai { url, model, key_env, slots } = backend else { bail!("not an upstream") };
+    let mut config = OpenAiConfig::new(url, model);
+    config.slots = slots.map(Into::into).or(config.slots);
+    if let Some(name) = key_env {
+        config.key = KeySource::Environment(name.clone());
+    }
+    OpenAiEngine::connect(config).await.wrap_err_with(|| format!("cannot use {url}"))
 }

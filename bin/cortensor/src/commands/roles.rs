@@ -31,7 +31,7 @@ impl Node {
         let provider = connect(&chain.rpc).await?;
         let deployment = load_deployment(&chain.deployment)?;
         deployment.verify(&provider).await.wrap_err("the deployment file does not fit the chain")?;
-        let identity = Identity::new(open_keystore(&node.keystore)?);
+        let identity = Identity::new(open_keystore(&node.keystore).await?);
         let wallet = Wallet::new(provider.clone(), identity.signer().clone()).await?;
         std::fs::create_dir_all(&node.data).wrap_err_with(|| format!("cannot make {}", node.data.display()))?;
         let contracts = deployment.contracts(&provider);
@@ -100,7 +100,7 @@ pub(crate) fn dial_address(endpoint: &Endpoint) -> eyre::Result<String> {
 }
 
 /// Writes a configuration and makes the key that it names; overwrites neither.
-pub(crate) fn init(
+pub(crate) async fn init(
     path: &Path,
     template: &str,
     keystore: impl FnOnce(&str) -> eyre::Result<PathBuf>,
@@ -112,7 +112,7 @@ pub(crate) fn init(
     if keystore.exists() {
         output::progress(&format!("{} is there already and is used", keystore.display()));
     } else {
-        let signer = create_keystore(&keystore)?;
+        let signer = create_keystore(&keystore).await?;
         output::say(format!("the account of this node is {}", signer.address()));
     }
     std::fs::write(path, template).wrap_err_with(|| format!("cannot write {}", path.display()))?;

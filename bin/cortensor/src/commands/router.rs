@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) async fn run(arguments: RoleArgs) -> eyre::Result<ExitCode> {
     if arguments.init {
-        roles::init(&arguments.config, ROUTER_TEMPLATE, |text| Ok(toml::from_str::<RouterFile>(text)?.node.keystore))?;
+        let keystore = |text: &str| Ok(toml::from_str::<RouterFile>(text)?.node.keystore);
+        roles::init(&arguments.config, ROUTER_TEMPLATE, keystore).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let file = RouterFile::read(&arguments.config)?;

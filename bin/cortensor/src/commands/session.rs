@@ -90,7 +90,7 @@ async fn reading(chain: &OnChain) -> eyre::Result<(Contracts, Provider)> {
 
 async fn signing(chain: &OnChain, keystore: &Path) -> eyre::Result<(Contracts, Wallet)> {
     let (contracts, provider) = reading(chain).await?;
-    Ok((contracts, Wallet::new(provider, open_keystore(keystore)?).await?))
+    Ok((contracts, Wallet::new(provider, open_keystore(keystore).await?).await?))
 }
 
 /// A router's account, from its URL or as it is.

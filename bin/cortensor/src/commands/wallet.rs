@@ -8,10 +8,11 @@ use alloy::{
 };
 use cortensor_contracts::{
     Deployment, connect,
-    keystore::{self, Password, PasswordSource, Strength},
+    keystore::{self, Password, PasswordError, PasswordSource, Strength},
 };
-use eyre::{Context, eyre};
-use std::{path::Path, process::ExitCode};
+use eyre::{Context, bail, eyre};
+use std::{io::IsTerminal, path::Path, process::ExitCode};
+use zeroize::Zeroizing;
 
 /// Environment variable with the password of keystores.
 const PASSWORD: &str = "CORTENSOR_PASSWORD";
@@ -21,7 +22,7 @@ const PASSWORD_FILE: &str = "CORTENSOR_PASSWORD_FILE";
 pub(crate) async fn run(command: WalletCommand) -> eyre::Result<ExitCode> {
     match command {
         WalletCommand::New { keystore } => {
-            let signer = create_keystore(&keystore)?;
+            let signer = create_keystore(&keystore).await?;
             output::say(format!("{}", signer.address()));
             output::progress(&format!("the encrypted key is in {}: keep it and its password safe", keystore.display()));
         }
@@ -30,28 +31,46 @@ pub(crate) async fn run(command: WalletCommand) -> eyre::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The password of keystores, from a file or the environment.
-pub(crate) fn password() -> eyre::Result<Password> {
+/// The password of keystores: from a file, the environment, or a person at a terminal. A new one is asked for twice.
+fn password(new: bool) -> eyre::Result<Password> {
     let password = if let Some(path) = std::env::var_os(PASSWORD_FILE) {
         PasswordSource::File(path.into()).get()
     } else if std::env::var_os(PASSWORD).is_some() {
         PasswordSource::Environment(PASSWORD.into()).get()
+    } else if std::io::stdin().is_terminal() {
+        ask(new)?
     } else {
-        return Err(eyre!("no password: set {PASSWORD_FILE} to a file that holds it, or {PASSWORD} to itself"));
+        return Err(eyre!(
+            "no password: set {PASSWORD_FILE} to a file that holds it, or {PASSWORD} to itself, or use a terminal"
+        ));
     };
     Ok(password?)
 }
 
+/// Asks at the terminal, without showing what is typed.
+fn ask(new: bool) -> eyre::Result<Result<Password, PasswordError>> {
+    let typed = Zeroizing::new(rpassword::prompt_password("password of the keystore: ")?);
+    if new && *typed != *Zeroizing::new(rpassword::prompt_password("the same again: ")?) {
+        bail!("the two passwords differ; nothing was made");
+    }
+    Ok(Password::new(typed.as_str()))
+}
+
 /// Opens a keystore.
-pub(crate) fn open_keystore(path: &Path) -> eyre::Result<PrivateKeySigner> {
-    keystore::open(path, &password()?).wrap_err_with(|| format!("cannot open the keystore {}", path.display()))
+pub(crate) async fn open_keystore(path: &Path) -> eyre::Result<PrivateKeySigner> {
+    let shown = path.display().to_string();
+    let path = path.to_owned();
+    // Deriving the key takes a second of computing, and a person takes longer to type.
+    let opened = tokio::task::spawn_blocking(move || Ok::<_, eyre::Report>(keystore::open(&path, &password(false)?)?));
+    opened.await?.wrap_err_with(|| format!("cannot open the keystore {shown}"))
 }
 
 /// Makes a keystore with a new key; never overwrites one.
-pub(crate) fn create_keystore(path: &Path) -> eyre::Result<PrivateKeySigner> {
-    let strength = Strength::Standard;
-    keystore::create(path, &password()?, strength)
-        .wrap_err_with(|| format!("cannot make the keystore {}", path.display()))
+pub(crate) async fn create_keystore(path: &Path) -> eyre::Result<PrivateKeySigner> {
+    let shown = path.display().to_string();
+    let path = path.to_owned();
+    let made = move || Ok::<_, eyre::Report>(keystore::create(&path, &password(true)?, Strength::Standard)?);
+    tokio::task::spawn_blocking(made).await?.wrap_err_with(|| format!("cannot make the keystore {shown}"))
 }
 
 async fn balance(account: &str, rpc: &str, deployment: &Path, json: bool) -> eyre::Result<()> {
