@@ -125,7 +125,7 @@ async fn connect_own(own: &OwnSession, for_work: bool) -> eyre::Result<Client> {
             "session {id} has expired, is closed or is being closed: open a new one with `cortensor session open`"
         ));
     }
-    let key = open_keystore(&own.keystore)?;
+    let key = open_keystore(&own.keystore).await?;
     if session.session_key != Some(key.address()) {
         return Err(eyre!(
             "{} holds {}, the session's key is {}",
