@@ -14,6 +14,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     output::start_log(cli.verbose, matches!(cli.command, Command::Demo(_)));
+    open_more_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::failed(&eyre::eyre!("cannot start the async runtime: {error}")),
@@ -24,6 +25,19 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => output::failed(&error),
+    }
+}
+
+/// Lets this process open as many files as it may: every client of a server is one, and many systems begin with 1,024.
+fn open_more_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        // Whatever was allowed before is enough for most of what this program does.
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::debug!(%error, "the number of open files could not be raised");
+        }
     }
 }
 

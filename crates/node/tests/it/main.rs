@@ -13,6 +13,7 @@ mod limits;
 mod local;
 mod money;
 mod restart;
+mod streams;
 mod upstream;
 mod wallet;
 mod world;
