@@ -77,7 +77,7 @@ impl Signature65 {
     }
 }
 
-/// With libsecp256k1, since every receipt, header and voucher passes through here: it takes a fifth of `k256`'s time.
+/// With libsecp256k1, which the EVM uses as well, since every receipt, header and voucher passes through here.
 fn recover(compact: &[u8], odd: bool, hash: B256) -> Result<Address, secp256k1::Error> {
     let id = if odd { RecoveryId::One } else { RecoveryId::Zero };
     let signature = RecoverableSignature::from_compact(compact, id)?;

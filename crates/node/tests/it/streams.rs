@@ -25,7 +25,7 @@ const MINERS: usize = 4;
 /// Clients that begin at the same time.
 const BEGINNING: usize = 64;
 /// What a stream may cost in all roles together: measured at about half of it.
-const KIB_PER_STREAM_MAX: usize = 160;
+const KIB_PER_STREAM_MAX: usize = 96;
 const PLACE: &str = "CORTENSOR_TEST_STREAMS";
 
 /// Files that this process may open.
