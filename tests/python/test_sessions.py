@@ -75,6 +75,11 @@ def test_streams_tools_and_errors_pass_through(own):
     assert status == 404, body
     status, _, body = own.request("/v1/chat/completions", {"model": own.model, "messages": []})
     assert status == 400 and json.loads(body)["error"]["param"] == "messages", body
+    counted = own.request("/v1/messages/count_tokens", {"model": own.model, "messages": [{"role": "user", "content": "Hi"}]})
+    assert counted[0] == 200 and json.loads(counted[2])["input_tokens"] > 3, counted
+    stopped = {"model": own.model, "max_tokens": 60, "stop_sequences": ["zebra", "a"], "messages": [{"role": "user", "content": "What is a miner?"}]}
+    status, _, body = own.request("/v1/messages", stopped)
+    assert status == 200 and json.loads(body)["stop_sequence"] == "a", body
     status, _, _ = own.request("/v1/models", key="wrong")
     assert status == 401
 

@@ -13,7 +13,7 @@ use cortensor_protocol::{
     ChatMessage, Domain, GenerationRequest, ModelId, Operator, Price, Prompt, Proposal, ReceiptFile, ResponseFormat,
     Role, RouterFacts, SamplingParams, SessionAccess, SessionId, Signature65, SignedClose, SignedTask, SignedVoucher,
     TaskHeader, TaskId, Tier, ToolFormat, Voucher, Wei,
-    client::{EmbeddingAnswer, SignedEmbedding, VoucherSignature},
+    client::{EmbeddingAnswer, SignedEmbedding, TokenCountAnswer, VoucherSignature},
     task::{SignedHeader, derive_seed},
     wire::EmbedTask,
 };
@@ -322,6 +322,15 @@ impl Client {
             http::json(self.post("/v1/tasks/embeddings").json(&body).timeout(EMBED_TIMEOUT), "embedding").await;
         self.shared.book.lock().end(task, answer.is_ok());
         Ok((task, answer?))
+    }
+
+    /// How many tokens a request's prompt has. Nothing is signed and nothing is paid.
+    ///
+    /// # Errors
+    /// When the router refuses, or no miner of the model counts.
+    pub async fn count_tokens(&self, request: &GenerationRequest) -> Result<u32, ClientError> {
+        let counting = self.post("/v1/tasks/count").json(request).timeout(CALL_TIMEOUT);
+        http::json::<TokenCountAnswer>(counting, "count of tokens").await.map(|answer| answer.input_tokens)
     }
 
     /// Signs a header and notes the task in the book, on disk where it has a file.

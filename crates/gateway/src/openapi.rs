@@ -32,6 +32,7 @@ use utoipa::{
         sessions::facts,
         sessions::generate,
         sessions::embed,
+        sessions::count,
         sessions::proposals,
         sessions::pay,
         sessions::close,

@@ -42,6 +42,7 @@ pub(crate) fn with_metrics(service: Arc<dyn InferenceService>, config: GatewayCo
         .route("/v1/router", get(sessions::facts))
         .route("/v1/tasks", post(sessions::generate))
         .route("/v1/tasks/embeddings", post(sessions::embed))
+        .route("/v1/tasks/count", post(sessions::count))
         .route("/v1/nodes", get(native::nodes))
         .route("/v1/tasks/{id}", get(native::task))
         .route("/v1/tasks/{id}/receipts", get(native::receipts))

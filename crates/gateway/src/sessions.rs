@@ -17,8 +17,8 @@ use axum::{
 };
 use bytes::BytesMut;
 use cortensor_protocol::{
-    SignedTask, TaskId, TaskUpdate, TokenEvent, ToolCall, ToolFormat, Usage,
-    client::{EmbeddingAnswer, SignedEmbedding, VoucherSignature},
+    GenerationRequest, SignedTask, TaskId, TaskUpdate, TokenEvent, ToolCall, ToolFormat, Usage,
+    client::{EmbeddingAnswer, SignedEmbedding, TokenCountAnswer, VoucherSignature},
 };
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -92,6 +92,18 @@ pub(crate) async fn embed(State(app): AppState, request: Request) -> Response {
     with_body(app, request, embed).await
 }
 
+/// How many tokens the prompt of a request has. Nothing is signed and nothing is paid.
+#[utoipa::path(post, path = "/v1/tasks/count", tag = "Sessions", request_body = Object, responses(
+    (status = 200, description = "Tokens of the prompt, template included.", body = Object), (status = "4XX", body = OpenAiError)))]
+pub(crate) async fn count(State(app): AppState, request: Request) -> Response {
+    let count = |app: Arc<App>, _permit, caller: Caller, request: GenerationRequest| async move {
+        request.check()?;
+        let input_tokens = app.service.count_tokens(&caller, request).await?;
+        Ok(json_response(&TokenCountAnswer { input_tokens }))
+    };
+    with_body(app, request, count).await
+}
+
 /// What the session's client is asked to sign.
 #[utoipa::path(get, path = "/v1/session/vouchers", tag = "Sessions", responses(
     (status = 200, description = "Proposals; for each miner the oldest first.", body = Vec<Object>), (status = "4XX", body = OpenAiError)))]
@@ -156,7 +168,7 @@ impl Answer for Updates {
         if !tokens.is_empty() {
             put(frames, &TaskUpdate::Tokens { text: String::new(), tokens: tokens.to_vec() });
         }
-        put(frames, &TaskUpdate::Finished { reason: end.reason, usage: end.usage });
+        put(frames, &TaskUpdate::Finished { reason: end.reason, stop: end.stop, usage: end.usage });
     }
 
     fn end(&mut self, _frames: &mut BytesMut, _usage: Usage) {}

@@ -53,7 +53,7 @@ pub struct NetConfig {
     /// Where to listen (UDP). Port 0 takes any free one.
     pub listen: SocketAddr,
     /// Relay servers (`https://…`) through which nodes behind NAT reach each other; none by default.
-    /// Untested: the tests run no relay server.
+    /// `tests/relay` shows a router and a miner that meet through one only.
     pub relays: Vec<String>,
     /// Public directories; off by default.
     pub discovery: Discovery,

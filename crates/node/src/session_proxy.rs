@@ -120,9 +120,8 @@ impl Translation {
                 self.tail.push_str(text.get(known..).unwrap_or_default());
                 (!tokens.is_empty()).then_some(ServiceEvent::Tokens(tokens))
             }
-            TaskUpdate::Finished { reason, usage } => {
-                // The router's session API does not tell which stop text it was.
-                Some(ServiceEvent::Finished { reason, stop: None, tail: std::mem::take(&mut self.tail), usage })
+            TaskUpdate::Finished { reason, stop, usage } => {
+                Some(ServiceEvent::Finished { reason, stop, tail: std::mem::take(&mut self.tail), usage })
             }
             TaskUpdate::Failed { .. } => None,
         }
@@ -190,6 +189,10 @@ impl InferenceService for SessionProxy {
         self.pay_soon();
         let (task, answer) = embedded?;
         Ok(Embeddings { task, vectors: answer.vectors, input_tokens: answer.input_tokens })
+    }
+
+    async fn count_tokens(&self, _: &Caller, request: GenerationRequest) -> Result<u32, ServiceError> {
+        self.inner.client.count_tokens(&request).await.map_err(failed)
     }
 
     async fn models(&self) -> Vec<ModelCard> {

@@ -126,6 +126,13 @@ pub struct EmbeddingAnswer {
     pub input_tokens: u32,
 }
 
+/// Answer of `POST /v1/tasks/count`, whose body is a [`GenerationRequest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCountAnswer {
+    /// Tokens of the prompt, template included.
+    pub input_tokens: u32,
+}
+
 /// One event of the answer to `POST /v1/tasks`, as the data of a server-sent event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -148,6 +155,8 @@ pub enum TaskUpdate {
     Finished {
         /// Why it ended.
         reason: FinishReason,
+        /// Which of the request's stop texts ended it, where the miner tells.
+        stop: Option<u8>,
         /// What was used.
         usage: Usage,
     },
