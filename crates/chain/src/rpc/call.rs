@@ -161,7 +161,14 @@ impl Api {
         block: Option<BlockId>,
         overrides: Option<StateOverride>,
     ) -> Result<u64, RpcError> {
-        let mut stage = self.stage(Some(next_block(block)))?;
+        let block = next_block(block);
+        let mut stage = self.stage(Some(block))?;
+        if block.is_pending() {
+            // Blocks of one second have one time. The second may be over when the transaction runs, and a contract that
+            // keeps its history by time then pays for a new entry: that is what has to be estimated.
+            let parent = U256::from(self.snapshot().head().header.timestamp);
+            stage.block.timestamp = stage.block.timestamp.max(parent + U256::from(1));
+        }
         apply_overrides(&mut stage, overrides, None)?;
         let gas_asked = request.gas.filter(|gas| *gas >= TRANSFER_GAS);
         let mut tx = self.call_env(&stage, request)?;
