@@ -8,7 +8,7 @@
 use alloy::primitives::{Address, B256};
 use cortensor_protocol::{
     Domain, Operator, Price, Proposal, ReceiptFile, SessionId, TaskHeader, TaskId, TokenId, Voucher, Wei,
-    merkle::Accumulator, receipt::VerifyError, units::TokenCount,
+    receipt::VerifyError, units::TokenCount, voucher::Account,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,18 +42,12 @@ struct Asked {
     charged_input: bool,
 }
 
-/// What was signed for one miner.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Account {
-    voucher: Voucher,
-    receipts: Accumulator,
-}
-
 /// A client's book of one session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Book {
     session: SessionId,
     tasks: BTreeMap<TaskId, Asked>,
+    /// What was signed for each miner.
     accounts: BTreeMap<Operator, Account>,
 }
 
@@ -260,19 +254,10 @@ impl Book {
     /// The miner's account after a proposal, if its voucher is the sum of what was signed and the charge.
     fn follow(&self, proposal: &Proposal) -> Result<Account, Problem> {
         let (voucher, charge) = (&proposal.voucher, &proposal.charge);
-        let mut account = self.accounts.get(&voucher.miner).cloned().unwrap_or_else(|| Account {
-            voucher: Voucher::empty(self.session, voucher.miner),
-            receipts: Accumulator::default(),
-        });
-        if let Some(leaf) = charge.receipt {
-            account.receipts.push(leaf);
-        }
-        let sum = &mut account.voucher;
-        sum.cumulative_amount = sum.cumulative_amount + charge.amount;
-        sum.cumulative_input_tokens = sum.cumulative_input_tokens.saturating_add(charge.input_tokens);
-        sum.cumulative_output_tokens = sum.cumulative_output_tokens.saturating_add(charge.output_tokens);
-        sum.receipts_root = account.receipts.root();
-        if *sum == *voucher { Ok(account) } else { Err(Problem::DoesNotFollow) }
+        let new = || Account::new(self.session, voucher.miner);
+        let mut account = self.accounts.get(&voucher.miner).cloned().unwrap_or_else(new);
+        account.add(charge.amount, charge.input_tokens, charge.output_tokens, charge.receipt);
+        if account.voucher == *voucher { Ok(account) } else { Err(Problem::DoesNotFollow) }
     }
 }
 

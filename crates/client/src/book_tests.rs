@@ -130,17 +130,10 @@ impl World {
 
     fn proposal(&mut self, charge: Charge) -> Proposal {
         let miner = Operator(self.miner.address());
-        let account = self.honest.accounts.entry(miner).or_insert_with(|| Account {
-            voucher: Voucher::empty(self.honest.session, miner),
-            receipts: Accumulator::default(),
-        });
-        account.receipts.extend_with(charge.receipt);
-        let voucher = &mut account.voucher;
-        voucher.cumulative_amount = voucher.cumulative_amount + charge.amount;
-        voucher.cumulative_input_tokens += charge.input_tokens;
-        voucher.cumulative_output_tokens += charge.output_tokens;
-        voucher.receipts_root = account.receipts.root();
-        Proposal { voucher: voucher.clone(), charge }
+        let session = self.honest.session;
+        let account = self.honest.accounts.entry(miner).or_insert_with(|| Account::new(session, miner));
+        account.add(charge.amount, charge.input_tokens, charge.output_tokens, charge.receipt);
+        Proposal { voucher: account.voucher.clone(), charge }
     }
 
     fn judge(&mut self, delivery: &Delivery) -> Verdict {
@@ -154,18 +147,6 @@ impl World {
         match self.book.clone().judge(&delivery.proposal, delivery.file.as_ref(), &self.rules) {
             Verdict::Object(problem) => Some(problem),
             _ => None,
-        }
-    }
-}
-
-trait ExtendWith {
-    fn extend_with(&mut self, leaf: Option<B256>);
-}
-
-impl ExtendWith for Accumulator {
-    fn extend_with(&mut self, leaf: Option<B256>) {
-        if let Some(leaf) = leaf {
-            self.push(leaf);
         }
     }
 }

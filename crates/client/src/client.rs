@@ -22,10 +22,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -43,8 +40,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const EMBED_TIMEOUT: Duration = Duration::from_secs(120);
 /// Everything else is answered within this time.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Tokens that a tokenizer may add to each text that is embedded.
-const TOKENS_PER_INPUT: u32 = 8;
 
 /// What the chain says of the session: what the client holds its router to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +149,8 @@ pub struct Client {
     key: PrivateKeySigner,
     shared: Arc<Shared>,
     store: Option<PathBuf>,
-    nonce: AtomicU64,
+    /// The last one that was used.
+    nonce: Mutex<u64>,
     access: Mutex<(String, u64)>,
     models: Mutex<Option<(Instant, HashMap<String, Model>)>>,
     /// Payments are made one at a time.
@@ -216,7 +212,7 @@ impl Client {
             Some(path) => load(path, terms.session)?,
             None => Book::new(terms.session),
         };
-        let nonce = AtomicU64::new(book.last_nonce());
+        let nonce = Mutex::new(book.last_nonce());
         let shared = Arc::new(Shared { book: Mutex::new(book) });
         let access = Mutex::new((String::new(), 0));
         let (models, paying) = (Mutex::new(None), tokio::sync::Mutex::new(()));
@@ -312,10 +308,7 @@ impl Client {
     /// When the router refuses.
     pub async fn embed(&self, model: &str, inputs: Vec<String>) -> Result<(TaskId, EmbeddingAnswer), ClientError> {
         let id = self.model(model).await?.id;
-        let bytes: usize = inputs.iter().map(String::len).sum();
-        let texts = u32::try_from(inputs.len()).unwrap_or(u32::MAX);
-        let input_max = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(texts.saturating_mul(TOKENS_PER_INPUT));
-        let header = self.header(id, EmbedTask::hash(&inputs), 1, None, input_max)?;
+        let header = self.header(id, EmbedTask::hash(&inputs), 1, None, EmbedTask::input_tokens_max(&inputs))?;
         let task = header.header.task;
         let body = SignedEmbedding { header, model: model.into(), inputs };
         let answer =
@@ -345,9 +338,11 @@ impl Client {
         let now = unix();
         // Microseconds since 1970: above every number that was used before, also by a client that has lost its book.
         let clock = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-        let after = |last: u64| Some(clock.max(last.saturating_add(1)));
-        let last = self.nonce.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after).unwrap_or_default();
-        let nonce = clock.max(last.saturating_add(1));
+        let nonce = {
+            let mut last = self.nonce.lock();
+            *last = clock.max(last.saturating_add(1));
+            *last
+        };
         let task = TaskId::derive(self.terms.session, nonce);
         let header = TaskHeader {
             task,
@@ -382,6 +377,14 @@ impl Client {
     /// When the router cannot be asked or does not know it.
     pub async fn task<T: DeserializeOwned>(&self, task: TaskId) -> Result<T, ClientError> {
         http::json(self.get(&format!("/v1/tasks/{task}")), "task").await
+    }
+
+    /// The nodes that the router knows, in the form that the caller reads.
+    ///
+    /// # Errors
+    /// When the router cannot be asked.
+    pub async fn nodes<T: DeserializeOwned>(&self) -> Result<Vec<T>, ClientError> {
+        http::json(self.get("/v1/nodes"), "list of nodes").await
     }
 
     /// The session as the router keeps it, in the form that the caller reads.

@@ -15,8 +15,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Guarantees: a key signs no voucher that its [`Book`] cannot account for, delivery by delivery; what was signed is on disk
-//! before it is sent, so that a crash at any moment makes it sign neither twice nor less; every body that it reads is bounded.
+//! Guarantees: a key signs no voucher that its [`Book`] cannot account for, delivery by delivery; what was signed is written
+//! before it is sent, so that a kill of the process at any moment makes it sign neither twice nor less (after a loss of power
+//! the file may lack the last moments: then what it does not know is not paid); every body that it reads is bounded.
 //! Not here: opening and closing sessions on chain ([`cortensor_contracts`]).
 
 mod answer;

@@ -7,6 +7,7 @@ use cortensor_protocol::{
     FinishReason, GenerationRequest, ModelId, Operator, Price, Proposal, ReceiptFile, RouterFacts, SessionId,
     SignedClose, SignedTask, SignedVoucher, TaskId, Tier, TokenEvent, ToolFormat, Usage, Wei,
     client::{SignedEmbedding, VoucherSignature},
+    generation::InvalidRequest,
     manifest::{Load, Speed},
 };
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,12 @@ pub enum ServiceError {
     Internal(String),
 }
 
+impl From<InvalidRequest> for ServiceError {
+    fn from(invalid: InvalidRequest) -> Self {
+        Self::Invalid { parameter: invalid.parameter.into(), problem: invalid.problem }
+    }
+}
+
 /// Events of one generation, in order: any number of `Tokens`, then one `Finished` or `Failed`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ServiceEvent {
@@ -168,7 +175,7 @@ pub struct ModelCard {
 }
 
 /// A node as this router sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NodeView {
     /// Its account.
     #[schema(value_type = String)]
@@ -186,7 +193,7 @@ pub struct NodeView {
 }
 
 /// One model of one node.
-#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NodeModelView {
     /// Name of the model.
     pub name: String,

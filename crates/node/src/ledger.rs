@@ -8,7 +8,7 @@
 
 use alloy::primitives::{Address, B256};
 use cortensor_protocol::{
-    Countersignature, ModelId, Operator, Price, SessionId, Tier, Voucher, Wei, merkle::Accumulator, units::TokenCount,
+    Countersignature, ModelId, Operator, Price, SessionId, Tier, Voucher, Wei, units::TokenCount, voucher::Account,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -88,15 +88,6 @@ pub struct Owed {
     pub receipt: Option<B256>,
 }
 
-/// One miner's account within a session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MinerAccount {
-    /// Everything owed so far, as the next voucher states it.
-    pub voucher: Voucher,
-    /// Receipts that the voucher commits to.
-    pub receipts: Accumulator,
-}
-
 /// Which nonces a client that numbers its own tasks has used: the highest, and which of those shortly before it. Tasks that
 /// are sent at once may arrive in any order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -149,7 +140,7 @@ pub struct SessionBook {
     /// Whether the owner asked to close it.
     pub closing: bool,
     /// Accounts.
-    pub miners: BTreeMap<Operator, MinerAccount>,
+    pub miners: BTreeMap<Operator, Account>,
 }
 
 /// Nonces are made durable in blocks of this many: after a crash the rest of a block is skipped, never used again.
@@ -232,18 +223,8 @@ impl SessionBook {
         self.reserved = self.reserved.saturating_sub(owed.amount);
         self.total = self.total + owed.amount;
         let session = self.terms.id;
-        let account = self.miners.entry(miner).or_insert_with(|| MinerAccount {
-            voucher: Voucher::empty(session, miner),
-            receipts: Accumulator::default(),
-        });
-        if let Some(leaf) = owed.receipt {
-            account.receipts.push(leaf);
-        }
-        let voucher = &mut account.voucher;
-        voucher.cumulative_amount = voucher.cumulative_amount + owed.amount;
-        voucher.cumulative_input_tokens = voucher.cumulative_input_tokens.saturating_add(owed.input_tokens);
-        voucher.cumulative_output_tokens = voucher.cumulative_output_tokens.saturating_add(owed.output_tokens);
-        voucher.receipts_root = account.receipts.root();
+        let account = self.miners.entry(miner).or_insert_with(|| Account::new(session, miner));
+        account.add(owed.amount, owed.input_tokens, owed.output_tokens, owed.receipt);
         Ok(())
     }
 

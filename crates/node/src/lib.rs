@@ -6,6 +6,7 @@
 pub mod chain_view;
 pub mod config;
 pub mod contracts_view;
+mod endpoint_key;
 pub mod gas;
 pub mod identity;
 pub mod journal;

@@ -4,6 +4,7 @@
 //! Guarantees: nothing is signed that the client's book does not account for; after each answer what is owed is paid in the
 //! background; whoever reaches the endpoint shows its key.
 
+use crate::endpoint_key::EndpointKey;
 use async_trait::async_trait;
 use cortensor_client::{Answer, Client, ClientError, Model, Refusal};
 use cortensor_gateway::{
@@ -32,8 +33,8 @@ pub struct SessionProxy {
 #[derive(Debug)]
 struct Inner {
     client: Client,
-    /// Hash of the key that applications show.
-    key: blake3::Hash,
+    /// What applications show.
+    key: EndpointKey,
     /// Whether a payment is under way that has not begun to look.
     paying: AtomicBool,
 }
@@ -42,7 +43,7 @@ impl SessionProxy {
     /// An endpoint over `client`, for applications that show `api_key`.
     #[must_use]
     pub fn new(client: Client, api_key: &str) -> Self {
-        let key = blake3::hash(api_key.as_bytes());
+        let key = EndpointKey::new(Some(api_key));
         Self { inner: Arc::new(Inner { client, key, paying: AtomicBool::new(false) }) }
     }
 
@@ -98,7 +99,7 @@ fn failed(error: ClientError) -> ServiceError {
     match error {
         ClientError::Refused(why) => refusal(why),
         ClientError::UnknownModel(model) => ServiceError::UnknownModel { model },
-        ClientError::Invalid(why) => ServiceError::Invalid { parameter: why.parameter.into(), problem: why.problem },
+        ClientError::Invalid(why) => why.into(),
         ClientError::Overcharged(objection) => ServiceError::Payment(objection.to_string()),
         ClientError::Store { .. } => ServiceError::Internal(error.to_string()),
         error => ServiceError::Unavailable(error.to_string()),
@@ -159,15 +160,7 @@ fn card(model: Model) -> ModelCard {
 #[async_trait]
 impl InferenceService for SessionProxy {
     async fn authenticate(&self, credentials: &Credentials) -> Result<Caller, ServiceError> {
-        let key = credentials.api_key.as_deref().unwrap_or_default();
-        // Hashes are compared in constant time.
-        if blake3::hash(key.as_bytes()) != self.inner.key {
-            return Err(ServiceError::Unauthorized(
-                "send the key of this endpoint as `Authorization: Bearer …`".into(),
-            ));
-        }
-        let session = self.inner.client.terms().session;
-        Ok(Caller { key_id: "local".into(), session, admin: true })
+        self.inner.key.admit(credentials, self.inner.client.terms().session)
     }
 
     async fn generate(&self, _: &Caller, request: GenerationRequest) -> Result<ServiceGeneration, ServiceError> {
@@ -206,8 +199,10 @@ impl InferenceService for SessionProxy {
     }
 
     async fn nodes(&self) -> Vec<NodeView> {
-        // The router lists its nodes; this endpoint knows none of its own.
-        Vec::new()
+        self.inner.client.nodes().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the router's nodes cannot be listed");
+            Vec::new()
+        })
     }
 
     async fn task(&self, _: &Caller, id: TaskId) -> Result<TaskView, ServiceError> {

@@ -6,6 +6,7 @@
 
 use crate::{
     id::{Operator, SessionId},
+    merkle::Accumulator,
     signature::{Domain, RecoverError, Signature65},
     units::{TokenCount, Wei},
 };
@@ -90,6 +91,36 @@ impl Voucher {
     #[must_use]
     pub fn signing_hash(&self, domain: &Domain) -> B256 {
         domain.signing_hash(&self.sol())
+    }
+}
+
+/// What one session owes one miner, and the receipts behind it. Router and client keep the same account and come to the
+/// same vouchers, since both add to it here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Everything owed so far, as the next voucher states it.
+    pub voucher: Voucher,
+    /// Receipts that the voucher commits to.
+    pub receipts: Accumulator,
+}
+
+impl Account {
+    /// An account on which nothing is owed.
+    #[must_use]
+    pub fn new(session: SessionId, miner: Operator) -> Self {
+        Self { voucher: Voucher::empty(session, miner), receipts: Accumulator::default() }
+    }
+
+    /// Adds one delivery; `receipt` is the leaf of the miner's receipt where it signed one.
+    pub fn add(&mut self, amount: Wei, input_tokens: TokenCount, output_tokens: TokenCount, receipt: Option<B256>) {
+        if let Some(leaf) = receipt {
+            self.receipts.push(leaf);
+        }
+        let voucher = &mut self.voucher;
+        voucher.cumulative_amount = voucher.cumulative_amount + amount;
+        voucher.cumulative_input_tokens = voucher.cumulative_input_tokens.saturating_add(input_tokens);
+        voucher.cumulative_output_tokens = voucher.cumulative_output_tokens.saturating_add(output_tokens);
+        voucher.receipts_root = self.receipts.root();
     }
 }
 

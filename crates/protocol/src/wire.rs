@@ -158,7 +158,19 @@ pub struct EmbedTask {
     pub price: Price,
 }
 
+/// Tokens that a tokenizer adds at most to each text that is embedded.
+const TOKENS_PER_INPUT: u32 = 8;
+
 impl EmbedTask {
+    /// The most tokens that these texts can have: one for every byte, and what the tokenizer adds. Nobody may charge for
+    /// more.
+    #[must_use]
+    pub fn input_tokens_max(inputs: &[String]) -> u32 {
+        let bytes: usize = inputs.iter().map(String::len).sum();
+        let texts = u32::try_from(inputs.len()).unwrap_or(u32::MAX);
+        u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(texts.saturating_mul(TOKENS_PER_INPUT))
+    }
+
     /// Hash of the texts: what the header binds.
     #[must_use]
     pub fn hash(inputs: &[String]) -> B256 {

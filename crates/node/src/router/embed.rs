@@ -22,8 +22,6 @@ use tokio::time::timeout;
 
 /// Most texts of a request.
 const INPUTS_MAX: usize = 2048;
-/// Tokens that a tokenizer may add to each text.
-const TOKENS_PER_INPUT: u32 = 8;
 /// A miner has this long for a whole request.
 const EMBED_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -52,8 +50,7 @@ impl Inner {
         let terms = self.terms(caller.session)?;
         let id = self.model(model, &terms)?.id;
         let bytes: usize = inputs.iter().map(String::len).sum();
-        let count = u32::try_from(inputs.len()).unwrap_or(u32::MAX);
-        let input_max = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(count.saturating_mul(TOKENS_PER_INPUT));
+        let input_max = EmbedTask::input_tokens_max(&inputs);
         let (limit, needed) = self.bounds(&terms, id, input_max, 0)?;
         let hash = EmbedTask::hash(&inputs);
         let (header, reservation) = match signed {

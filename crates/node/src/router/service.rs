@@ -171,12 +171,6 @@ impl Inner {
     }
 }
 
-pub(super) fn check(request: &GenerationRequest) -> Result<(), ServiceError> {
-    request
-        .check()
-        .map_err(|invalid| ServiceError::Invalid { parameter: invalid.parameter.into(), problem: invalid.problem })
-}
-
 fn no_task(id: TaskId) -> ServiceError {
     ServiceError::NotFound(format!("this router knows no task {id}"))
 }
@@ -194,7 +188,7 @@ impl InferenceService for Router {
     }
 
     async fn generate(&self, caller: &Caller, request: GenerationRequest) -> Result<ServiceGeneration, ServiceError> {
-        check(&request)?;
+        request.check()?;
         self.inner.dispatch(self.inner.prepare(caller, request)?).await
     }
 

@@ -5,7 +5,7 @@
 //! number that it never used before; unsigned work never exceeds the credit limit; a signed voucher is durable before it is
 //! answered, and is on its way to its miner.
 
-use super::{CloseError, Inner, Router, dispatch::Work, service::check, settle::SettleError, tasks::now_seconds};
+use super::{CloseError, Inner, Router, dispatch::Work, settle::SettleError, tasks::now_seconds};
 use crate::ledger::SessionTerms;
 use alloy::primitives::B256;
 use async_trait::async_trait;
@@ -136,7 +136,7 @@ impl SessionService for Router {
 
     async fn generate(&self, caller: &Caller, task: SignedTask) -> Result<ServiceGeneration, ServiceError> {
         let SignedTask { header, request } = task;
-        check(&request)?;
+        request.check()?;
         let inner = &self.inner;
         let terms = inner.open_terms(caller.session).await?;
         let model = inner.model(&request.model, &terms)?;
