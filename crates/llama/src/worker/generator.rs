@@ -26,7 +26,7 @@ const COPY_GAIN_MIN: usize = 8;
 const FAILURES_MAX: u32 = 3;
 /// Readers are woken at most this often, or after every step that takes longer: a small model makes a token in the time
 /// that waking its reader takes.
-const HAND_OVER_EVERY: Duration = Duration::from_millis(2);
+const HAND_OVER_EVERY: Duration = Duration::from_millis(5);
 
 struct Slot {
     sequence: SequenceId,
