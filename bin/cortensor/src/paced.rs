@@ -1,7 +1,7 @@
 //! An engine slowed down to a speed at which a person can watch: the demo uses it, and says so.
 
 use async_trait::async_trait;
-use cortensor_engine::{Engine, EngineError, EngineEvent, EngineInfo, Generation, Job, ScoredToken};
+use cortensor_engine::{Engine, EngineError, EngineEvent, EngineInfo, Generation, Job, Replay, ScoredToken};
 use cortensor_protocol::{
     GenerationRequest, TokenId,
     manifest::{Load, Speed},
@@ -64,6 +64,10 @@ impl Engine for Paced {
 
     async fn score(&self, prompt: &[TokenId], output: &[TokenId], top: u8) -> Result<Vec<ScoredToken>, EngineError> {
         self.inner.score(prompt, output, top).await
+    }
+
+    async fn replay(&self, replay: Replay) -> Result<Vec<TokenId>, EngineError> {
+        self.inner.replay(replay).await
     }
 
     async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError> {

@@ -8,9 +8,9 @@ use alloy::{
 use cortensor_protocol::{
     FinishReason, ModelId, Receipt, SignedReceipt, Tier,
     client::Charge,
-    receipt::{TraceToken, trace_root},
     sampling::LogProb,
     task::SignedHeader,
+    trace::{self, TraceToken},
 };
 use proptest::prelude::*;
 
@@ -61,6 +61,7 @@ impl World {
             session,
             model: ModelId::default(),
             request_hash: B256::ZERO,
+            sampling: B256::ZERO,
             seed: B256::ZERO,
             max_tokens: 100,
             min_tier: Tier::D,
@@ -75,6 +76,7 @@ impl World {
     fn file(&self, header: &TaskHeader, first: u32, input: u32, output: u32, price: Price) -> ReceiptFile {
         let domain = self.rules.domain;
         let tokens: Vec<_> = (first..first + output).map(|id| TraceToken { id, logprob: LogProb(0) }).collect();
+        let evidence = trace::evidence_leaves(B256::ZERO, tokens.len(), &[]);
         let receipt = Receipt {
             header_hash: header.signing_hash(&domain),
             task: header.task,
@@ -82,7 +84,7 @@ impl World {
             model: header.model,
             miner: Operator(self.miner.address()),
             prompt_hash: B256::ZERO,
-            trace_root: trace_root(B256::ZERO, &tokens),
+            trace_root: trace::root(B256::ZERO, &tokens, &evidence).unwrap(),
             first_token: first,
             input_tokens: input,
             output_tokens: output,
@@ -93,7 +95,7 @@ impl World {
             finished_at: 0,
         };
         ReceiptFile {
-            version: 1,
+            version: 2,
             domain,
             registry: Address::ZERO,
             session_key: self.client.address(),
@@ -105,6 +107,9 @@ impl World {
             receipt: SignedReceipt { signature: signature(&self.miner, receipt.signing_hash(&domain)), receipt },
             salt: B256::ZERO,
             tokens,
+            evidence,
+            opened: Vec::new(),
+            request: None,
             text: String::new(),
             voucher: None,
         }

@@ -14,7 +14,7 @@ use cortensor_protocol::{
     Role, RouterFacts, SamplingParams, SessionAccess, SessionId, Signature65, SignedClose, SignedTask, SignedVoucher,
     TaskHeader, TaskId, Tier, ToolFormat, Voucher, Wei,
     client::{EmbeddingAnswer, SignedEmbedding, TokenCountAnswer, VoucherSignature},
-    task::{SignedHeader, derive_seed},
+    task::{Bound, SignedHeader, derive_seed},
     wire::EmbedTask,
 };
 use parking_lot::Mutex;
@@ -290,7 +290,7 @@ impl Client {
 
     async fn ask(&self, model: ModelId, request: &GenerationRequest) -> Result<Answer, ClientError> {
         let input_max = request.prompt.input_tokens_max();
-        let header = self.header(model, request.hash(), request.max_tokens, request.seed, input_max)?;
+        let header = self.header(model, request.bound(), request.max_tokens, request.seed, input_max)?;
         let task = header.header.task;
         let body = SignedTask { header, request: request.clone() };
         match http::send(self.post("/v1/tasks").json(&body)).await {
@@ -308,7 +308,7 @@ impl Client {
     /// When the router refuses.
     pub async fn embed(&self, model: &str, inputs: Vec<String>) -> Result<(TaskId, EmbeddingAnswer), ClientError> {
         let id = self.model(model).await?.id;
-        let header = self.header(id, EmbedTask::hash(&inputs), 1, None, EmbedTask::input_tokens_max(&inputs))?;
+        let header = self.header(id, EmbedTask::bound(&inputs), 1, None, EmbedTask::input_tokens_max(&inputs))?;
         let task = header.header.task;
         let body = SignedEmbedding { header, model: model.into(), inputs };
         let answer =
@@ -330,7 +330,7 @@ impl Client {
     fn header(
         &self,
         model: ModelId,
-        request_hash: B256,
+        bound: Bound,
         max_tokens: u32,
         seed: Option<u64>,
         input_max: u32,
@@ -348,7 +348,8 @@ impl Client {
             task,
             session: self.terms.session,
             model,
-            request_hash,
+            request_hash: bound.request_hash,
+            sampling: bound.sampling,
             seed: derive_seed(task, nonce, B256::from(rand::random::<[u8; 32]>()), model, seed),
             max_tokens,
             min_tier: self.terms.min_tier,

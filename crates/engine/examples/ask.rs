@@ -9,7 +9,7 @@ use cortensor_engine::{
     openai::{OpenAiConfig, OpenAiEngine},
 };
 use cortensor_protocol::{
-    ChatMessage, GenerationRequest, Prompt, ResponseFormat, Role, Sampled, SamplingParams, TokenId, TokenSampler,
+    ChatMessage, GenerationRequest, Prompt, ResponseFormat, Role, Sampled, SamplingParams, Step, TokenSampler,
     ToolChoice,
 };
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 struct Unused;
 
 impl TokenSampler for Unused {
-    fn sample(&mut self, _: u32, _: &mut [f32], _: &[TokenId]) -> Sampled {
+    fn sample(&mut self, _: Step<'_>) -> Sampled {
         unreachable!("the upstream samples")
     }
 }

@@ -58,6 +58,19 @@ pub struct Job {
     pub cancel: CancellationToken,
 }
 
+/// An output to be gone through again, as a guard does with somebody else's.
+pub struct Replay {
+    /// What was asked; already checked by [`GenerationRequest::check`].
+    pub request: GenerationRequest,
+    /// The whole output of the task, from its first token on; it may end with the token that ended the answer.
+    pub output: Vec<TokenId>,
+    /// The first token that is of interest: those before it are computed and not shown.
+    pub from: u32,
+    /// Is shown every place from `from` on in order, with logits masked by the request's grammar where it has one. What
+    /// it returns is ignored.
+    pub sampler: Box<dyn TokenSampler>,
+}
+
 /// What happens in a generation, in order: one `Started`, any number of `Token`, one `Finished` or `Failed`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EngineEvent {
@@ -215,6 +228,15 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Scores `output` after `prompt` in one pass, `top` alternatives each.
     async fn score(&self, prompt: &[TokenId], output: &[TokenId], top: u8) -> Result<Vec<ScoredToken>, EngineError>;
+
+    /// Goes through an output in one batched pass, as if it were being generated, and returns the prompt's tokens.
+    ///
+    /// # Errors
+    /// [`EngineError::Unsupported`] where the backend shows no logits; otherwise as [`Self::generate`].
+    async fn replay(&self, _replay: Replay) -> Result<Vec<TokenId>, EngineError> {
+        let problem = "this backend shows no logits, so it cannot go through an answer again".into();
+        Err(EngineError::Unsupported { parameter: "replay", problem })
+    }
 
     /// Embeds texts; one unit-length vector each, and the number of tokens in all.
     async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError>;

@@ -61,6 +61,7 @@ fn task() -> TaskOpen {
         session: B256::ZERO.into(),
         model: B256::ZERO.into(),
         request_hash: B256::ZERO,
+        sampling: B256::ZERO,
         seed: B256::ZERO,
         max_tokens: 32,
         min_tier: Tier::D,

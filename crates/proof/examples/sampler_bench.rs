@@ -3,7 +3,7 @@
 
 use alloy_primitives::B256;
 use cortensor_proof::SeededSampler;
-use cortensor_protocol::{SamplingParams, TokenSampler, sampling::Micro};
+use cortensor_protocol::{SamplingParams, Step, TokenSampler, sampling::Micro};
 use std::{hint::black_box, time::Instant};
 
 const VOCABULARY: usize = 150_000;
@@ -46,11 +46,16 @@ fn main() {
     for (name, params, alternatives) in cases.into_iter().filter(|(name, ..)| name.contains(&picked)) {
         let mut sampler = SeededSampler::new(B256::repeat_byte(7), params, alternatives);
         let mut copy = logits.clone();
-        black_box(sampler.sample(0, &mut copy, &[]));
+        black_box(sampler.sample(Step { index: 0, logits: &mut copy, hidden: None, output: &[] }));
         let mut microseconds: Vec<f64> = (0..STEPS)
             .map(|step| {
                 let begin = Instant::now();
-                black_box(sampler.sample(step, black_box(&mut copy), &[]));
+                black_box(sampler.sample(Step {
+                    index: step,
+                    logits: black_box(&mut copy),
+                    hidden: None,
+                    output: &[],
+                }));
                 begin.elapsed().as_secs_f64() * 1e6
             })
             .collect();

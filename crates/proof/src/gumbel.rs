@@ -12,7 +12,7 @@ use crate::{
     fixed::{LN_2_Q64, ln_q64},
     philox::{philox4x32, philox4x32_blocks},
 };
-use alloy_primitives::keccak256;
+use alloy_primitives::{B256, keccak256};
 use cortensor_protocol::{TokenId, sampling::Seed};
 
 /// A Gumbel variate, or a difference of scores, in nats with 32 fractional bits.
@@ -72,7 +72,12 @@ impl StepKey {
         let mut message = [0u8; 36];
         message[..32].copy_from_slice(seed.as_slice());
         message[32..].copy_from_slice(&step.to_be_bytes());
-        let hash = keccak256(message);
+        Self::from_hash(keccak256(message))
+    }
+
+    /// The key that a hash stands for.
+    #[must_use]
+    pub fn from_hash(hash: B256) -> Self {
         let word = |i: usize| u32::from_be_bytes([hash[4 * i], hash[4 * i + 1], hash[4 * i + 2], hash[4 * i + 3]]);
         Self { key: [word(0), word(1)], counter: [word(2), word(3), word(4)] }
     }
@@ -80,8 +85,14 @@ impl StepKey {
     /// The 32 random bits of a token.
     #[must_use]
     pub fn bits(&self, token: TokenId) -> u32 {
+        self.block(token >> 2)[(token & 3) as usize]
+    }
+
+    /// Four words of random bits.
+    #[must_use]
+    pub fn block(&self, index: u32) -> [u32; 4] {
         let [a, b, c] = self.counter;
-        philox4x32([token >> 2, a, b, c], self.key)[(token & 3) as usize]
+        philox4x32([index, a, b, c], self.key)
     }
 
     /// The bits of the tokens `chunk · 64` to `chunk · 64 + 63`.
@@ -107,7 +118,6 @@ impl StepKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy_primitives::B256;
     use proptest::prelude::*;
 
     fn nats(gumbel: Gumbel) -> f64 {

@@ -2,18 +2,25 @@
 //!
 //! Guarantees: a choice depends on the seed, the step, the logits, the parameters and the output so far, and on nothing
 //! else: no generator state, no clock, no floating-point decision, no platform's libm. Whoever holds the same logits
-//! makes the same choice. It does not run models, and it does not yet verify traces.
+//! makes the same choice. What decides about others (contradictions, distances of sketches) is
+//! integers alone. It does not run models.
 //!
 //! [`philox`] gives 32 random bits per token and step, [`fixed`] the logarithm and exponential in integers, [`gumbel`]
-//! the noise made of both, [`softmax`] the reported (not deciding) log-probabilities, [`sampler`] the choice, [`vectors`]
-//! its test vectors for other languages.
+//! the noise made of both, [`softmax`] the reported (not deciding) log-probabilities, [`sampler`] the choice, [`sketch`]
+//! what is kept of a hidden state, [`contradiction`] what a record proves against its own miner, [`replay`] what a guard
+//! finds with the model, [`vectors`] test vectors for other languages.
 
+pub mod contradiction;
 pub mod fixed;
 pub mod gumbel;
 pub mod philox;
+pub mod replay;
 pub mod sampler;
+pub mod sketch;
 pub mod softmax;
 pub mod vectors;
 
 pub use gumbel::{Gumbel, StepKey};
-pub use sampler::SeededSampler;
+pub use replay::{Finding, Replayer};
+pub use sampler::{Recording, SeededSampler};
+pub use sketch::Sketcher;

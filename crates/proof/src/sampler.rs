@@ -20,13 +20,18 @@
 use crate::{
     fixed::{exp_neg_q32, ln_q64},
     gumbel::{CHUNK, Gumbel, StepKey},
+    sketch::Sketcher,
     softmax::{Softmax, highest},
 };
 use cortensor_protocol::{
-    LogProb, Sampled, SamplingParams, TokenId, TokenSampler,
+    Evidence, LogProb, Sampled, SamplingParams, Step, TokenId, TokenSampler, TraceToken,
     sampling::{Micro, Seed},
+    trace::{ALTERNATIVES, Sketch},
 };
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// Fractional bits of a logit.
 pub const LOGIT_BITS: u32 = 20;
@@ -55,9 +60,41 @@ pub struct SeededSampler {
     logits: Vec<i32>,
     /// The highest logit of each chunk.
     chunk_maxima: Vec<i32>,
+    trace: Option<Trace>,
+}
+
+/// What a recording sampler saw and chose, one record for each of its steps; shared with whoever started it.
+#[derive(Clone, Debug, Default)]
+pub struct Recording(Arc<Mutex<Vec<(TraceToken, Evidence)>>>);
+
+impl Recording {
+    /// Takes the records out.
+    #[must_use]
+    pub fn take(&self) -> Vec<(TraceToken, Evidence)> {
+        // A sampler that panicked in the middle of a step has recorded nothing of it.
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn push(&self, record: (TraceToken, Evidence)) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    }
+}
+
+#[derive(Debug)]
+struct Trace {
+    recording: Recording,
+    sketcher: Sketcher,
 }
 
 impl SeededSampler {
+    /// A sampler that records the trace of its choices as well.
+    #[must_use]
+    pub fn recording(seed: Seed, params: SamplingParams, alternatives: u8) -> (Self, Recording) {
+        let recording = Recording::default();
+        let trace = Trace { recording: recording.clone(), sketcher: Sketcher::new(seed) };
+        (Self { trace: Some(trace), ..Self::new(seed, params, alternatives) }, recording)
+    }
+
     /// A sampler that reports `alternatives` most probable tokens with each choice.
     #[must_use]
     pub fn new(seed: Seed, params: SamplingParams, alternatives: u8) -> Self {
@@ -70,6 +107,7 @@ impl SeededSampler {
             occurrences: Occurrences::default(),
             logits: Vec::new(),
             chunk_maxima: Vec::new(),
+            trace: None,
         }
     }
 
@@ -163,18 +201,91 @@ impl SeededSampler {
 }
 
 impl TokenSampler for SeededSampler {
-    fn sample(&mut self, step: u32, logits: &mut [f32], output: &[TokenId]) -> Sampled {
+    fn sample(&mut self, step: Step<'_>) -> Sampled {
+        let Step { index, logits, hidden, output } = step;
         let Some(best) = self.take(logits, output) else {
-            return Sampled { token: 0, logprob: LogProb(i16::MIN), top: Vec::new() };
+            let lost = Sampled { token: 0, logprob: LogProb(i16::MIN), top: Vec::new() };
+            if let Some(trace) = &self.trace {
+                trace.recording.push((TraceToken { id: 0, logprob: lost.logprob }, Evidence::NONE));
+            }
+            return lost;
         };
-        let token = self.choose(step, best);
+        let token = self.choose(index, best);
         let softmax = Softmax::new(logits);
-        let top = highest(logits, self.alternatives);
-        Sampled {
-            token,
-            logprob: softmax.logprob(logits[token as usize]),
-            top: top.into_iter().map(|(token, logit)| (token, softmax.logprob(logit))).collect(),
+        let ranked = if self.trace.is_some() { self.alternatives.max(ALTERNATIVES + 1) } else { self.alternatives };
+        let mut top: Vec<_> =
+            highest(logits, ranked).into_iter().map(|(id, logit)| (id, softmax.logprob(logit))).collect();
+        let logprob = softmax.logprob(logits[token as usize]);
+        if let Some(trace) = &mut self.trace {
+            let sketch = hidden.map_or(Sketch::NONE, |hidden| trace.sketcher.sketch(hidden));
+            trace.recording.push((TraceToken { id: token, logprob }, evidence(token, &top, sketch)));
         }
+        top.truncate(self.alternatives);
+        Sampled { token, logprob, top }
+    }
+
+    fn wants_hidden(&self) -> bool {
+        self.trace.is_some()
+    }
+}
+
+/// The evidence part of a record: the first of the ranked tokens that are not the chosen one.
+pub(crate) fn evidence(chosen: TokenId, ranked: &[(TokenId, LogProb)], sketch: Sketch) -> Evidence {
+    let mut evidence = Evidence { sketch, ..Evidence::NONE };
+    let others = ranked.iter().filter(|(id, _)| *id != chosen);
+    for (alternative, (id, logprob)) in evidence.alternatives.iter_mut().zip(others) {
+        *alternative = TraceToken { id: *id, logprob: *logprob };
+    }
+    evidence
+}
+
+/// What a replay finds about a token that somebody else chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// What this sampler would have chosen.
+    pub winner: TokenId,
+    /// By how much the token loses against it, or lies outside of what the truncations keep, in logits (nats at
+    /// temperature 1) with 10 fractional bits, rounded up; 0 for the winner itself.
+    pub margin: u32,
+}
+
+impl SeededSampler {
+    /// Judges the token that stands at this step. `None` when every token is masked.
+    pub(crate) fn judge(&mut self, step: &Step<'_>, token: TokenId) -> Option<Judged> {
+        let best = self.take(step.logits, step.output)?;
+        let winner = self.choose(step.index, best);
+        if winner == token {
+            return Some(Judged { winner, margin: 0 });
+        }
+        let logit = self.logits.get(token as usize).copied().unwrap_or(MASKED);
+        if logit == MASKED {
+            return Some(Judged { winner, margin: u32::MAX });
+        }
+        let distance = best.logit.wrapping_sub(logit).cast_unsigned();
+        let lost = if self.params.temperature.0 == 0 {
+            u64::from(distance)
+        } else {
+            self.lost(step.index, best, winner, (token, distance))
+        };
+        // At least one unit: it did lose, if only a tie.
+        let margin = (lost >> (LOGIT_BITS - 10)).saturating_add(1);
+        Some(Judged { winner, margin: u32::try_from(margin).unwrap_or(u32::MAX) })
+    }
+
+    /// How far a token loses or lies outside, in units of a logit.
+    fn lost(&self, step: u32, best: Highest, winner: TokenId, (token, distance): (TokenId, u32)) -> u64 {
+        let key = StepKey::derive(self.seed, step);
+        let score = |token: TokenId, distance: u32| {
+            i128::from(Gumbel::from_bits(key.bits(token)).0) - i128::from(self.scale.nats(distance))
+        };
+        let ahead = best.logit.wrapping_sub(self.logits[winner as usize]).cast_unsigned();
+        let lost = (score(winner, ahead) - score(token, distance)).max(0);
+        let lost = self.scale.farthest(u64::try_from(lost).unwrap_or(u64::MAX));
+        let reach = self.scale.farthest((Gumbel::MAX.0 - Gumbel::MIN.0).unsigned_abs());
+        let view = View { logits: &self.logits, chunk_maxima: &self.chunk_maxima, highest: best.logit };
+        let kept = self.truncated(&view, reach);
+        let edge = kept.and_then(|kept| kept.into_iter().map(|(distance, _)| distance).max()).unwrap_or(u32::MAX);
+        u64::from(lost.max(distance.saturating_sub(edge.min(self.min_p_limit()))))
     }
 }
 

@@ -7,6 +7,7 @@
 use crate::{
     id::TokenId,
     sampling::{LogProb, SamplingParams},
+    task::Bound,
 };
 use alloy_primitives::{B256, keccak256};
 use serde::{Deserialize, Serialize};
@@ -238,6 +239,14 @@ impl GenerationRequest {
     }
 }
 
+impl GenerationRequest {
+    /// What a header for this request binds.
+    #[must_use]
+    pub fn bound(&self) -> Bound {
+        Bound { request_hash: self.hash(), sampling: self.sampling.hash() }
+    }
+}
+
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -289,7 +298,7 @@ pub struct Usage {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn request() -> GenerationRequest {

@@ -1,18 +1,18 @@
 //! Receipts: a miner's signed statement of what it delivered, and the file in which one is kept and checked offline.
 //!
-//! A receipt commits to every token by a Merkle root over salted windows of 32 tokens. It does not contain the text: the
-//! [`ReceiptFile`] adds what a checker needs, and [`ReceiptFile::verify`] checks everything that can be checked without
-//! the model and without the chain.
+//! A receipt commits to every token by a Merkle root ([`crate::trace`]). It does not contain the text: the [`ReceiptFile`]
+//! adds what a checker needs, and [`ReceiptFile::verify`] checks everything that can be checked without the model and
+//! without the chain.
 
 use crate::{
     binding,
-    generation::FinishReason,
+    generation::{FinishReason, GenerationRequest},
     id::{Operator, TokenId},
     manifest::Tier,
     merkle,
-    sampling::LogProb,
     signature::{Domain, RecoverError, Signature65},
     task::{SignedHeader, TaskHeader},
+    trace::{self, Evidence, TraceError, TraceToken},
     units::{Price, Wei},
     voucher::{SignedVoucher, VoucherError},
 };
@@ -43,9 +43,6 @@ mod sol_types {
     }
 }
 
-/// Tokens in one window: one leaf of the trace.
-pub const WINDOW_TOKENS: usize = 32;
-
 /// What a miner says that it did for one task (or for the part of a task that it took over).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
@@ -61,7 +58,7 @@ pub struct Receipt {
     pub miner: Operator,
     /// keccak-256 of the prompt's token ids (u32, little endian); zero where the backend does not tell.
     pub prompt_hash: B256,
-    /// [`trace_root`] over the tokens that this miner produced.
+    /// [`trace::root`] over the [`Self::records`] that this miner made.
     pub trace_root: B256,
     /// Index in the task of the first token that this miner produced: above 0 after a hand-over.
     pub first_token: u32,
@@ -82,6 +79,15 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// Records of the trace: one for each output token and, where the model itself ended the answer before a backend of
+    /// tier A, one for the token that ended it.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        let closing =
+            self.finish == FinishReason::EndOfSequence && self.tier == Tier::A && self.trace_root != B256::ZERO;
+        u64::from(self.output_tokens) + u64::from(closing)
+    }
+
     /// What the miner's operator key signs.
     #[must_use]
     pub fn signing_hash(&self, domain: &Domain) -> B256 {
@@ -121,36 +127,6 @@ pub struct SignedReceipt {
     pub signature: Signature65,
 }
 
-/// One token as it stands in a trace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TraceToken {
-    /// The token; `u32::MAX` where an upstream does not tell ids.
-    pub id: TokenId,
-    /// Its log-probability; 0 where an upstream does not tell.
-    pub logprob: LogProb,
-}
-
-/// The Merkle root over salted windows of [`WINDOW_TOKENS`] tokens. The salt keeps a leaf from being guessed.
-#[must_use]
-pub fn trace_root(salt: B256, tokens: &[TraceToken]) -> B256 {
-    merkle::root(&trace_leaves(salt, tokens))
-}
-
-/// The leaves under [`trace_root`]: leaf i hashes `keccak256(salt ‖ i)` and the window's records (id u32 LE,
-/// log-probability i16 LE).
-#[must_use]
-pub fn trace_leaves(salt: B256, tokens: &[TraceToken]) -> Vec<B256> {
-    let leaf = |(index, window): (u64, &[TraceToken])| {
-        let mut bytes = keccak256([salt.as_slice(), &index.to_be_bytes()].concat()).to_vec();
-        for token in window {
-            bytes.extend_from_slice(&token.id.to_le_bytes());
-            bytes.extend_from_slice(&token.logprob.0.to_le_bytes());
-        }
-        merkle::leaf(&bytes)
-    };
-    (0u64..).zip(tokens.chunks(WINDOW_TOKENS)).map(leaf).collect()
-}
-
 /// keccak-256 of a prompt's token ids.
 #[must_use]
 pub fn prompt_hash(tokens: &[TokenId]) -> B256 {
@@ -162,7 +138,7 @@ pub fn prompt_hash(tokens: &[TokenId]) -> B256 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReceiptFile {
-    /// Format of this file: 1.
+    /// Format of this file: 2.
     pub version: u32,
     /// The chain and contract that the signatures are for.
     pub domain: Domain,
@@ -178,8 +154,14 @@ pub struct ReceiptFile {
     pub receipt: SignedReceipt,
     /// Salt of the trace.
     pub salt: B256,
-    /// The tokens that the receipt commits to.
+    /// The tokens that the receipt commits to: [`Receipt::records`] of them.
     pub tokens: Vec<TraceToken>,
+    /// The evidence leaves of the trace, one for each window of tokens.
+    pub evidence: Vec<B256>,
+    /// The evidence itself, where the miner has opened it: one record for each token, or empty.
+    pub opened: Vec<Evidence>,
+    /// What was asked, for an audit; absent where only the receipt was kept.
+    pub request: Option<GenerationRequest>,
     /// The text that was delivered, for a person to read. Only a holder of the model can check it against the tokens.
     pub text: String,
     /// The voucher that paid it; absent where the task was not paid yet.
@@ -191,7 +173,7 @@ pub struct ReceiptFile {
 #[non_exhaustive]
 pub enum VerifyError {
     /// Written by a version that this one does not know.
-    #[error("this file has version {0}; this program reads version 1")]
+    #[error("this file has version {0}; this program reads version 2")]
     Version(u32),
     /// A signature names no signer.
     #[error("the {what} carries an invalid signature")]
@@ -218,11 +200,17 @@ pub enum VerifyError {
     /// The tokens are not those that the receipt commits to.
     #[error("the tokens do not have the trace root that the miner signed")]
     Trace,
+    /// The opened evidence is not in canonical form.
+    #[error("the opened evidence is malformed")]
+    Evidence(#[source] TraceError),
+    /// The opened evidence is not what the receipt commits to.
+    #[error("the opened evidence does not have the leaves that the miner signed")]
+    Opened,
     /// The number of tokens is not the receipt's.
-    #[error("the receipt counts {counted} output tokens, the file holds {held}")]
+    #[error("the receipt commits to {counted} tokens, the file holds {held}")]
     Count {
         /// By the receipt.
-        counted: u32,
+        counted: u64,
         /// In the file.
         held: usize,
     },
@@ -311,20 +299,36 @@ impl ReceiptFile {
     /// # Errors
     /// The first thing that does not hold.
     pub fn verify(&self) -> Result<(), VerifyError> {
-        if self.version != 1 {
+        if self.version != 2 {
             return Err(VerifyError::Version(self.version));
         }
         let header = &self.header.header;
         check_signer("header", self.header.signature, header.signing_hash(&self.domain), self.session_key)?;
         self.receipt.verify(&self.domain, header)?;
         let receipt = &self.receipt.receipt;
-        if usize::try_from(receipt.output_tokens) != Ok(self.tokens.len()) {
-            return Err(VerifyError::Count { counted: receipt.output_tokens, held: self.tokens.len() });
+        if receipt.records() != self.tokens.len() as u64 {
+            return Err(VerifyError::Count { counted: receipt.records(), held: self.tokens.len() });
         }
-        if trace_root(self.salt, &self.tokens) != receipt.trace_root {
+        if trace::root(self.salt, &self.tokens, &self.evidence) != Some(receipt.trace_root) {
             return Err(VerifyError::Trace);
         }
+        if self.request.as_ref().is_some_and(|request| request.hash() != header.request_hash) {
+            return Err(VerifyError::Mismatch("request"));
+        }
+        self.verify_opened()?;
         self.voucher.as_ref().map_or(Ok(()), |voucher| self.verify_voucher(voucher))
+    }
+
+    fn verify_opened(&self) -> Result<(), VerifyError> {
+        if self.opened.is_empty() {
+            return Ok(());
+        }
+        trace::check(&self.tokens, &self.opened).map_err(VerifyError::Evidence)?;
+        if trace::evidence_leaves(self.salt, self.tokens.len(), &self.opened) == self.evidence {
+            Ok(())
+        } else {
+            Err(VerifyError::Opened)
+        }
     }
 
     fn verify_voucher(&self, voucher: &SignedVoucher) -> Result<(), VerifyError> {
@@ -366,6 +370,7 @@ mod tests {
             session,
             model: crate::ModelId(B256::repeat_byte(2)),
             request_hash: B256::repeat_byte(3),
+            sampling: B256::repeat_byte(9),
             seed: Seed::repeat_byte(4),
             max_tokens: 100,
             min_tier: Tier::D,
@@ -373,7 +378,10 @@ mod tests {
             deadline: 10,
         };
         let (session_key, header_signature) = sign(1, header.signing_hash(&domain));
-        let tokens: Vec<_> = (0..40).map(|id| TraceToken { id, logprob: LogProb(-7) }).collect();
+        let tokens: Vec<_> = (0..41).map(|id| TraceToken { id, logprob: crate::LogProb(-7) }).collect();
+        let salt = B256::repeat_byte(6);
+        let opened = vec![Evidence::NONE; 41];
+        let evidence = trace::evidence_leaves(salt, 41, &opened);
         let (miner, _) = sign(2, B256::ZERO);
         let price = Price { input: Wei(1_000_000), output: Wei(3_000_000) };
         let receipt = Receipt {
@@ -383,7 +391,7 @@ mod tests {
             model: header.model,
             miner: Operator(miner),
             prompt_hash: prompt_hash(&[1, 2, 3]),
-            trace_root: trace_root(B256::repeat_byte(6), &tokens),
+            trace_root: trace::root(salt, &tokens, &evidence).unwrap(),
             first_token: 0,
             input_tokens: 3,
             output_tokens: 40,
@@ -395,15 +403,18 @@ mod tests {
         };
         let (_, signature) = sign(2, receipt.signing_hash(&domain));
         ReceiptFile {
-            version: 1,
+            version: 2,
             domain,
             registry: Address::ZERO,
             session_key,
             router: Operator::default(),
             header: SignedHeader { header, signature: header_signature },
             receipt: SignedReceipt { receipt, signature },
-            salt: B256::repeat_byte(6),
+            salt,
             tokens,
+            evidence,
+            opened,
+            request: None,
             text: "x".into(),
             voucher: None,
         }
@@ -428,11 +439,19 @@ mod tests {
     fn every_lie_is_named() {
         check(|f| f.tokens[33].id = 7, &Err(VerifyError::Trace));
         check(|f| f.salt = B256::ZERO, &Err(VerifyError::Trace));
-        check(|f| f.tokens.truncate(39), &Err(VerifyError::Count { counted: 40, held: 39 }));
+        check(|f| f.tokens.truncate(40), &Err(VerifyError::Count { counted: 41, held: 40 }));
+        check(|f| f.evidence.truncate(1), &Err(VerifyError::Trace));
+        check(
+            |f| f.opened[3].sketch.exponent = 9,
+            &Err(VerifyError::Evidence(TraceError::Record(3, "the sketch is not in canonical form"))),
+        );
+        check(|f| f.opened[40].alternatives[0] = TraceToken { id: 99, ..TraceToken::NONE }, &Err(VerifyError::Opened));
+        check(|f| f.opened.truncate(40), &Err(VerifyError::Evidence(TraceError::Count { tokens: 41, evidence: 40 })));
+        check(|f| f.request = Some(crate::generation::tests::request()), &Err(VerifyError::Mismatch("request")));
         check(|f| f.receipt.receipt.amount = Wei(124), &Err(VerifyError::Amount { charged: Wei(124), due: Wei(123) }));
         check(|f| f.receipt.receipt.model.0 = B256::ZERO, &Err(VerifyError::Mismatch("model")));
         check(|f| f.receipt.receipt.first_token = 61, &Err(VerifyError::TooLong { allowed: 100, reached: 101 }));
-        check(|f| f.version = 2, &Err(VerifyError::Version(2)));
+        check(|f| f.version = 1, &Err(VerifyError::Version(1)));
     }
 
     #[test]

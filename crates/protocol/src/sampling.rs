@@ -4,7 +4,8 @@
 //! logits (after any grammar mask) and deliver the token that it returns.
 
 use crate::id::TokenId;
-use alloy_primitives::B256;
+use alloy_primitives::{B256, keccak256};
+use alloy_sol_types::SolValue;
 use serde::{Deserialize, Serialize};
 
 /// A non-negative decimal in millionths: `0.7` is `Micro(700_000)`.
@@ -91,6 +92,31 @@ impl Default for SamplingParams {
     }
 }
 
+impl SamplingParams {
+    /// What a task header binds: keccak-256 of the Solidity encoding (`abi.encode`) of the parameters in the order of the
+    /// fields, the biases as one hash (zero for none, else over id u32 and value i32 of each, big endian).
+    #[must_use]
+    pub fn hash(&self) -> B256 {
+        let mut bias = Vec::with_capacity(self.logit_bias.len() * 8);
+        for (token, value) in &self.logit_bias {
+            bias.extend_from_slice(&token.to_be_bytes());
+            bias.extend_from_slice(&value.0.to_be_bytes());
+        }
+        let bias = if bias.is_empty() { B256::ZERO } else { keccak256(bias) };
+        let words = (
+            self.temperature.0,
+            self.top_k,
+            self.top_p.0,
+            self.min_p.0,
+            self.presence_penalty.0,
+            self.frequency_penalty.0,
+            self.repeat_penalty.0,
+            bias,
+        );
+        keccak256(words.abi_encode())
+    }
+}
+
 /// A log-probability in units of 1/1024 nat, never positive. The i16 range reaches −32 nats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -122,14 +148,30 @@ pub struct Sampled {
     pub top: Vec<(TokenId, LogProb)>,
 }
 
+/// What a model made of one place of the output.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// Index in the task's output: 0 is the first output token of the task, also after a hand-over.
+    pub index: u32,
+    /// One for each token of the vocabulary; masked tokens are −∞. May be overwritten.
+    pub logits: &'a mut [f32],
+    /// The final normalised hidden state; `None` where the backend does not show it, or nobody [wants
+    /// it](TokenSampler::wants_hidden).
+    pub hidden: Option<&'a [f32]>,
+    /// What the task has produced so far; its length equals `index`.
+    pub output: &'a [TokenId],
+}
+
 /// Draws tokens. One sampler serves one generation; a step depends only on the seed, its index, the logits and the
 /// output so far, so that another node can go on from any step.
 pub trait TokenSampler: Send {
-    /// Chooses the token of `step` (0 is the first output token of the task, also after a hand-over).
-    ///
-    /// `logits` is the whole vocabulary and may be overwritten; masked tokens are −∞. `output` is what the task has
-    /// produced so far, its length equal to `step`.
-    fn sample(&mut self, step: u32, logits: &mut [f32], output: &[TokenId]) -> Sampled;
+    /// Chooses the token of a step.
+    fn sample(&mut self, step: Step<'_>) -> Sampled;
+
+    /// Whether it makes use of hidden states, which cost a backend a copy for each token.
+    fn wants_hidden(&self) -> bool {
+        false
+    }
 }
 
 /// The seed of a task's sampling noise.

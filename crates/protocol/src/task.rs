@@ -17,6 +17,7 @@ mod sol_types {
             bytes32 session;
             bytes32 model;
             bytes32 requestHash;
+            bytes32 sampling;
             bytes32 seed;
             uint32 maxTokens;
             uint8 minTier;
@@ -24,6 +25,15 @@ mod sol_types {
             uint64 deadline;
         }
     }
+}
+
+/// The hashes by which a header binds a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Of the whole request.
+    pub request_hash: B256,
+    /// Of its sampling parameters; zero where nothing is sampled.
+    pub sampling: B256,
 }
 
 /// Binds a request to a session, a model and a seed before a miner sees it.
@@ -37,6 +47,8 @@ pub struct TaskHeader {
     pub model: ModelId,
     /// [`crate::GenerationRequest::hash`].
     pub request_hash: B256,
+    /// [`crate::SamplingParams::hash`]: what a contract needs of the request to check a choice.
+    pub sampling: B256,
     /// Seed of the sampling noise: [`derive_seed`].
     pub seed: Seed,
     /// Most output tokens of the task.
@@ -50,6 +62,12 @@ pub struct TaskHeader {
 }
 
 impl TaskHeader {
+    /// What it binds.
+    #[must_use]
+    pub const fn bound(&self) -> Bound {
+        Bound { request_hash: self.request_hash, sampling: self.sampling }
+    }
+
     /// What the session key signs.
     #[must_use]
     pub fn signing_hash(&self, domain: &Domain) -> B256 {
@@ -58,6 +76,7 @@ impl TaskHeader {
             session: self.session.0,
             model: self.model.0,
             requestHash: self.request_hash,
+            sampling: self.sampling,
             seed: self.seed,
             maxTokens: self.max_tokens,
             minTier: self.min_tier as u8,

@@ -11,7 +11,8 @@ use crate::{
     manifest::{Load, ModelOffer, Speed},
     receipt::SignedReceipt,
     signature::Signature65,
-    task::SignedHeader,
+    task::{Bound, SignedHeader},
+    trace::TraceToken,
     units::Price,
     voucher::SignedVoucher,
 };
@@ -19,7 +20,7 @@ use alloy_primitives::B256;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Version of this protocol. Raised whenever an old peer could misread a new message.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// ALPN name under which the transport is negotiated.
 pub const ALPN: &[u8] = b"cortensor/1";
@@ -177,6 +178,12 @@ impl EmbedTask {
         let bytes = postcard::to_stdvec(inputs).expect("postcard encodes strings into a growing buffer");
         alloy_primitives::keccak256([b"cortensor embed v1".as_slice(), &bytes].concat())
     }
+
+    /// What a header for these texts binds.
+    #[must_use]
+    pub fn bound(inputs: &[String]) -> Bound {
+        Bound { request_hash: Self::hash(inputs), sampling: B256::ZERO }
+    }
 }
 
 /// A prompt whose tokens are to be counted.
@@ -216,6 +223,10 @@ pub enum TaskReply {
         receipt: Box<SignedReceipt>,
         /// Salt of the trace windows.
         salt: B256,
+        /// The token that ended the answer, where [`crate::Receipt::records`] counts it.
+        closing: Option<TraceToken>,
+        /// Evidence leaves of the trace, one for each window.
+        evidence: Vec<B256>,
     },
     /// Embeddings, one per input, with the receipt.
     Embedded {

@@ -19,9 +19,10 @@ use cortensor_protocol::{
     generation::TopToken,
     manifest::{Load, Speed},
     merkle,
-    receipt::{TraceToken, prompt_hash, trace_root},
+    receipt::prompt_hash,
     sampling::LogProb,
     task::SignedHeader,
+    trace::{self, TraceToken},
     wire::{
         self, Challenge, CountTask, EmbedTask, FailureCode, GenerateTask, Hello, MinerControl, RefusalCode,
         RouterControl, TaskControl, TaskFailure, TaskOpen, TaskReply, Welcome,
@@ -58,6 +59,7 @@ fn header() -> SignedHeader {
         session,
         model: ModelId(B256::repeat_byte(2)),
         request_hash: request().hash(),
+        sampling: request().sampling.hash(),
         seed: B256::repeat_byte(4),
         max_tokens: 100,
         min_tier: Tier::D,
@@ -98,7 +100,12 @@ fn receipt() -> SignedReceipt {
         model: header.model,
         miner: Operator(key(2).address()),
         prompt_hash: prompt_hash(&[1, 2, 3]),
-        trace_root: trace_root(B256::repeat_byte(6), &tokens()),
+        trace_root: trace::root(
+            B256::repeat_byte(6),
+            &tokens(),
+            &trace::evidence_leaves(B256::repeat_byte(6), tokens().len(), &[]),
+        )
+        .expect("one leaf a window"),
         first_token: 0,
         input_tokens: 3,
         output_tokens: 5,
@@ -206,6 +213,8 @@ fn replies() -> Vec<TaskReply> {
             usage: Usage::default(),
             receipt: receipt.clone(),
             salt: B256::repeat_byte(6),
+            closing: Some(TraceToken { id: 2, logprob: LogProb(-3) }),
+            evidence: vec![B256::repeat_byte(7)],
         },
         TaskReply::Embedded { vectors: vec![vec![0.5, -1.0]], input_tokens: 1, receipt },
         TaskReply::Failed(TaskFailure { code: FailureCode::Busy, message: "full".into() }),
@@ -216,7 +225,7 @@ fn replies() -> Vec<TaskReply> {
 
 fn signed_seeds() -> Vec<Seed> {
     let file = ReceiptFile {
-        version: 1,
+        version: 2,
         domain: DOMAIN,
         registry: Address::repeat_byte(9),
         session_key: key(1).address(),
@@ -224,7 +233,10 @@ fn signed_seeds() -> Vec<Seed> {
         header: header(),
         receipt: receipt(),
         salt: B256::repeat_byte(6),
+        evidence: trace::evidence_leaves(B256::repeat_byte(6), tokens().len(), &[]),
         tokens: tokens(),
+        opened: Vec::new(),
+        request: Some(request()),
         text: "x".into(),
         voucher: Some(voucher(1)),
     };

@@ -7,7 +7,8 @@
 use super::{Failure, MockConfig, State, model::Context, model::Model, vocabulary::END};
 use crate::{EngineError, EngineEvent, stop::StopMatcher};
 use cortensor_protocol::{
-    FinishReason, Sampled, Tier, TokenEvent, TokenId, TokenSampler, Usage, generation::TopToken, sampling::LogProb,
+    FinishReason, Sampled, Step, Tier, TokenEvent, TokenId, TokenSampler, Usage, generation::TopToken,
+    sampling::LogProb,
 };
 use parking_lot::Mutex;
 use std::{
@@ -416,7 +417,8 @@ fn misbehave(sequence: &mut Sequence) -> Option<Turn> {
 /// Draws a token and delivers it, or ends the sequence.
 fn decode(sequence: &mut Sequence, model: &Model, logits: &mut Vec<f32>, tier: Tier) {
     model.logits(sequence.context, &sequence.output, sequence.script.as_deref(), logits);
-    let sampled = sequence.sampler.sample(count(sequence.output.len()), logits, &sequence.output);
+    let index = count(sequence.output.len());
+    let sampled = sequence.sampler.sample(Step { index, logits, hidden: None, output: &sequence.output });
     if usize::try_from(sampled.token).map_or(true, |token| token >= model.vocabulary.len()) {
         return sequence.fail("the sampler chose a token that does not exist");
     }

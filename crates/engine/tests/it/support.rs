@@ -2,8 +2,8 @@
 
 use cortensor_engine::{Engine, EngineError, EngineEvent, Generation, Job};
 use cortensor_protocol::{
-    ChatMessage, FinishReason, GenerationRequest, Prompt, ResponseFormat, Role, Sampled, SamplingParams, TokenEvent,
-    TokenId, TokenSampler, ToolChoice, Usage, sampling::LogProb,
+    ChatMessage, FinishReason, GenerationRequest, Prompt, ResponseFormat, Role, Sampled, SamplingParams, Step,
+    TokenEvent, TokenId, TokenSampler, ToolChoice, Usage, sampling::LogProb,
 };
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,7 @@ fn noise(seed: u64, step: u32, token: u32) -> f32 {
 }
 
 impl TokenSampler for Seeded {
-    fn sample(&mut self, step: u32, logits: &mut [f32], output: &[TokenId]) -> Sampled {
+    fn sample(&mut self, Step { index: step, logits, output, .. }: Step<'_>) -> Sampled {
         assert_eq!(output.len(), usize::try_from(step).unwrap(), "a step is the number of tokens so far");
         let total: f32 = logits.iter().map(|logit| logit.exp()).sum();
         let logprob = |logit: f32| LogProb::from_nats(logit - total.ln());

@@ -14,7 +14,7 @@ use crate::{
 };
 use cortensor_engine::{Engine, EngineError, EngineEvent, Generation, Job};
 use cortensor_protocol::{
-    GenerationRequest, LogProb, Prompt, ResponseFormat, Sampled, SamplingParams, TokenId, TokenSampler,
+    GenerationRequest, LogProb, Prompt, ResponseFormat, Sampled, SamplingParams, Step, TokenId, TokenSampler,
 };
 use serde::Serialize;
 use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Instant};
@@ -196,8 +196,8 @@ fn argmax(logits: &mut [f32], ends: &[TokenId]) -> TokenId {
 }
 
 impl TokenSampler for Greedy {
-    fn sample(&mut self, _: u32, logits: &mut [f32], _: &[TokenId]) -> Sampled {
-        Sampled { token: argmax(logits, &self.ends), logprob: LogProb::default(), top: Vec::new() }
+    fn sample(&mut self, step: Step<'_>) -> Sampled {
+        Sampled { token: argmax(step.logits, &self.ends), logprob: LogProb::default(), top: Vec::new() }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::panic_text;
 use crate::{grammar::Matcher, vocabulary::Vocabulary};
 use cortensor_engine::{EngineError, EngineEvent, stop::StopMatcher};
-use cortensor_protocol::{FinishReason, Sampled, TokenEvent, TokenId, TokenSampler, Usage, generation::TopToken};
+use cortensor_protocol::{FinishReason, Sampled, Step, TokenEvent, TokenId, TokenSampler, Usage, generation::TopToken};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -219,8 +219,9 @@ impl Run {
     fn sample(&mut self, logits: &mut [f32]) -> Result<Sampled, EngineError> {
         let vocabulary = logits.len();
         let (sampler, output) = (&mut self.sampler, &self.output);
+        let step = Step { index: count(output.len()), logits, hidden: None, output };
         // A sampler is the caller's code: its panic is that job's fault and nobody else's.
-        let sampled = catch_unwind(AssertUnwindSafe(|| sampler.sample(count(output.len()), logits, output)))
+        let sampled = catch_unwind(AssertUnwindSafe(|| sampler.sample(step)))
             .map_err(|panic| EngineError::Backend(format!("the sampler panicked: {}", panic_text(&*panic))))?;
         if sampled.token as usize >= vocabulary {
             return Err(EngineError::Backend(format!(

@@ -3,7 +3,7 @@
 use crate::support::{chat, collect, job, load, refused, request, run, shared, text};
 use cortensor_engine::{Engine, EngineError, EngineEvent, Generation, Job};
 use cortensor_llama::{LlamaConfig, LlamaEngine, LoadError};
-use cortensor_protocol::{FinishReason, Prompt, Sampled, TokenId, TokenSampler};
+use cortensor_protocol::{FinishReason, Prompt, Sampled, Step, TokenSampler};
 use std::{
     io::Write,
     sync::{
@@ -127,8 +127,8 @@ async fn requests_that_make_no_sense_are_refused_by_name() {
 struct Broken(bool);
 
 impl TokenSampler for Broken {
-    fn sample(&mut self, step: u32, _: &mut [f32], _: &[TokenId]) -> Sampled {
-        assert!(!self.0, "broken on purpose at step {step}");
+    fn sample(&mut self, step: Step<'_>) -> Sampled {
+        assert!(!self.0, "broken on purpose at step {}", step.index);
         Sampled { token: u32::MAX, logprob: Default::default(), top: vec![] }
     }
 }
@@ -152,17 +152,18 @@ struct InStep {
 
 impl TokenSampler for InStep {
     #[expect(clippy::disallowed_methods, reason = "a sampler runs on the engine's own thread, which may block")]
-    fn sample(&mut self, step: u32, logits: &mut [f32], output: &[TokenId]) -> Sampled {
+    fn sample(&mut self, step: Step<'_>) -> Sampled {
         std::thread::sleep(Duration::from_millis(3));
         let began = Instant::now();
-        while self.read.load(SeqCst) < step {
+        while self.read.load(SeqCst) < step.index {
             assert!(
                 began.elapsed() < Duration::from_secs(20),
-                "token {step} is due and an earlier one still held back"
+                "token {} is due and an earlier one still held back",
+                step.index
             );
             std::thread::sleep(Duration::from_millis(1));
         }
-        crate::support::TestSampler { seed: None, top: 0 }.sample(step, logits, output)
+        crate::support::TestSampler { seed: None, top: 0 }.sample(step)
     }
 }
 

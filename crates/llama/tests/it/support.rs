@@ -3,7 +3,7 @@
 use cortensor_engine::{Engine, EngineError, EngineEvent, Generation, Job};
 use cortensor_llama::{LlamaConfig, LlamaEngine};
 use cortensor_protocol::{
-    ChatMessage, FinishReason, GenerationRequest, LogProb, Prompt, ResponseFormat, Role, Sampled, SamplingParams,
+    ChatMessage, FinishReason, GenerationRequest, LogProb, Prompt, ResponseFormat, Role, Sampled, SamplingParams, Step,
     TokenEvent, TokenId, TokenSampler, Usage,
 };
 use std::{
@@ -46,7 +46,7 @@ pub(crate) struct TestSampler {
 }
 
 impl TokenSampler for TestSampler {
-    fn sample(&mut self, step: u32, logits: &mut [f32], output: &[TokenId]) -> Sampled {
+    fn sample(&mut self, Step { index: step, logits, output, .. }: Step<'_>) -> Sampled {
         assert_eq!(step as usize, output.len());
         let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let normaliser = highest + logits.iter().map(|logit| (logit - highest).exp()).sum::<f32>().ln();

@@ -254,6 +254,7 @@ pub(crate) fn task(text: &str) -> TaskOpen {
         session: B256::ZERO.into(),
         model: B256::ZERO.into(),
         request_hash: B256::ZERO,
+        sampling: B256::ZERO,
         seed: B256::ZERO,
         max_tokens: 1,
         min_tier: Tier::D,

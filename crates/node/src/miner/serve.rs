@@ -14,13 +14,14 @@ use crate::{
 use alloy::primitives::B256;
 use cortensor_engine::{EngineError, EngineEvent, Generation, Job};
 use cortensor_net::{IncomingTask, TaskControls, TaskReplies};
-use cortensor_proof::SeededSampler;
+use cortensor_proof::{Recording, SeededSampler};
 use cortensor_protocol::{
-    Domain, FinishReason, ModelId, ModelOffer, Operator, Price, Receipt, SignedReceipt, TaskId, TokenEvent, Usage, Wei,
+    Domain, Evidence, FinishReason, ModelId, ModelOffer, Operator, Price, Receipt, SignedReceipt, TaskId, TokenEvent,
+    TraceToken, Usage, Wei,
     manifest::{Load, Speed, Tier},
-    receipt::{TraceToken, prompt_hash, trace_root},
-    sampling::LogProb,
+    receipt::prompt_hash,
     task::SignedHeader,
+    trace,
     wire::{CountTask, EmbedTask, FailureCode, GenerateTask, TaskControl, TaskFailure, TaskOpen, TaskReply},
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -72,7 +73,7 @@ struct Peer<'a> {
 /// What a task has produced.
 #[derive(Default)]
 struct Produced {
-    trace: Vec<TraceToken>,
+    tokens: Vec<TraceToken>,
     prompt_hash: B256,
     usage: Usage,
     started: bool,
@@ -162,7 +163,7 @@ impl Miner {
 impl Inner {
     async fn generate(&self, task: &mut Peer<'_>, open: GenerateTask) -> Result<(), TaskFailure> {
         open.request.check().map_err(|error| refuse(FailureCode::InvalidRequest, error.to_string()))?;
-        if open.header.header.request_hash != open.request.hash() {
+        if open.header.header.bound() != open.request.bound() {
             return Err(refuse(FailureCode::InvalidRequest, "request: is not the one that its header binds"));
         }
         let resumed = open.resume_tokens;
@@ -172,12 +173,10 @@ impl Inner {
         let (terms, offering) = self.admit(&open.header, open.price, open.request.max_tokens).await?;
         let cancel = CancellationToken::new();
         let header = &open.header.header;
+        let alternatives = open.request.logprobs.unwrap_or(0);
+        let (sampler, recording) = SeededSampler::recording(header.seed, open.request.sampling.clone(), alternatives);
         let job = Job {
-            sampler: Box::new(SeededSampler::new(
-                header.seed,
-                open.request.sampling.clone(),
-                open.request.logprobs.unwrap_or(0),
-            )),
+            sampler: Box::new(sampler),
             request: open.request,
             resume: open.resume,
             resume_tokens: resumed,
@@ -196,9 +195,11 @@ impl Inner {
             finish: reason,
             salt,
         };
-        let receipt = self.receipt(&open.header, &produced, &outcome);
+        let trace = Trace::new(produced.tokens, &recording, &outcome);
+        let receipt = Box::new(self.receipt(&open.header, usage.input_tokens, produced.prompt_hash, &trace, &outcome));
         self.earnings.earn(terms.id, receipt.receipt.amount);
-        let finished = TaskReply::Finished { finish: reason, stop, tail, usage, receipt: Box::new(receipt), salt };
+        let Trace { closing, evidence, .. } = trace;
+        let finished = TaskReply::Finished { finish: reason, stop, tail, usage, receipt, salt, closing, evidence };
         self.send(task, finished).await?;
         self.await_payment(task, header.task).await
     }
@@ -297,9 +298,15 @@ impl Inner {
         task.replies.send(reply).await.map_err(|error| refuse(FailureCode::Engine, format!("the router left: {error}")))
     }
 
-    fn receipt(&self, header: &SignedHeader, produced: &Produced, outcome: &Outcome) -> SignedReceipt {
-        let output_tokens = u32::try_from(produced.trace.len()).unwrap_or(u32::MAX);
-        let input_tokens = produced.usage.input_tokens;
+    fn receipt(
+        &self,
+        header: &SignedHeader,
+        input_tokens: u32,
+        prompt_hash: B256,
+        trace: &Trace,
+        outcome: &Outcome,
+    ) -> SignedReceipt {
+        let output_tokens = trace.output_tokens;
         let cost = outcome.price.cost(input_tokens.into(), output_tokens.into());
         let receipt = Receipt {
             header_hash: header.header.signing_hash(&self.config.domain),
@@ -307,8 +314,8 @@ impl Inner {
             session: header.header.session,
             model: header.header.model,
             miner: self.identity.operator(),
-            prompt_hash: produced.prompt_hash,
-            trace_root: trace_root(outcome.salt, &produced.trace),
+            prompt_hash,
+            trace_root: trace.root,
             first_token: outcome.first_token,
             input_tokens,
             output_tokens,
@@ -358,12 +365,11 @@ impl Inner {
     }
 
     async fn embed(&self, task: &mut Peer<'_>, open: EmbedTask) -> Result<(), TaskFailure> {
-        if open.header.header.request_hash != EmbedTask::hash(&open.inputs) || open.inputs.len() > 2048 {
+        if open.header.header.bound() != EmbedTask::bound(&open.inputs) || open.inputs.len() > 2048 {
             return Err(refuse(FailureCode::InvalidRequest, "input: is not what the header binds, or too long"));
         }
         let (terms, offering) = self.admit(&open.header, open.price, 0).await?;
         let (vectors, input_tokens) = offering.engine.embed(&open.inputs).await.map_err(|e| engine_failure(&e))?;
-        let produced = Produced { usage: Usage { input_tokens, ..Usage::default() }, ..Produced::default() };
         let outcome = Outcome {
             price: open.price,
             tier: offering.engine.info().tier,
@@ -371,7 +377,7 @@ impl Inner {
             finish: FinishReason::EndOfSequence,
             salt: B256::ZERO,
         };
-        let receipt = Box::new(self.receipt(&open.header, &produced, &outcome));
+        let receipt = Box::new(self.receipt(&open.header, input_tokens, B256::ZERO, &Trace::default(), &outcome));
         self.earnings.earn(terms.id, receipt.receipt.amount);
         self.send(task, TaskReply::Embedded { vectors, input_tokens, receipt }).await?;
         self.await_payment(task, open.header.header.task).await
@@ -392,6 +398,38 @@ struct Outcome {
     first_token: u32,
     finish: FinishReason,
     salt: B256,
+}
+
+/// What a receipt commits to.
+#[derive(Default)]
+struct Trace {
+    output_tokens: u32,
+    closing: Option<TraceToken>,
+    /// One leaf for each window.
+    evidence: Vec<B256>,
+    root: B256,
+}
+
+impl Trace {
+    /// Of the tokens that were delivered and what the sampler recorded of them, which is nothing where the backend draws
+    /// its tokens by itself.
+    fn new(mut tokens: Vec<TraceToken>, recording: &Recording, outcome: &Outcome) -> Self {
+        let recorded = recording.take();
+        let output_tokens = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+        let closing = (outcome.finish == FinishReason::EndOfSequence && outcome.tier == Tier::A).then(|| {
+            let ended = recorded.get(tokens.len()).map(|(token, _)| *token);
+            // A grammar can be complete before a model that has no token to say so.
+            ended.unwrap_or_else(|| TraceToken::told(None, None))
+        });
+        let mut evidence: Vec<Evidence> = recorded.into_iter().take(tokens.len() + 1).map(|(_, seen)| seen).collect();
+        if !evidence.is_empty() {
+            evidence.resize(tokens.len() + usize::from(closing.is_some()), Evidence::NONE);
+        }
+        tokens.extend(closing);
+        let evidence = trace::evidence_leaves(outcome.salt, tokens.len(), &evidence);
+        let root = trace::root(outcome.salt, &tokens, &evidence).expect("there is one leaf for each window");
+        Self { output_tokens, closing, evidence, root }
+    }
 }
 
 impl Produced {
@@ -423,8 +461,7 @@ fn take(
             Ok(None)
         }
         Some(EngineEvent::Token(token)) => {
-            let id = token.id.unwrap_or(u32::MAX);
-            produced.trace.push(TraceToken { id, logprob: token.logprob.unwrap_or(LogProb(0)) });
+            produced.tokens.push(TraceToken::told(token.id, token.logprob));
             batch.push(token);
             Ok(None)
         }

@@ -3,7 +3,8 @@
 use alloy::primitives::B256;
 use cortensor_protocol::{
     Domain, Operator, Price, SignedReceipt, TaskHeader, Tier,
-    receipt::{TraceToken, VerifyError, trace_root},
+    receipt::VerifyError,
+    trace::{self, TraceToken},
 };
 
 /// What the router saw.
@@ -16,8 +17,11 @@ pub(super) struct Expected<'a> {
     pub(super) tier: Tier,
     pub(super) first_token: u32,
     pub(super) input_tokens: u32,
+    pub(super) output_tokens: u32,
     pub(super) prompt_hash: B256,
+    /// What was delivered, and the token that ended the answer where the miner told it.
     pub(super) tokens: &'a [TraceToken],
+    pub(super) evidence: &'a [B256],
     pub(super) salt: B256,
 }
 
@@ -36,16 +40,17 @@ pub(super) enum ReceiptProblem {
 pub(super) fn check_receipt(signed: &SignedReceipt, expected: &Expected<'_>) -> Result<(), ReceiptProblem> {
     signed.verify(expected.domain, expected.header)?;
     let receipt = &signed.receipt;
-    let delivered = u32::try_from(expected.tokens.len()).unwrap_or(u32::MAX);
     same("miner", receipt.miner, expected.miner)?;
     same("input tokens", receipt.input_tokens, expected.input_tokens)?;
-    same("output tokens", receipt.output_tokens, delivered)?;
+    same("tokens", receipt.records(), expected.tokens.len() as u64)?;
+    same("output tokens", receipt.output_tokens, expected.output_tokens)?;
     same("first token", receipt.first_token, expected.first_token)?;
     same("tier", receipt.tier, expected.tier)?;
     same("input price", receipt.price.input, expected.price.input)?;
     same("output price", receipt.price.output, expected.price.output)?;
     same("prompt hash", receipt.prompt_hash, expected.prompt_hash)?;
-    if trace_root(expected.salt, expected.tokens) == receipt.trace_root { Ok(()) } else { Err(ReceiptProblem::Trace) }
+    let root = trace::root(expected.salt, expected.tokens, expected.evidence);
+    if root == Some(receipt.trace_root) { Ok(()) } else { Err(ReceiptProblem::Trace) }
 }
 
 fn same<T: PartialEq + Copy + std::fmt::Display>(

@@ -19,9 +19,7 @@ use cortensor_gateway::{ServiceError, ServiceEvent};
 use cortensor_net::TaskChannel;
 use cortensor_protocol::{
     Domain, FinishReason, GenerationRequest, ModelOffer, Operator, Price, ReceiptFile, SignedReceipt, TaskHeader,
-    TokenEvent, TokenId, ToolFormat, Usage, Wei,
-    receipt::TraceToken,
-    sampling::LogProb,
+    TokenEvent, TokenId, ToolFormat, TraceToken, Usage, Wei,
     task::SignedHeader,
     wire::{FailureCode, GenerateTask, RouterControl, TaskControl, TaskFailure, TaskOpen, TaskReply},
 };
@@ -406,6 +404,8 @@ struct Finish {
     usage: Usage,
     receipt: Box<SignedReceipt>,
     salt: B256,
+    closing: Option<TraceToken>,
+    evidence: Vec<B256>,
 }
 
 impl Attempt<'_> {
@@ -491,8 +491,8 @@ impl Attempt<'_> {
                 drop(client.events.send(ServiceEvent::Tokens(events)).await);
                 Ok(None)
             }
-            TaskReply::Finished { finish, stop, tail, usage, receipt, salt } => {
-                Ok(Some(Finish { reason: finish, stop, tail, usage, receipt, salt }))
+            TaskReply::Finished { finish: reason, stop, tail, usage, receipt, salt, closing, evidence } => {
+                Ok(Some(Finish { reason, stop, tail, usage, receipt, salt, closing, evidence }))
             }
             TaskReply::Failed(why) => Err(why),
             TaskReply::Embedded { .. } | TaskReply::Paid | TaskReply::Counted(_) => {
@@ -522,9 +522,7 @@ impl Attempt<'_> {
             progress.ids.extend(event.id);
             progress.text.push_str(&event.text);
             share.text.push_str(&event.text);
-            share
-                .tokens
-                .push(TraceToken { id: event.id.unwrap_or(u32::MAX), logprob: event.logprob.unwrap_or(LogProb(0)) });
+            share.tokens.push(TraceToken::told(event.id, event.logprob));
         }
         progress.count += count;
         work.record.tokens(count);
@@ -580,12 +578,14 @@ impl Attempt<'_> {
     async fn settle_finished(
         &self,
         work: &mut Work,
-        share: Share,
+        mut share: Share,
         finish: Finish,
         usage: Usage,
         state: &str,
     ) -> Result<Settled, Broken> {
         let receipt = &finish.receipt.receipt;
+        let output_tokens = u32::try_from(share.tokens.len()).unwrap_or(u32::MAX);
+        share.tokens.extend(finish.closing);
         let expected = Expected {
             domain: &self.dispatcher.domain,
             header: &work.header.header,
@@ -595,7 +595,9 @@ impl Attempt<'_> {
             first_token: share.first_token,
             input_tokens: share.input_tokens,
             prompt_hash: share.prompt_hash,
+            output_tokens,
             tokens: &share.tokens,
+            evidence: &finish.evidence,
             salt: finish.salt,
         };
         check_receipt(&finish.receipt, &expected).map_err(Broken::Receipt)?;
@@ -609,7 +611,7 @@ impl Attempt<'_> {
         work.record.ended(state, usage);
         self.dispatcher.tasks.note(&work.record);
         let file = ReceiptFile {
-            version: 1,
+            version: 2,
             domain: self.dispatcher.domain,
             registry: self.dispatcher.registry,
             session_key: work.terms.session_key,
@@ -618,6 +620,9 @@ impl Attempt<'_> {
             receipt: *finish.receipt,
             salt: finish.salt,
             tokens: share.tokens,
+            evidence: finish.evidence,
+            opened: Vec::new(),
+            request: Some(work.request.clone()),
             text: share.text + &finish.tail,
             voucher: None,
         };
@@ -708,12 +713,12 @@ impl Attempt<'_> {
                         break;
                     }
                 }
-                TaskReply::Finished { finish, stop, tail, usage, receipt, salt } => {
+                TaskReply::Finished { finish: reason, stop, tail, usage, receipt, salt, closing, evidence } => {
                     if share.learn_prompt(usage.input_tokens, work.input_max).is_err() {
                         break;
                     }
                     let usage_total = Usage { output_tokens: progress.count, ..progress.usage };
-                    let finish = Finish { reason: finish, stop, tail, usage, receipt, salt };
+                    let finish = Finish { reason, stop, tail, usage, receipt, salt, closing, evidence };
                     match self.settle_finished(work, share, finish, usage_total, "cancelled").await {
                         Ok(settled) => self.pay(channel, settled),
                         Err(problem) => tracing::warn!(%problem, "a cancelled task could not be settled"),

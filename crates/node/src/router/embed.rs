@@ -12,7 +12,6 @@ use alloy::primitives::B256;
 use cortensor_gateway::{Caller, Embeddings, ServiceError};
 use cortensor_protocol::{
     ModelOffer, ReceiptFile, SignedReceipt, Usage, Wei,
-    receipt::trace_root,
     task::SignedHeader,
     wire::{EmbedTask, TaskControl, TaskOpen, TaskReply},
 };
@@ -52,16 +51,16 @@ impl Inner {
         let bytes: usize = inputs.iter().map(String::len).sum();
         let input_max = EmbedTask::input_tokens_max(&inputs);
         let (limit, needed) = self.bounds(&terms, id, input_max, 0)?;
-        let hash = EmbedTask::hash(&inputs);
+        let bound = EmbedTask::bound(&inputs);
         let (header, reservation) = match signed {
             Some(signed) => {
-                self.check_header(&signed, &terms, id, hash)?;
+                self.check_header(&signed, &terms, id, bound)?;
                 let nonce = signed.header.client_nonce;
                 (signed, self.settlement.reserve_numbered(terms.id, nonce, needed, now_seconds())?)
             }
             None => {
                 let reservation = self.settlement.reserve(terms.id, needed, now_seconds())?;
-                (self.header(&terms, id, hash, 1, reservation.nonce, None)?, reservation)
+                (self.header(&terms, id, bound, 1, reservation.nonce, None)?, reservation)
             }
         };
         let record = TaskRecord::new(header.header.task, terms.id, model);
@@ -147,7 +146,7 @@ impl Inner {
             && receipt.output_tokens == 0
             && receipt.input_tokens == input_tokens
             && input_tokens <= work.input_max
-            && receipt.trace_root == trace_root(B256::ZERO, &[]);
+            && receipt.trace_root == B256::ZERO;
         if honest { Ok(()) } else { Err("its receipt does not fit what was asked".into()) }
     }
 
@@ -170,7 +169,7 @@ impl Inner {
         self.dispatcher.tasks.note(&work.record);
         self.dispatcher.metrics.ended("finished");
         let file = ReceiptFile {
-            version: 1,
+            version: 2,
             domain: self.config.domain,
             registry: self.config.registry,
             session_key: work.terms.session_key,
@@ -179,6 +178,9 @@ impl Inner {
             receipt: signed,
             salt: B256::ZERO,
             tokens: Vec::new(),
+            evidence: Vec::new(),
+            opened: Vec::new(),
+            request: None,
             text: String::new(),
             voucher: None,
         };

@@ -16,7 +16,7 @@ use cortensor_gateway::{
 };
 use cortensor_protocol::{
     GenerationRequest, ModelId, Price, Prompt, ReceiptFile, SessionAccess, SessionId, TaskHeader, TaskId, Wei,
-    task::{SignedHeader, derive_seed},
+    task::{Bound, SignedHeader, derive_seed},
 };
 use cortensor_scheduler::{BlockHash, WorkerSnapshot, prompt_blocks};
 use tokio::sync::{mpsc, oneshot};
@@ -100,7 +100,7 @@ impl Inner {
         &self,
         terms: &SessionTerms,
         model: ModelId,
-        request_hash: B256,
+        bound: Bound,
         max_tokens: u32,
         nonce: u64,
         seed: Option<u64>,
@@ -112,7 +112,8 @@ impl Inner {
             task,
             session: terms.id,
             model,
-            request_hash,
+            request_hash: bound.request_hash,
+            sampling: bound.sampling,
             seed: derive_seed(task, nonce, beacon, model, seed),
             max_tokens,
             min_tier: terms.min_tier,
@@ -147,7 +148,7 @@ impl Inner {
         let (price_limit, needed) = self.bounds(&terms, model.id, input_max, request.max_tokens)?;
         let reservation = self.settlement.reserve(terms.id, needed, now_seconds())?;
         let max_tokens = request.max_tokens;
-        let header = self.header(&terms, model.id, request.hash(), max_tokens, reservation.nonce, request.seed)?;
+        let header = self.header(&terms, model.id, request.bound(), max_tokens, reservation.nonce, request.seed)?;
         Ok(Work::new(header, request, terms, reservation, price_limit))
     }
 

@@ -7,13 +7,12 @@
 
 use super::{CloseError, Inner, Router, dispatch::Work, settle::SettleError, tasks::now_seconds};
 use crate::ledger::SessionTerms;
-use alloy::primitives::B256;
 use async_trait::async_trait;
 use cortensor_gateway::{Caller, Embeddings, ServiceError, ServiceGeneration, SessionService};
 use cortensor_protocol::{
     ModelId, Proposal, RouterFacts, SessionAccess, SessionId, SignedClose, SignedTask, SignedVoucher, TaskId,
     client::{ACCESS_SECONDS_MAX, SignedEmbedding, VoucherSignature},
-    task::SignedHeader,
+    task::{Bound, SignedHeader},
     wire::RouterControl,
 };
 use std::time::Duration;
@@ -93,7 +92,7 @@ impl Inner {
         signed: &SignedHeader,
         terms: &SessionTerms,
         model: ModelId,
-        request_hash: B256,
+        bound: Bound,
     ) -> Result<(), ServiceError> {
         let header = &signed.header;
         let now = now_seconds();
@@ -103,7 +102,10 @@ impl Inner {
         if header.task != TaskId::derive(header.session, header.client_nonce) {
             return Err(invalid("header.task", "does not follow from session and nonce"));
         }
-        if header.request_hash != request_hash {
+        if header.sampling != bound.sampling {
+            return Err(invalid("header.sampling", "is not the hash of this request's sampling parameters"));
+        }
+        if header.request_hash != bound.request_hash {
             return Err(invalid("header.request_hash", "is not the hash of this request"));
         }
         if header.model != model {
@@ -146,7 +148,7 @@ impl SessionService for Router {
         if header.header.max_tokens != request.max_tokens {
             return Err(invalid("header.max_tokens", "is not the request's"));
         }
-        inner.check_header(&header, &terms, model.id, request.hash())?;
+        inner.check_header(&header, &terms, model.id, request.bound())?;
         let (limit, needed) = inner.bounds(&terms, model.id, request.prompt.input_tokens_max(), request.max_tokens)?;
         let nonce = header.header.client_nonce;
         let reservation = inner.settlement.reserve_numbered(terms.id, nonce, needed, now_seconds())?;

@@ -8,8 +8,9 @@ use cortensor_net::{DialConfig, DialEnds, Endpoint, NetConfig, RouterCheck, Rout
 use cortensor_node::identity::Identity;
 use cortensor_protocol::{
     FinishReason, ModelOffer, Price, Receipt, RoleSet, SignedReceipt, TokenEvent, TransportKey, Usage, Wei,
-    receipt::{TraceToken, prompt_hash, trace_root},
+    receipt::prompt_hash,
     sampling::LogProb,
+    trace::{self, TraceToken},
     wire::{Challenge, RefusalCode, TaskOpen, TaskReply},
 };
 use std::sync::Arc;
@@ -100,6 +101,7 @@ async fn lie_once(peer: &mut Peer, world: &World, lie: impl FnOnce(&mut Receipt)
     task.replies.send(TaskReply::Tokens(tokens.iter().map(event).collect())).await.unwrap();
     let domain = world.net.deployment.domain();
     let salt = alloy::primitives::B256::repeat_byte(3);
+    let evidence = trace::evidence_leaves(salt, 10, &[]);
     let mut receipt = Receipt {
         header_hash: header.signing_hash(&domain),
         task: header.task,
@@ -107,11 +109,11 @@ async fn lie_once(peer: &mut Peer, world: &World, lie: impl FnOnce(&mut Receipt)
         model: header.model,
         miner: peer.identity.operator(),
         prompt_hash: prompt_hash(&[1, 2, 3, 4, 5]),
-        trace_root: trace_root(salt, &tokens),
+        trace_root: trace::root(salt, &tokens, &evidence).unwrap(),
         first_token: 0,
         input_tokens: 5,
         output_tokens: 10,
-        finish: FinishReason::EndOfSequence,
+        finish: FinishReason::Length,
         tier: cortensor_protocol::Tier::A,
         price: open.price,
         amount: open.price.cost(5, 10).unwrap(),
@@ -126,6 +128,8 @@ async fn lie_once(peer: &mut Peer, world: &World, lie: impl FnOnce(&mut Receipt)
         usage: Usage { input_tokens: 5, cached_input_tokens: 0, output_tokens: 10 },
         receipt: Box::new(SignedReceipt { receipt, signature }),
         salt,
+        closing: None,
+        evidence,
     };
     task.replies.send(finished).await.unwrap();
     // Whatever the router says next, this peer is done.

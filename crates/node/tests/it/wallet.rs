@@ -62,6 +62,7 @@ impl Wallet {
             session: self.terms.session,
             model,
             request_hash: request.hash(),
+            sampling: request.sampling.hash(),
             seed: B256::ZERO,
             max_tokens: request.max_tokens,
             min_tier: Tier::D,

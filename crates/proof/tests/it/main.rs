@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod reference;
+mod traces;
 
 use alloy_primitives::{B256, keccak256};
 use cortensor_proof::{SeededSampler, vectors};
 use cortensor_protocol::{
-    SamplingParams, TokenId, TokenSampler,
+    SamplingParams, Step, TokenId, TokenSampler,
     sampling::{Micro, SignedMicro},
 };
 use proptest::prelude::*;
@@ -26,12 +27,16 @@ fn logits(count: usize, number: u64) -> Vec<f32> {
     (0..count).map(|_| (uniform() + uniform() + uniform() - 1.5) * 6.0).collect()
 }
 
+fn at<'a>(index: u32, logits: &'a mut [f32], output: &'a [TokenId]) -> Step<'a> {
+    Step { index, logits, hidden: None, output }
+}
+
 fn micro(value: f64) -> Micro {
     Micro::from_f64(value).unwrap()
 }
 
 fn choose(params: &SamplingParams, seed: B256, step: u32, logits: &[f32], output: &[TokenId]) -> TokenId {
-    SeededSampler::new(seed, params.clone(), 0).sample(step, &mut logits.to_vec(), output).token
+    SeededSampler::new(seed, params.clone(), 0).sample(at(step, &mut logits.to_vec(), output)).token
 }
 
 prop_compose! {
@@ -98,7 +103,7 @@ proptest! {
         let run = |sampler: &mut SeededSampler, output: &mut Vec<TokenId>, until: usize| {
             for step in output.len()..until {
                 let mut logits = logits(300, number ^ step as u64);
-                let token = sampler.sample(u32::try_from(step).unwrap(), &mut logits, output).token;
+                let token = sampler.sample(at(u32::try_from(step).unwrap(), &mut logits, output)).token;
                 output.push(token);
             }
         };
@@ -141,7 +146,7 @@ fn check_distribution(params: &SamplingParams, kept: &[usize], logits: &[f32]) {
     let mut sampler = SeededSampler::new(seed(2_026), params.clone(), 0);
     let mut copy = logits.to_vec();
     for step in 0..CHOICES {
-        counts[sampler.sample(step, &mut copy, &[]).token as usize] += 1;
+        counts[sampler.sample(at(step, &mut copy, &[])).token as usize] += 1;
     }
     assert_eq!(kept.iter().map(|token| counts[*token]).sum::<u32>(), CHOICES, "a token outside was chosen");
     let statistic: f64 = kept
@@ -177,7 +182,7 @@ fn choices_follow_the_softmax_distribution_of_what_is_kept() {
 fn log_probabilities_are_the_models_own_whatever_the_parameters() {
     let params = SamplingParams { temperature: micro(0.1), top_k: 1, ..SamplingParams::default() };
     let mut logits = vec![0.0, 1.0, f32::NEG_INFINITY, 2.0];
-    let sampled = SeededSampler::new(seed(1), params, 9).sample(0, &mut logits, &[]);
+    let sampled = SeededSampler::new(seed(1), params, 9).sample(at(0, &mut logits, &[]));
     let total = (0f32.exp() + 1f32.exp() + 2f32.exp()).ln();
     assert_eq!(sampled.token, 3);
     assert!((sampled.logprob.nats() - (2.0 - total)).abs() < 1.0 / 1_024.0);
@@ -189,7 +194,7 @@ fn log_probabilities_are_the_models_own_whatever_the_parameters() {
 #[test]
 fn nothing_to_choose_from_is_not_a_panic() {
     for logits in [vec![], vec![f32::NEG_INFINITY; 3], vec![f32::NAN; 100]] {
-        let sampled = SeededSampler::new(seed(1), SamplingParams::default(), 5).sample(0, &mut logits.clone(), &[]);
+        let sampled = SeededSampler::new(seed(1), SamplingParams::default(), 5).sample(at(0, &mut logits.clone(), &[]));
         assert_eq!((sampled.token, sampled.logprob.0), (0, i16::MIN));
     }
 }
