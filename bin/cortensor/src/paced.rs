@@ -70,6 +70,10 @@ impl Engine for Paced {
         self.inner.replay(replay).await
     }
 
+    fn ends(&self, token: TokenId) -> bool {
+        self.inner.ends(token)
+    }
+
     async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError> {
         self.inner.embed(inputs).await
     }

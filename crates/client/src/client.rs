@@ -364,12 +364,13 @@ impl Client {
         Ok(SignedHeader { header, signature })
     }
 
-    /// Receipts of a task, one for each miner that finished or handed over properly.
+    /// Receipts of a task, one for each miner that finished or handed over properly; with the evidence that each miner
+    /// signed where it is to be opened.
     ///
     /// # Errors
     /// When the router cannot be asked or knows none.
-    pub async fn receipts(&self, task: TaskId) -> Result<Vec<ReceiptFile>, ClientError> {
-        http::json(self.get(&format!("/v1/tasks/{task}/receipts")), "list of receipts").await
+    pub async fn receipts(&self, task: TaskId, open: bool) -> Result<Vec<ReceiptFile>, ClientError> {
+        http::json(self.get(&format!("/v1/tasks/{task}/receipts?open={open}")), "list of receipts").await
     }
 
     /// A task as the router tells it, in the form that the caller reads.
@@ -447,7 +448,7 @@ impl Client {
             let task = proposal.charge.task;
             let receipt = match proposal.charge.receipt {
                 Some(leaf) => {
-                    let files = self.receipts(task).await?;
+                    let files = self.receipts(task, false).await?;
                     files.into_iter().find(|file| file.receipt.receipt.leaf(&rules.domain) == leaf)
                 }
                 None => None,

@@ -238,6 +238,11 @@ pub trait Engine: Send + Sync + 'static {
         Err(EngineError::Unsupported { parameter: "replay", problem })
     }
 
+    /// Whether a token ends an answer; `false` where the backend does not know its vocabulary.
+    fn ends(&self, _token: TokenId) -> bool {
+        false
+    }
+
     /// Embeds texts; one unit-length vector each, and the number of tokens in all.
     async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError>;
 }

@@ -82,12 +82,17 @@ pub(crate) async fn task(State(app): AppState, Path(id): Path<String>, request: 
     with_caller(app, Route::Native, request, show).await
 }
 
-/// The receipts of a task, each to be checked offline.
-#[utoipa::path(get, path = "/v1/tasks/{id}/receipts", tag = "Cortensor", params(("id" = String, Path)), responses(
+/// The receipts of a task, each to be checked offline. With `open=true`, the evidence is asked of the miners.
+#[utoipa::path(get, path = "/v1/tasks/{id}/receipts", tag = "Cortensor", params(("id" = String, Path), ("open" = Option<bool>, Query, description = "Ask the miners for the evidence that they signed, which an audit needs.")), responses(
     (status = 200, description = "The receipts of a task, each to be checked offline.", body = Vec<serde_json::Value>), (status = "4XX", body = OpenAiError)))]
 pub(crate) async fn receipts(State(app): AppState, Path(id): Path<String>, request: Request) -> Response {
+    let open = match request.uri().query() {
+        None | Some("open=false") => Ok(false),
+        Some("open=true") => Ok(true),
+        Some(_) => Err(ApiError::value("open", "is true or false; there is no other parameter")),
+    };
     let show = |app: Arc<App>, caller: Caller| async move {
-        Ok(json_response(&app.service.receipts(&caller, task_id(&id)?).await?))
+        Ok(json_response(&app.service.receipts(&caller, task_id(&id)?, open?).await?))
     };
     with_caller(app, Route::Native, request, show).await
 }

@@ -337,8 +337,9 @@ pub trait InferenceService: Send + Sync + 'static {
     /// A task of this caller's.
     async fn task(&self, caller: &Caller, id: TaskId) -> Result<TaskView, ServiceError>;
 
-    /// The receipts of a task, one per miner that finished or handed over properly.
-    async fn receipts(&self, caller: &Caller, id: TaskId) -> Result<Vec<ReceiptFile>, ServiceError>;
+    /// The receipts of a task, one per miner that finished or handed over properly; with the evidence that each miner
+    /// signed when it is to be opened.
+    async fn receipts(&self, caller: &Caller, id: TaskId, open: bool) -> Result<Vec<ReceiptFile>, ServiceError>;
 
     /// The caller's session.
     async fn session(&self, caller: &Caller) -> Result<SessionView, ServiceError>;

@@ -1,6 +1,7 @@
 //! What the services need to know of the chain, behind a trait, with a cache that fails closed.
 
 use crate::ledger::SessionTerms;
+use alloy::primitives::B256;
 use async_trait::async_trait;
 use cortensor_protocol::{NodeRecord, Operator, SessionId};
 use parking_lot::Mutex;
@@ -25,6 +26,9 @@ pub trait ChainView: Send + Sync + 'static {
     /// A session, or `None` when there is none or its rest went back to its owner. One that is being closed still pays
     /// for what was done before.
     async fn session(&self, id: SessionId) -> Result<Option<SessionTerms>, ChainReadError>;
+
+    /// Whether `guard` was drawn to audit the receipt with this signing hash.
+    async fn audits(&self, guard: Operator, receipt: B256) -> Result<bool, ChainReadError>;
 }
 
 /// Most entries of each cache.
@@ -90,5 +94,9 @@ impl ChainView for CachedView {
         let read = self.inner.session(id).await?;
         self.remember(&self.sessions, id, read.as_ref());
         Ok(read)
+    }
+
+    async fn audits(&self, guard: Operator, receipt: B256) -> Result<bool, ChainReadError> {
+        self.inner.audits(guard, receipt).await
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     chain_view::{ChainReadError, ChainView},
     ledger::SessionTerms,
 };
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256};
 use async_trait::async_trait;
 use cortensor_contracts::{Contracts, SessionStatus};
 use cortensor_protocol::{NodeRecord, Operator, SessionId};
@@ -61,5 +61,10 @@ impl ChainView for ContractsView {
     async fn session(&self, id: SessionId) -> Result<Option<SessionTerms>, ChainReadError> {
         let session = self.contracts.sessions.session(id).await.map_err(|error| ChainReadError(describe(&error)))?;
         Ok(session.filter(|session| session.status != SessionStatus::Closed).map(SessionTerms::from))
+    }
+
+    async fn audits(&self, _guard: Operator, _receipt: B256) -> Result<bool, ChainReadError> {
+        // These contracts draw no audits.
+        Ok(false)
     }
 }

@@ -3,6 +3,7 @@
 //! The services own their state and speak to each other through `cortensor-net` only; the chain is read through
 //! [`chain_view::ChainView`] and written through `cortensor-contracts`.
 
+pub mod audit;
 pub mod chain_view;
 pub mod config;
 pub mod contracts_view;

@@ -227,7 +227,7 @@ impl InferenceService for LocalService {
         Err(no_books("records of tasks"))
     }
 
-    async fn receipts(&self, _caller: &Caller, _id: TaskId) -> Result<Vec<ReceiptFile>, ServiceError> {
+    async fn receipts(&self, _caller: &Caller, _id: TaskId, _open: bool) -> Result<Vec<ReceiptFile>, ServiceError> {
         Err(no_books("receipts"))
     }
 

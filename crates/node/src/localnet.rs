@@ -11,6 +11,7 @@ use crate::{
     ledger::SessionTerms,
     miner::{
         Miner, MinerConfig, Offering,
+        cases::Retention,
         link::{LinkConfig, work},
     },
     router::{AdmissionConfig, DispatchConfig, Router, RouterConfig, accept_miners, now_seconds},
@@ -491,6 +492,7 @@ fn start_miner(
         domain: deployment.domain(),
         credit: Wei(Wei::COR.0),
         pay_timeout: Duration::from_secs(5),
+        retention: Retention::default(),
     };
     let offering = Offering { engine, price: config.price };
     Miner::start(identity.clone(), chain.clone(), vec![offering], miner_config).map_err(at("opening the earnings"))

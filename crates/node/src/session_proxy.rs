@@ -209,8 +209,8 @@ impl InferenceService for SessionProxy {
         self.inner.client.task(id).await.map_err(failed)
     }
 
-    async fn receipts(&self, _: &Caller, id: TaskId) -> Result<Vec<ReceiptFile>, ServiceError> {
-        self.inner.client.receipts(id).await.map_err(failed)
+    async fn receipts(&self, _: &Caller, id: TaskId, open: bool) -> Result<Vec<ReceiptFile>, ServiceError> {
+        self.inner.client.receipts(id, open).await.map_err(failed)
     }
 
     async fn session(&self, _: &Caller) -> Result<SessionView, ServiceError> {

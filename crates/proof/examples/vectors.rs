@@ -1,4 +1,4 @@
-//! Writes the shared test vectors of the noise to `tests/vectors/`: any other implementation of the rule (the contract's,
+//! Writes the shared test vectors to `tests/vectors/`: any other implementation of the rule (the contract's,
 //! a client's) must reproduce them bit by bit. Run from the crate's directory; the tests check that the files agree.
 
 use cortensor_proof::vectors;
@@ -8,5 +8,6 @@ fn main() -> io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("gumbel.csv"), vectors::gumbel())?;
-    fs::write(folder.join("bits.csv"), vectors::bits())
+    fs::write(folder.join("bits.csv"), vectors::bits())?;
+    fs::write(folder.join("contradictions.csv"), vectors::contradictions())
 }

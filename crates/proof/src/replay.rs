@@ -6,7 +6,7 @@
 //! from that record.
 
 use crate::{
-    sampler::{SeededSampler, evidence},
+    sampler::{Judged, SeededSampler, evidence},
     sketch::{Sketcher, distance_q20},
     softmax::{Softmax, highest},
 };
@@ -84,7 +84,10 @@ impl TokenSampler for Replayer {
     /// Returns the token that stands at this step, not the one that would be chosen.
     fn sample(&mut self, step: Step<'_>) -> Sampled {
         let token = self.tokens.get(step.index as usize).copied().unwrap_or(NO_TOKEN);
+        // Where every token is masked the rule chooses token 0.
         let judged = self.sampler.judge(&step, token);
+        let masked = Judged { winner: 0, margin: if token == 0 { 0 } else { u32::MAX } };
+        let Judged { winner, margin } = judged.unwrap_or(masked);
         let softmax = Softmax::new(step.logits);
         let ranked: Vec<_> = highest(step.logits, ALTERNATIVES + 1)
             .into_iter()
@@ -94,8 +97,8 @@ impl TokenSampler for Replayer {
         let logprob = step.logits.get(token as usize).map_or(LogProb(i16::MIN), |logit| softmax.logprob(*logit));
         let finding = Finding {
             token: TraceToken { id: token, logprob },
-            winner: judged.map_or(NO_TOKEN, |judged| judged.winner),
-            margin: judged.map_or(u32::MAX, |judged| judged.margin),
+            winner,
+            margin,
             evidence: evidence(token, &ranked, sketch),
         };
         self.findings.0.lock().unwrap_or_else(PoisonError::into_inner).push(finding);

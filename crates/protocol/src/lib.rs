@@ -4,6 +4,7 @@
 //! a receipt file, a signed voucher) are parsed into these types once, at the boundary, and stay valid from there on.
 //! Money, token counts, log-probabilities and sampling parameters are integers.
 
+pub mod audit;
 pub mod binding;
 pub mod client;
 pub mod generation;
@@ -20,6 +21,7 @@ pub mod units;
 pub mod voucher;
 pub mod wire;
 
+pub use audit::Case;
 pub use client::{Charge, Proposal, RouterFacts, SessionAccess, SignedClose, SignedTask, TaskUpdate};
 pub use generation::{
     ChatMessage, FinishReason, GenerationRequest, Prompt, ResponseFormat, Role, TokenEvent, Tool, ToolCall, ToolChoice,

@@ -6,6 +6,7 @@
 //! major version is refused with a reason.
 
 use crate::{
+    audit::Case,
     generation::{FinishReason, GenerationRequest, TokenEvent, Usage},
     id::{ModelId, Operator, TokenId},
     manifest::{Load, ModelOffer, Speed},
@@ -129,6 +130,9 @@ pub enum TaskOpen {
     Embed(Box<EmbedTask>),
     /// Count the tokens of a prompt. Nobody pays for it: it costs a miner no pass through its model.
     Count(Box<CountTask>),
+    /// Show the case of the receipt with this signing hash: to the router whose task it was, or to a guard that was drawn
+    /// to audit it.
+    Audit(B256),
 }
 
 /// One generation to be done.
@@ -243,6 +247,8 @@ pub enum TaskReply {
     Paid,
     /// Tokens of the prompt, template included; answers [`TaskOpen::Count`].
     Counted(u32),
+    /// An opened answer; answers [`TaskOpen::Audit`]. `None`: this miner never had it, or keeps it no longer.
+    Case(Option<Box<Case>>),
 }
 
 /// Why a miner did not do a task, or not to the end.

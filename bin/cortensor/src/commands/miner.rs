@@ -18,6 +18,7 @@ use cortensor_node::{
     config::{BackendSection, MINER_TEMPLATE, MinerFile},
     miner::{
         Miner, MinerConfig, Offering,
+        cases::Retention,
         link::{LinkConfig, work},
         redeem::keep_redeeming,
     },
@@ -57,6 +58,7 @@ async fn serve(file: MinerFile, node: Node, json: bool) -> eyre::Result<ExitCode
         domain: node.deployment.domain(),
         credit: Wei::COR,
         pay_timeout: Duration::from_secs(10),
+        retention: Retention::default(),
     };
     let miner = Miner::start(node.identity.clone(), node.view(), offerings, config)?;
     let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());

@@ -13,14 +13,14 @@ mod script;
 mod vocabulary;
 
 use crate::{
-    Engine, EngineError, EngineInfo, Generation, Job, ScoredToken,
+    Engine, EngineError, EngineInfo, Generation, Job, Replay, ScoredToken,
     chat::{ChatTemplate, TemplateError},
     stop::StopMatcher,
 };
 use alloy_primitives::keccak256;
 use async_trait::async_trait;
 use cortensor_protocol::{
-    GenerationRequest, ModelManifest, Prompt, Tier, TokenId, ToolChoice, ToolFormat,
+    GenerationRequest, ModelManifest, Prompt, Step, Tier, TokenId, ToolChoice, ToolFormat,
     manifest::{Load, Speed},
 };
 use model::Model;
@@ -394,6 +394,25 @@ impl Engine for MockEngine {
             return Err(EngineError::ContextLength { prompt: count(prompt), output: count(output), context });
         }
         Ok(self.model.score(prompt, output, usize::from(top)))
+    }
+
+    async fn replay(&self, replay: Replay) -> Result<Vec<TokenId>, EngineError> {
+        let Replay { request, output, from, mut sampler } = replay;
+        let prompt = self.prompt(&request)?;
+        self.check_tokens(&output)?;
+        self.limit(prompt.len(), output.len().saturating_sub(1), 1)?;
+        let script = script::script(&request)?.map(|text| self.model.vocabulary.encode(&text));
+        let context = self.model.context(&prompt);
+        let mut logits = Vec::new();
+        for (index, at) in (0u32..).zip(0..output.len()).skip(usize::try_from(from).unwrap_or(usize::MAX)) {
+            self.model.logits(context, &output[..at], script.as_deref(), &mut logits);
+            sampler.sample(Step { index, logits: &mut logits, hidden: None, output: &output[..at] });
+        }
+        Ok(prompt)
+    }
+
+    fn ends(&self, token: TokenId) -> bool {
+        token == vocabulary::END
     }
 
     async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError> {

@@ -271,7 +271,7 @@ impl InferenceService for Scripted {
         })
     }
 
-    async fn receipts(&self, _: &Caller, _: TaskId) -> Result<Vec<ReceiptFile>, ServiceError> {
+    async fn receipts(&self, _: &Caller, _: TaskId, _: bool) -> Result<Vec<ReceiptFile>, ServiceError> {
         Ok(Vec::new())
     }
 

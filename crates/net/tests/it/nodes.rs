@@ -269,6 +269,6 @@ pub(crate) fn task(text: &str) -> TaskOpen {
 pub(crate) fn text_of(open: &TaskOpen) -> &str {
     match open {
         TaskOpen::Embed(embed) => &embed.inputs[0],
-        TaskOpen::Generate(_) | TaskOpen::Count(_) => panic!("the tests send embeddings"),
+        TaskOpen::Generate(_) | TaskOpen::Count(_) | TaskOpen::Audit(_) => panic!("the tests send embeddings"),
     }
 }

@@ -15,7 +15,7 @@ use std::{collections::HashMap, sync::Arc};
 use tokio::sync::oneshot;
 
 /// Tables of a miner's store.
-pub const TABLES: &[TableName] = &[EARNINGS, EVIDENCE];
+pub(super) const TABLES: &[TableName] = &[EARNINGS, EVIDENCE];
 const EARNINGS: TableName = "earnings";
 const EVIDENCE: TableName = "router-contradictions";
 

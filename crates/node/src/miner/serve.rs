@@ -2,10 +2,12 @@
 
 use super::{
     Offering,
+    cases::{self, Cases, Retention},
     earnings::{self, Earnings},
 };
 use crate::{
-    chain_view::ChainView,
+    chain_view::{ChainReadError, ChainView},
+    contracts_view::describe,
     identity::Identity,
     journal::{Journal, StoreError},
     ledger::SessionTerms,
@@ -14,10 +16,10 @@ use crate::{
 use alloy::primitives::B256;
 use cortensor_engine::{EngineError, EngineEvent, Generation, Job};
 use cortensor_net::{IncomingTask, TaskControls, TaskReplies};
-use cortensor_proof::{Recording, SeededSampler};
+use cortensor_proof::SeededSampler;
 use cortensor_protocol::{
-    Domain, Evidence, FinishReason, ModelId, ModelOffer, Operator, Price, Receipt, SignedReceipt, TaskId, TokenEvent,
-    TraceToken, Usage, Wei,
+    Case, Domain, Evidence, FinishReason, ModelId, ModelOffer, Operator, Price, Receipt, SignedReceipt, TaskId,
+    TokenEvent, TraceToken, Usage, Wei,
     manifest::{Load, Speed, Tier},
     receipt::prompt_hash,
     task::SignedHeader,
@@ -42,6 +44,8 @@ pub struct MinerConfig {
     pub credit: Wei,
     /// A router has this long to send the voucher after the receipt.
     pub pay_timeout: Duration,
+    /// Which answers are kept for audits.
+    pub retention: Retention,
 }
 
 /// A miner's core; cheap to clone.
@@ -55,6 +59,7 @@ struct Inner {
     config: MinerConfig,
     chain: Arc<dyn ChainView>,
     earnings: Earnings,
+    cases: Cases,
     offerings: Vec<Offering>,
 }
 
@@ -105,9 +110,11 @@ impl Miner {
         offerings: Vec<Offering>,
         config: MinerConfig,
     ) -> Result<Self, StoreError> {
-        let journal = Arc::new(Journal::open(&config.store, earnings::TABLES)?);
-        let earnings = Earnings::load(journal, config.domain)?;
-        Ok(Self { inner: Arc::new(Inner { identity, config, chain, earnings, offerings }) })
+        let tables = [earnings::TABLES, cases::TABLES].concat();
+        let journal = Arc::new(Journal::open(&config.store, &tables)?);
+        let earnings = Earnings::load(Arc::clone(&journal), config.domain)?;
+        let cases = Cases::load(journal, config.retention)?;
+        Ok(Self { inner: Arc::new(Inner { identity, config, chain, earnings, cases, offerings }) })
     }
 
     /// The miner's account.
@@ -120,6 +127,12 @@ impl Miner {
     #[must_use]
     pub fn earnings(&self) -> &Earnings {
         &self.inner.earnings
+    }
+
+    /// The answers that it can open.
+    #[must_use]
+    pub fn cases(&self) -> &Cases {
+        &self.inner.cases
     }
 
     /// What it offers.
@@ -144,12 +157,13 @@ impl Miner {
 
     /// Serves one task to its end. Never panics on what the other side sends.
     pub async fn serve(&self, task: IncomingTask) {
-        let IncomingTask { open, mut replies, mut controls, .. } = task;
+        let IncomingTask { open, router, mut replies, mut controls, .. } = task;
         let mut peer = Peer { replies: &mut replies, controls: &mut controls };
         let failed = match open {
             TaskOpen::Generate(open) => self.inner.generate(&mut peer, *open).await,
             TaskOpen::Embed(open) => self.inner.embed(&mut peer, *open).await,
             TaskOpen::Count(open) => self.inner.count(&mut peer, *open).await,
+            TaskOpen::Audit(id) => self.inner.open_case(&mut peer, router, id).await,
         };
         // If the router is gone there is nobody to tell, and nothing more to do.
         if let Err(failure) = failed {
@@ -177,8 +191,8 @@ impl Inner {
         let (sampler, recording) = SeededSampler::recording(header.seed, open.request.sampling.clone(), alternatives);
         let job = Job {
             sampler: Box::new(sampler),
-            request: open.request,
-            resume: open.resume,
+            request: open.request.clone(),
+            resume: open.resume.clone(),
             resume_tokens: resumed,
             resume_text: open.resume_text,
             cancel: cancel.clone(),
@@ -195,10 +209,15 @@ impl Inner {
             finish: reason,
             salt,
         };
-        let trace = Trace::new(produced.tokens, &recording, &outcome);
+        let trace = Trace::new(produced.tokens, recording.take(), &outcome);
         let receipt = Box::new(self.receipt(&open.header, usage.input_tokens, produced.prompt_hash, &trace, &outcome));
         self.earnings.earn(terms.id, receipt.receipt.amount);
-        let Trace { closing, evidence, .. } = trace;
+        let Trace { closing, tokens, opened, evidence, .. } = trace;
+        if !opened.is_empty() {
+            let receipt = SignedReceipt::clone(&receipt);
+            let (header, request, before) = (open.header.clone(), open.request, open.resume);
+            self.keep_case(Case { header, request, receipt, before, salt, tokens, evidence: opened }).await?;
+        }
         let finished = TaskReply::Finished { finish: reason, stop, tail, usage, receipt, salt, closing, evidence };
         self.send(task, finished).await?;
         self.await_payment(task, header.task).await
@@ -359,6 +378,35 @@ impl Inner {
         self.send(task, TaskReply::Counted(u32::try_from(tokens.len()).unwrap_or(u32::MAX))).await
     }
 
+    async fn keep_case(&self, case: Case) -> Result<(), TaskFailure> {
+        let id = case.receipt.receipt.signing_hash(&self.config.domain);
+        self.cases.keep(id, &case).await.map_err(|error| {
+            let why = describe(&error);
+            tracing::error!(code = "M-CASE-001", %why, "an answer was not finished, because it could not be opened later");
+            refuse(FailureCode::Engine, "this miner cannot store what an audit needs")
+        })
+    }
+
+    /// Shows a case to who may see it. Others learn nothing, not even whether there is one.
+    async fn open_case(&self, task: &mut Peer<'_>, asker: Operator, id: B256) -> Result<(), TaskFailure> {
+        let stored = self.cases.get(id).map_err(|error| refuse(FailureCode::Engine, describe(&error)))?;
+        let case = match stored {
+            Some(case) if self.may_see(&case, asker, id).await? => Some(Box::new(case)),
+            _ => None,
+        };
+        self.send(task, TaskReply::Case(case)).await
+    }
+
+    /// The router whose task it was has seen all of it but the evidence; a guard must have been drawn for it.
+    async fn may_see(&self, case: &Case, asker: Operator, id: B256) -> Result<bool, TaskFailure> {
+        let failed = |error: ChainReadError| refuse(FailureCode::Engine, error.to_string());
+        let session = self.chain.session(case.header.header.session).await.map_err(failed)?;
+        if session.is_some_and(|terms| terms.router == asker) {
+            return Ok(true);
+        }
+        self.chain.audits(asker, id).await.map_err(failed)
+    }
+
     fn offering(&self, model: ModelId) -> Result<&Offering, TaskFailure> {
         let found = self.offerings.iter().find(|offering| offering.model() == model);
         found.ok_or_else(|| refuse(FailureCode::UnknownModel, "this miner does not serve the model"))
@@ -405,7 +453,11 @@ struct Outcome {
 struct Trace {
     output_tokens: u32,
     closing: Option<TraceToken>,
-    /// One leaf for each window.
+    /// What was delivered, and the closing token.
+    tokens: Vec<TraceToken>,
+    /// The evidence part of each of these, or nothing where the backend gives none.
+    opened: Vec<Evidence>,
+    /// One leaf of `opened` for each window.
     evidence: Vec<B256>,
     root: B256,
 }
@@ -413,22 +465,22 @@ struct Trace {
 impl Trace {
     /// Of the tokens that were delivered and what the sampler recorded of them, which is nothing where the backend draws
     /// its tokens by itself.
-    fn new(mut tokens: Vec<TraceToken>, recording: &Recording, outcome: &Outcome) -> Self {
-        let recorded = recording.take();
+    fn new(mut tokens: Vec<TraceToken>, recorded: Vec<(TraceToken, Evidence)>, outcome: &Outcome) -> Self {
         let output_tokens = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         let closing = (outcome.finish == FinishReason::EndOfSequence && outcome.tier == Tier::A).then(|| {
             let ended = recorded.get(tokens.len()).map(|(token, _)| *token);
             // A grammar can be complete before a model that has no token to say so.
             ended.unwrap_or_else(|| TraceToken::told(None, None))
         });
-        let mut evidence: Vec<Evidence> = recorded.into_iter().take(tokens.len() + 1).map(|(_, seen)| seen).collect();
-        if !evidence.is_empty() {
-            evidence.resize(tokens.len() + usize::from(closing.is_some()), Evidence::NONE);
-        }
+        let mut opened: Vec<Evidence> = recorded.into_iter().map(|(_, seen)| seen).collect();
         tokens.extend(closing);
-        let evidence = trace::evidence_leaves(outcome.salt, tokens.len(), &evidence);
+        if !opened.is_empty() {
+            // The sampler may have gone on after a client left.
+            opened.resize(tokens.len(), Evidence::NONE);
+        }
+        let evidence = trace::evidence_leaves(outcome.salt, tokens.len(), &opened);
         let root = trace::root(outcome.salt, &tokens, &evidence).expect("there is one leaf for each window");
-        Self { output_tokens, closing, evidence, root }
+        Self { output_tokens, closing, tokens, opened, evidence, root }
     }
 }
 

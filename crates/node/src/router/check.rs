@@ -42,8 +42,8 @@ pub(super) fn check_receipt(signed: &SignedReceipt, expected: &Expected<'_>) -> 
     let receipt = &signed.receipt;
     same("miner", receipt.miner, expected.miner)?;
     same("input tokens", receipt.input_tokens, expected.input_tokens)?;
-    same("tokens", receipt.records(), expected.tokens.len() as u64)?;
     same("output tokens", receipt.output_tokens, expected.output_tokens)?;
+    same("records", receipt.records(), expected.tokens.len() as u64)?;
     same("first token", receipt.first_token, expected.first_token)?;
     same("tier", receipt.tier, expected.tier)?;
     same("input price", receipt.price.input, expected.price.input)?;

@@ -495,7 +495,7 @@ impl Attempt<'_> {
                 Ok(Some(Finish { reason, stop, tail, usage, receipt, salt, closing, evidence }))
             }
             TaskReply::Failed(why) => Err(why),
-            TaskReply::Embedded { .. } | TaskReply::Paid | TaskReply::Counted(_) => {
+            TaskReply::Embedded { .. } | TaskReply::Paid | TaskReply::Counted(_) | TaskReply::Case(_) => {
                 Err(failure(FailureCode::Engine, "it sent a message that does not belong here"))
             }
         }

@@ -10,6 +10,7 @@ mod dispatch;
 mod embed;
 pub mod keys;
 mod metrics;
+mod open;
 mod pool;
 mod service;
 pub mod settle;

@@ -223,11 +223,11 @@ impl InferenceService for Router {
         Ok(view)
     }
 
-    async fn receipts(&self, caller: &Caller, id: TaskId) -> Result<Vec<ReceiptFile>, ServiceError> {
+    async fn receipts(&self, caller: &Caller, id: TaskId, open: bool) -> Result<Vec<ReceiptFile>, ServiceError> {
         let files = self.inner.settlement.receipts(id).map_err(|error| ServiceError::Internal(error.to_string()))?;
         let Some(first) = files.first() else { return Err(no_task(id)) };
         self.inner.own(caller, first.receipt.receipt.session, id)?;
-        Ok(files)
+        if open { self.inner.opened(files).await } else { Ok(files) }
     }
 
     async fn session(&self, caller: &Caller) -> Result<SessionView, ServiceError> {

@@ -7,6 +7,7 @@
     reason = "tests fail by panicking, and export nothing"
 )]
 
+mod audit;
 mod failures;
 mod liar;
 mod limits;

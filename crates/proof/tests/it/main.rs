@@ -226,5 +226,6 @@ fn penalties_follow_their_definitions() {
 fn the_files_of_test_vectors_agree() {
     assert_eq!(include_str!("../vectors/gumbel.csv"), vectors::gumbel());
     assert_eq!(include_str!("../vectors/bits.csv"), vectors::bits());
+    assert_eq!(include_str!("../vectors/contradictions.csv"), vectors::contradictions());
     assert_eq!(vectors::gumbel().lines().count(), 1 + vectors::GUMBEL_VECTORS as usize);
 }

@@ -1,0 +1,183 @@
+//! The cases of a miner's answers: what it must be able to show when one is audited.
+//!
+//! A case is on disk before its receipt leaves the miner, since a receipt that cannot be opened counts against whoever
+//! signed it. Cases that are handed in together share one write. They are kept for as long as an audit may still be
+//! opened, and never more than a bound.
+
+use crate::{
+    journal::{Journal, StoreError, TableName, Write, decode, encode},
+    router::now_seconds,
+};
+use alloy::primitives::B256;
+use cortensor_protocol::Case;
+use parking_lot::Mutex;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+use tokio::sync::oneshot;
+
+/// Cases by the signing hash of their receipt.
+const CASES: TableName = "cases";
+/// Order in which they came: time of the receipt and hash, so that the oldest are found first.
+const CASE_ORDER: TableName = "case-order";
+/// The tables that this module needs.
+pub(super) const TABLES: &[TableName] = &[CASES, CASE_ORDER];
+
+/// What is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// For how long: at least as long as audits and challenges may be opened.
+    pub age: Duration,
+    /// The most cases.
+    pub count: usize,
+}
+
+impl Default for Retention {
+    /// Two days, 200,000 answers: about 2 GB with answers of 256 tokens.
+    fn default() -> Self {
+        Self { age: Duration::from_secs(2 * 24 * 3600), count: 200_000 }
+    }
+}
+
+/// Why a case was not kept.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeepError {
+    /// The disk refused it.
+    #[error("the answer could not be stored for audits")]
+    Store(#[source] Arc<StoreError>),
+    /// The process is stopping.
+    #[error("this miner is stopping")]
+    Stopped,
+}
+
+struct Offer {
+    id: B256,
+    case: Vec<u8>,
+    at: u64,
+    answer: oneshot::Sender<Result<(), KeepError>>,
+}
+
+/// The cases of one miner.
+#[derive(Clone)]
+pub struct Cases {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    journal: Arc<Journal>,
+    retention: Retention,
+    waiting: Mutex<Vec<Offer>>,
+    /// Whose turn it is to write for all that wait.
+    turn: tokio::sync::Mutex<()>,
+    order: Mutex<VecDeque<(u64, B256)>>,
+}
+
+impl std::fmt::Debug for Cases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cases").field("retention", &self.shared.retention).finish_non_exhaustive()
+    }
+}
+
+fn order_key(at: u64, id: B256) -> Vec<u8> {
+    [at.to_be_bytes().as_slice(), id.as_slice()].concat()
+}
+
+impl Cases {
+    /// Opens what was kept.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn load(journal: Arc<Journal>, retention: Retention) -> Result<Self, StoreError> {
+        let mut order = VecDeque::new();
+        for (key, _) in journal.scan(CASE_ORDER, &[], usize::MAX)? {
+            let corrupt = || StoreError::Corrupt { what: "case" };
+            let (at, id) = key.split_first_chunk::<8>().ok_or_else(corrupt)?;
+            order.push_back((u64::from_be_bytes(*at), B256::try_from(id).map_err(|_| corrupt())?));
+        }
+        let shared = Shared {
+            journal,
+            retention,
+            waiting: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            order: Mutex::new(order),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Keeps a case; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// When the disk refuses it.
+    pub async fn keep(&self, id: B256, case: &Case) -> Result<(), KeepError> {
+        let (answer, mut stored) = oneshot::channel();
+        let at = case.receipt.receipt.finished_at;
+        self.shared.waiting.lock().push(Offer { id, case: encode(case), at, answer });
+        let _turn = tokio::select! {
+            biased;
+            result = &mut stored => return result.unwrap_or(Err(KeepError::Stopped)),
+            turn = self.shared.turn.lock() => turn,
+        };
+        if let Ok(result) = stored.try_recv() {
+            return result;
+        }
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || shared.write_waiting()).await.map_err(|_| KeepError::Stopped)?;
+        stored.await.unwrap_or(Err(KeepError::Stopped))
+    }
+
+    /// The case of a receipt, if it is kept.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn get(&self, id: B256) -> Result<Option<Case>, StoreError> {
+        let bytes = self.shared.journal.get(CASES, id.as_slice())?;
+        bytes.map(|bytes| decode("case", &bytes)).transpose()
+    }
+
+    /// How many are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.order.lock().len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Shared {
+    fn write_waiting(&self) {
+        let mut order = self.order.lock();
+        let offers = std::mem::take(&mut *self.waiting.lock());
+        if offers.is_empty() {
+            return;
+        }
+        let mut writes = self.expired(&order, offers.len());
+        let dropped = writes.len() / 2;
+        for offer in &offers {
+            writes.push(Write::Put(CASES, offer.id.to_vec(), offer.case.clone()));
+            writes.push(Write::Put(CASE_ORDER, order_key(offer.at, offer.id), Vec::new()));
+        }
+        let stored = self.journal.commit(&writes).map_err(|error| KeepError::Store(Arc::new(error)));
+        if stored.is_ok() {
+            order.drain(..dropped);
+            order.extend(offers.iter().map(|offer| (offer.at, offer.id)));
+        }
+        for offer in offers {
+            // A task that no longer waits needs no answer.
+            let _ = offer.answer.send(stored.clone());
+        }
+    }
+
+    /// The removal of what is too old, or too much with `more` to come: two writes each, from the oldest on.
+    fn expired(&self, order: &VecDeque<(u64, B256)>, more: usize) -> Vec<Write> {
+        let oldest = now_seconds().saturating_sub(self.retention.age.as_secs());
+        let surplus = (order.len() + more).saturating_sub(self.retention.count);
+        let gone = order.iter().enumerate().take_while(|(place, (at, _))| *place < surplus || *at < oldest);
+        gone.flat_map(|(_, (at, id))| {
+            [Write::Delete(CASES, id.to_vec()), Write::Delete(CASE_ORDER, order_key(*at, *id))]
+        })
+        .collect()
+    }
+}
