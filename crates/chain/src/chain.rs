@@ -284,6 +284,8 @@ impl ChainHandle {
     /// The data stays open as long as a [`Submitter`] or [`Blocks`] is held elsewhere.
     pub async fn shutdown(self) -> Result<(), StopError> {
         self.server.stop().await;
+        // Its methods hold the core.
+        drop(self.server);
         drop(self.stop);
         let outcome = self.engine.await;
         // A simulation that was running when its client left may hold the data for a moment longer.

@@ -64,6 +64,8 @@ pub struct LocalNetConfig {
     pub deposit: Wei,
     /// Unsigned work that the router tolerates from clients that sign for their own sessions.
     pub credit: Wei,
+    /// How old an answer of the chain may be that the roles act on.
+    pub chain_view_lifetime: Duration,
     /// Bounds of the router.
     pub dispatch: DispatchConfig,
     /// Bounds of the HTTP API.
@@ -85,6 +87,7 @@ impl LocalNetConfig {
             price: Price { input: Wei(Wei::COR.0 / 2), output: Wei(2 * Wei::COR.0) },
             deposit: Wei(1_000 * Wei::COR.0),
             credit: Wei(Wei::COR.0 / 10),
+            chain_view_lifetime: Duration::from_secs(10),
             dispatch: DispatchConfig { stall_timeout: Duration::from_secs(20), ..DispatchConfig::default() },
             gateway: GatewayConfig::default(),
         }
@@ -236,7 +239,7 @@ impl LocalNet {
         ground.register(&config, &keys, &engines).await?;
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         let view = Arc::new(ContractsView::new(ground.contracts.clone()));
-        let chain: Arc<dyn ChainView> = Arc::new(CachedView::new(view, Duration::from_secs(10)));
+        let chain: Arc<dyn ChainView> = Arc::new(CachedView::new(view, config.chain_view_lifetime));
         progress("starting the router");
         let router = start_router(&config, &ground.deployment, &chain, &keys.router)?;
         let router_endpoint = endpoint(&keys.router).await?;

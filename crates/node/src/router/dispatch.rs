@@ -556,6 +556,8 @@ impl Attempt<'_> {
         match self.settle_finished(work, share, finish, usage, "finished").await {
             Ok(settled) => {
                 client.accept(self.offer.manifest.tool_format);
+                // Who is told that the task is over may close the session, or spend the rest.
+                work.reservation.release();
                 drop(client.events.send(ServiceEvent::Finished { reason, stop, tail, usage }).await);
                 self.pay(channel, settled);
                 Ended::Over

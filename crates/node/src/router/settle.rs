@@ -185,9 +185,7 @@ pub struct Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if let Some(session) = self.settlement.sessions.lock().get_mut(&self.session) {
-            session.book.release(self.left);
-        }
+        self.release();
     }
 }
 
@@ -207,6 +205,14 @@ impl Reservation {
         let (answer, answered) = oneshot::channel();
         self.settlement.send(Command::Deliver(Box::new(delivery), answer)).await?;
         answered.await.map_err(|_| SettleError::Stopped)?
+    }
+
+    /// Gives back what is left now: the task is over.
+    pub fn release(&mut self) {
+        let left = std::mem::take(&mut self.left);
+        if let Some(session) = self.settlement.sessions.lock().get_mut(&self.session) {
+            session.book.release(left);
+        }
     }
 
     /// What is left.

@@ -2,13 +2,20 @@
 
 use crate::world::{World, eventually, question, slow};
 use cortensor_engine::{Engine, mock::Failure};
+use cortensor_node::localnet::LocalNetConfig;
 use cortensor_protocol::Wei;
 use serde_json::Value;
 use std::time::Duration;
 
+/// How long a miner may be silent where that is not the point.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Asks while whichever miner answers first fails that way; returns the attempts.
-async fn survives(failure: Failure, reason: &str) -> Vec<Value> {
-    let world = World::start(vec![slow(), slow()]).await;
+async fn survives(failure: Failure, reason: &str, stall_timeout: Duration) -> Vec<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = LocalNetConfig::new(folder.path().to_owned());
+    config.dispatch.stall_timeout = stall_timeout;
+    let world = World::with(config, vec![slow(), slow()]).await;
     let uninterrupted = world.stream(question("tell me everything", 60), async |_| ()).await;
     assert_eq!(uninterrupted.finish.as_deref(), Some("length"), "{uninterrupted:?}");
     // Both fail once it is known which one is asked: the second is set right again before it is needed.
@@ -43,7 +50,7 @@ async fn survives(failure: Failure, reason: &str) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_fails_is_replaced_and_the_text_stays_the_same() {
-    let attempts = survives(Failure::FailAfter(20), "Engine").await;
+    let attempts = survives(Failure::FailAfter(20), "Engine", PATIENCE).await;
     assert_eq!(attempts[0]["output_tokens"], 20);
     let owed: u128 = attempts[0]["owed"].as_str().unwrap().parse().unwrap();
     assert_eq!(owed, 20 * 2 * Wei::COR.0 / 1_000_000, "twenty output tokens at 2 COR per million, and no input");
@@ -51,13 +58,13 @@ async fn an_engine_that_fails_is_replaced_and_the_text_stays_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_stalls_is_replaced() {
-    let attempts = survives(Failure::StallAfter(15), "sent nothing for").await;
+    let attempts = survives(Failure::StallAfter(15), "sent nothing for", Duration::from_secs(2)).await;
     assert_eq!(attempts[0]["output_tokens"], 15);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_writes_garbage_is_replaced_before_the_client_sees_it() {
-    survives(Failure::GarbageAfter(10), "garbage").await;
+    survives(Failure::GarbageAfter(10), "garbage", PATIENCE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ use cortensor_protocol::{
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// A session of somebody's own.
@@ -383,7 +383,10 @@ async fn a_client_does_not_deal_with_another_router() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deposit_can_be_raised_and_a_key_replaced() {
-    let world = World::start(vec![MockConfig::default()]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let lifetime = Duration::from_secs(1);
+    let config = LocalNetConfig { chain_view_lifetime: lifetime, ..LocalNetConfig::new(folder.path().to_owned()) };
+    let world = World::with(config, vec![MockConfig::default()]).await;
     let net = &world.net;
     // 50 output tokens at the miner's price, and a little for the prompt.
     let mut wallet = Wallet::open(&world, Wei(Wei::COR.0 / 1_000_000 * 300)).await;
@@ -399,7 +402,7 @@ async fn a_deposit_can_be_raised_and_a_key_replaced() {
         .replace_key(&net.client, session, Some((wallet.key.address(), Wei(Wei::COR.0))))
         .await
         .unwrap();
-    // Routers and miners look at the chain again after a few seconds.
+    // Routers and miners look at the chain again once they have answers that old.
     eventually("the new key is served from the larger deposit", async || {
         let Ok(client) = Client::connect(wallet.options(&world)).await else { return false };
         read(&client, ask(&client, 400)).await.is_ok()
