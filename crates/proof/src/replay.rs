@@ -94,7 +94,8 @@ impl TokenSampler for Replayer {
             .map(|(id, logit)| (id, softmax.logprob(logit)))
             .collect();
         let sketch = step.hidden.map_or(Sketch::NONE, |hidden| self.sketcher.sketch(hidden));
-        let logprob = step.logits.get(token as usize).map_or(LogProb(i16::MIN), |logit| softmax.logprob(*logit));
+        let logit = step.logits.get(token as usize).filter(|_| judged.is_some());
+        let logprob = logit.map_or(LogProb(i16::MIN), |logit| softmax.logprob(*logit));
         let finding = Finding {
             token: TraceToken { id: token, logprob },
             winner,
