@@ -115,6 +115,11 @@ pub struct LlamaConfig {
     /// Whether the weights are locked in memory.
     #[serde(default)]
     pub lock_memory: bool,
+    /// Whether logits are bit for bit the same whatever the threads, the batch, the neighbours and the reuse of memory, so
+    /// that another engine of the same class repeats them in one pass (the exact class of the proof of inference). Prompts
+    /// take about twice as long. Only on the CPU; what cannot be exact is refused.
+    #[serde(default)]
+    pub exact: bool,
     /// Events that may wait for a slow reader before its sequence pauses: at least 2.
     pub event_buffer: u32,
     /// Whether a few tokens are computed while loading, which touches the weights and measures the speed.
@@ -142,6 +147,7 @@ impl LlamaConfig {
             flash_attention: FlashAttention::default(),
             gpu_layers: None,
             lock_memory: false,
+            exact: false,
             event_buffer: 64,
             warm_up: true,
         }
@@ -189,6 +195,14 @@ pub enum LoadError {
     Model {
         /// The file.
         path: PathBuf,
+    },
+    /// The model, or this build of llama.cpp, cannot be exact.
+    #[error("{path} cannot be served exactly: {problem}; serve it without `exact`")]
+    Inexact {
+        /// The file.
+        path: PathBuf,
+        /// What stands against it.
+        problem: String,
     },
     /// llama.cpp could not allocate the context.
     #[error("llama.cpp could not make a context of {sequences} x {context} tokens; ask for less, or see its log")]

@@ -1,8 +1,9 @@
 //! [`LlamaEngine`]: loading a model, and the [`Engine`] trait over the engine's thread.
 
 use crate::{
-    config::{LlamaConfig, LoadError},
-    ffi::{self, Context, ContextParams, Model},
+    config::{FlashAttention, LlamaConfig, LoadError},
+    exact,
+    ffi::{self, Context, ContextParams, Model, ModelParams},
     gauges::Gauges,
     gguf::Metadata,
     grammar::{self, Matcher},
@@ -71,10 +72,13 @@ impl LlamaEngine {
         check(&config)?;
         ffi::initialise();
         let metadata = metadata(&config.path)?;
+        if config.exact {
+            exact::check_settings(&config)?;
+            exact::check_file(&config)?;
+        }
         let (model, hashes) = thread::scope(|scope| {
             let hashes = scope.spawn(|| hash_weights(&config.path));
-            let layers = config.gpu_layers.map_or(-1, |layers| i32::try_from(layers).unwrap_or(i32::MAX));
-            let model = Model::load(&config.path, layers, config.lock_memory);
+            let model = Model::load(&config.path, model_params(&config));
             (model, hashes.join().expect("hashing does not panic"))
         });
         let hashes = hashes.map_err(|source| LoadError::Io { path: config.path.clone(), source })?;
@@ -108,6 +112,10 @@ impl LlamaEngine {
         if !model.generates() {
             params.context_per_sequence = params.context_per_sequence.min(POOLED_TOKENS_MAX);
         }
+        if config.exact {
+            exact::check_model(&model, &params)
+                .map_err(|problem| LoadError::Inexact { path: config.path.clone(), problem })?;
+        }
         let slots = config.slots.get();
         let context = params.context_per_sequence;
         let gauges = Arc::new(Gauges::new(slots, u64::from(slots) * u64::from(context)));
@@ -133,7 +141,7 @@ impl LlamaEngine {
             .spawn(move || worker.run())
             .map_err(LoadError::Thread)?;
         let tier = if generates { Tier::A } else { Tier::D };
-        let info = EngineInfo { manifest, tier, context, slots, embeds: true, build: build_name() };
+        let info = EngineInfo { manifest, tier, context, slots, embeds: true, build: build_name(config.exact) };
         tracing::info!(model = %info.manifest.name, build = %info.build, context, slots, "model loaded");
         Ok(Arc::new(Self {
             info,
@@ -352,6 +360,10 @@ fn check(config: &LlamaConfig) -> Result<(), LoadError> {
     Ok(())
 }
 
+fn model_params(config: &LlamaConfig) -> ModelParams {
+    ModelParams { gpu_layers: config.gpu_layers, lock_memory: config.lock_memory, exact: config.exact }
+}
+
 pub(crate) fn context_params(config: &LlamaConfig, model: &Model) -> ContextParams {
     let trained = model.context_trained();
     let cores = thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
@@ -369,8 +381,9 @@ pub(crate) fn context_params(config: &LlamaConfig, model: &Model) -> ContextPara
         threads,
         batch_threads: config.batch_threads.map_or(threads, NonZeroU32::get).min(512),
         kv_type: config.kv_type.raw(),
-        flash_attention: config.flash_attention.raw(),
+        flash_attention: if config.exact { FlashAttention::On } else { config.flash_attention }.raw(),
         embeddings: None,
+        exact: config.exact,
     }
 }
 
@@ -404,6 +417,12 @@ fn prompter(
     Ok((prompter, template_hash(source)))
 }
 
-fn build_name() -> String {
-    format!("llama.cpp {} ({})", ffi::version(), ffi::devices().join(", ").to_lowercase())
+/// What this build of llama.cpp is, so that engines of one class can be found.
+fn build_name(exact: bool) -> String {
+    let (version, devices) = (ffi::version(), ffi::devices().join(", ").to_lowercase());
+    if exact {
+        format!("llama.cpp {version} {} (cpu)", exact::class())
+    } else {
+        format!("llama.cpp {version} ({devices})")
+    }
 }

@@ -1,6 +1,6 @@
 //! Reads the metadata at the head of a GGUF file (versions 2 and 3), without llama.cpp.
 //!
-//! Guarantees: bounded memory and time on any input, clear errors. Does not read tensors, nor check what llama.cpp checks
+//! Guarantees: bounded memory and time on any input, clear errors. Does not read weights, nor check what llama.cpp checks
 //! when it loads the file.
 
 use alloy_primitives::{B256, Keccak256, keccak256};
@@ -13,6 +13,10 @@ use std::{
 const MAX_PAIRS: u64 = 1 << 16;
 /// Most bytes of one string.
 const MAX_STRING: u64 = 16 << 20;
+/// Most tensors.
+const MAX_TENSORS: u64 = 1 << 18;
+/// Most dimensions of a tensor.
+const MAX_DIMENSIONS: u64 = 8;
 /// Most elements of one array.
 const MAX_ARRAY: u64 = 1 << 24;
 
@@ -60,15 +64,7 @@ impl Metadata {
     /// When it cannot be read, is no GGUF, or breaks a bound.
     pub fn read(input: &mut impl Read) -> Result<Self, GgufError> {
         let mut reader = Reader { input, hash: None };
-        if &reader.bytes::<4>()? != b"GGUF" {
-            return Err(GgufError::Magic);
-        }
-        let version = reader.u32()?;
-        if !(2..=3).contains(&version) {
-            return Err(GgufError::Version(version));
-        }
-        reader.u64()?; // the number of tensors
-        let pairs = bounded("the number of key-value pairs", reader.u64()?, MAX_PAIRS)?;
+        let (_, pairs) = reader.counts()?;
         let mut metadata = Self::default();
         let mut tokenizer = BTreeMap::new();
         for _ in 0..pairs {
@@ -98,6 +94,67 @@ impl Metadata {
     #[must_use]
     pub fn integer(&self, key: &str) -> Option<u64> {
         self.integers.get(key).copied()
+    }
+}
+
+/// Names and types of a file's tensors.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tensors(Vec<(String, u32)>);
+
+impl Tensors {
+    /// Reads from the beginning of a file.
+    pub(crate) fn read(input: &mut impl Read) -> Result<Self, GgufError> {
+        let mut reader = Reader { input, hash: None };
+        let (tensors, pairs) = reader.counts()?;
+        for _ in 0..pairs {
+            reader.string()?;
+            reader.value()?;
+        }
+        let mut found = Vec::new();
+        for _ in 0..tensors {
+            let name = reader.string()?;
+            let dimensions = u64::from(reader.u32()?);
+            for _ in 0..bounded("the number of dimensions", dimensions, MAX_DIMENSIONS)? {
+                reader.u64()?;
+            }
+            found.push((name, reader.u32()?));
+            reader.u64()?; // where its weights are
+        }
+        Ok(Self(found))
+    }
+
+    /// Each tensor's name and the number of its type (`enum ggml_type` in ggml.h).
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.0.iter().map(|(name, kind)| (name.as_str(), *kind))
+    }
+}
+
+/// All keys of a file and their values as they are written, type included.
+pub(crate) fn raw_pairs(input: &mut impl Read) -> Result<Vec<(String, Vec<u8>)>, GgufError> {
+    let mut recorder = Recorder { input, bytes: Vec::new() };
+    let mut reader = Reader { input: &mut recorder, hash: None };
+    let (_, count) = reader.counts()?;
+    let mut pairs = Vec::new();
+    for _ in 0..count {
+        let key = reader.string()?;
+        reader.input.bytes.clear();
+        reader.value()?;
+        pairs.push((key, std::mem::take(&mut reader.input.bytes)));
+    }
+    Ok(pairs)
+}
+
+/// Keeps what is read.
+struct Recorder<'a, R> {
+    input: &'a mut R,
+    bytes: Vec<u8>,
+}
+
+impl<R: Read> Read for Recorder<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.input.read(buffer)?;
+        self.bytes.extend_from_slice(&buffer[..length]);
+        Ok(length)
     }
 }
 
@@ -147,6 +204,19 @@ impl<R: Read> Reader<'_, R> {
 
     fn u64(&mut self) -> Result<u64, GgufError> {
         Ok(u64::from_le_bytes(self.bytes()?))
+    }
+
+    /// Reads up to the first key: the number of tensors and of key-value pairs.
+    fn counts(&mut self) -> Result<(u64, u64), GgufError> {
+        if &self.bytes::<4>()? != b"GGUF" {
+            return Err(GgufError::Magic);
+        }
+        let version = self.u32()?;
+        if !(2..=3).contains(&version) {
+            return Err(GgufError::Version(version));
+        }
+        let tensors = bounded("the number of tensors", self.u64()?, MAX_TENSORS)?;
+        Ok((tensors, bounded("the number of key-value pairs", self.u64()?, MAX_PAIRS)?))
     }
 
     fn string(&mut self) -> Result<String, GgufError> {
@@ -255,6 +325,22 @@ pub(crate) mod tests {
         assert!(matches!(read(&huge), Err(GgufError::TooLarge { .. })));
     }
 
+    #[test]
+    fn finds_the_types_of_tensors() {
+        let mut file = file(&[("general.name", "x")]);
+        file[8] = 2;
+        for (name, kind) in [("a", 8_u32), ("b", 0)] {
+            text(&mut file, name);
+            file.extend_from_slice(&2_u32.to_le_bytes());
+            file.extend_from_slice(&[1; 16]);
+            file.extend_from_slice(&kind.to_le_bytes());
+            file.extend_from_slice(&[0; 8]);
+        }
+        let tensors = Tensors::read(&mut &file[..]).unwrap();
+        assert_eq!(tensors.kinds().collect::<Vec<_>>(), [("a", 8), ("b", 0)]);
+        assert!(matches!(Tensors::read(&mut &file[..file.len() - 1]), Err(GgufError::Io(_))));
+    }
+
     proptest! {
         #[test]
         fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0_usize..80) {
@@ -262,6 +348,7 @@ pub(crate) mod tests {
             let at = at.min(file.len());
             file.splice(at.., bytes);
             drop(read(&file));
+            drop(Tensors::read(&mut &file[..]));
         }
     }
 }

@@ -8,13 +8,14 @@
 //! step; a slow reader pauses its own sequence only; a fault of one job stays with it, and a fault of the engine ends all
 //! jobs with [`EngineError::Backend`](cortensor_engine::EngineError). Greedy answers are the same alone and beside others
 //! as long as two tokens are not within the rounding noise of each other: llama.cpp chooses kernels by the size of the
-//! batch, and their sums differ in the last bits. It is not the exact class of the proof-of-inference design (section 7).
+//! batch, and their sums differ in the last bits. With `exact` in [`LlamaConfig`] they are the same bit for bit (`exact`).
 //!
 //! This is the one crate with `unsafe` code, all of it in `ffi`.
 
 pub mod bench;
 mod config;
 mod engine;
+mod exact;
 mod ffi;
 mod gauges;
 mod gguf;

@@ -6,11 +6,14 @@
 //! with llama-cpp-python is named, it takes its turns as well, at one request.
 
 mod python;
+mod untrained;
+
+pub use untrained::{Quantisation, Shape, UntrainedError, untrained, write_quantised, write_untrained};
 
 use crate::{
     LlamaConfig, LlamaEngine, LoadError,
     engine::context_params,
-    ffi::{Batch, Context, Model, SequenceId},
+    ffi::{Batch, Context, Model, ModelParams, SequenceId},
 };
 use cortensor_engine::{Engine, EngineError, EngineEvent, Generation, Job};
 use cortensor_protocol::{
@@ -300,7 +303,7 @@ struct Direct {
 impl Direct {
     fn new(config: &BenchConfig, requests: NonZeroU32) -> Result<Self, BenchError> {
         let fail = |what: &str| BenchError::Direct(format!("no {what}"));
-        let model = Arc::new(Model::load(&config.path, -1, false).ok_or_else(|| fail("model"))?);
+        let model = Arc::new(Model::load(&config.path, ModelParams::default()).ok_or_else(|| fail("model"))?);
         let params = context_params(&engine_config(config, requests), &model);
         let context = Context::new(&model, &params).ok_or_else(|| fail("context"))?;
         let batch = Batch::new(params.batch);

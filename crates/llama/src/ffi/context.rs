@@ -1,6 +1,6 @@
 //! A context: the memory (KV cache) of many sequences and the buffers of one batch. Used by one thread at a time.
 
-use super::model::Model;
+use super::{model::Model, reference};
 use cortensor_protocol::TokenId;
 use llama_cpp_sys_2 as sys;
 use std::{ptr::NonNull, sync::Arc};
@@ -30,6 +30,8 @@ pub(crate) struct ContextParams {
     pub(crate) flash_attention: sys::llama_flash_attn_type,
     /// Whether the hidden states of output positions are kept, and how they are pooled.
     pub(crate) embeddings: Option<sys::llama_pooling_type>,
+    /// Whether only kernels are used whose results do not depend on batch and threads.
+    pub(crate) exact: bool,
 }
 
 /// Why a batch was not computed.
@@ -63,7 +65,12 @@ impl Context {
         // SAFETY: the model is alive and stays so through the `Arc`; all pointers in `params` are the library's defaults.
         let ptr = NonNull::new(unsafe { sys::llama_init_from_model(model.as_ptr(), params) })?;
         let pool = attach_pool(ptr, wanted.threads.max(wanted.batch_threads));
-        Some(Self { ptr, pool, vocabulary: model.vocabulary(), model: Arc::clone(model) })
+        let context = Self { ptr, pool, vocabulary: model.vocabulary(), model: Arc::clone(model) };
+        if wanted.exact && !reference::choose(ptr) {
+            tracing::error!("a backend beside ggml's CPU backend computes for this context: it cannot be exact");
+            return None;
+        }
+        Some(context)
     }
 
     /// The model.

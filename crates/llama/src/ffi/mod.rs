@@ -7,9 +7,12 @@
 
 mod context;
 mod model;
+mod quantise;
+mod reference;
 
 pub(crate) use context::{Batch, Context, ContextParams, DecodeError, SequenceId};
-pub(crate) use model::Model;
+pub(crate) use model::{Model, ModelParams};
+pub(crate) use quantise::quantise;
 
 use llama_cpp_sys_2 as sys;
 use std::{
@@ -38,6 +41,24 @@ pub(crate) fn version() -> String {
     }
     // SAFETY: not null, null-terminated and static.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// Instruction sets that ggml's CPU kernels were compiled for, such as `avx2 f16c fma`; kernels are chosen by them when
+/// the library is built.
+pub(crate) fn instruction_sets() -> Vec<String> {
+    // SAFETY: the text is the library's own, null-terminated, and valid until the next call, which `initialise`'s callers
+    // do not make at once.
+    let text = unsafe { CStr::from_ptr(sys::llama_print_system_info()) }.to_string_lossy().into_owned();
+    // `CPU : SSE3 = 1 | AVX = 1 | OPENMP = 1 | REPACK = 1 |`: the last two are no instruction sets.
+    let text = text.split_once("CPU : ").map_or("", |(_, cpu)| cpu);
+    let mut names: Vec<String> = text
+        .split('|')
+        .filter_map(|entry| entry.trim().strip_suffix(" = 1"))
+        .filter(|name| !["LLAMAFILE", "OPENMP", "REPACK", "ACCELERATE", "KLEIDIAI", "CPU_HBM"].contains(name))
+        .map(str::to_lowercase)
+        .collect();
+    names.sort_unstable();
+    names
 }
 
 /// Names of the devices that ggml sees, such as `CPU` or `CUDA0`.

@@ -2,7 +2,22 @@
 
 use cortensor_protocol::TokenId;
 use llama_cpp_sys_2 as sys;
-use std::{ffi::CString, path::Path, ptr::NonNull};
+use std::{
+    ffi::CString,
+    path::Path,
+    ptr::{self, NonNull},
+};
+
+/// How a model is loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ModelParams {
+    /// Layers that are put on a GPU, where the build has one; `None` puts all there.
+    pub(crate) gpu_layers: Option<u32>,
+    /// Whether the weights are locked in memory.
+    pub(crate) lock_memory: bool,
+    /// Whether the weights stay as they are in the file, on the CPU: repacked ones have kernels that depend on the batch.
+    pub(crate) exact: bool,
+}
 
 /// A loaded model.
 pub(crate) struct Model {
@@ -18,15 +33,23 @@ unsafe impl Sync for Model {}
 
 impl Model {
     /// Loads a GGUF file. `None` when llama.cpp refuses it; the reason is in the log.
-    pub(crate) fn load(path: &Path, gpu_layers: i32, mlock: bool) -> Option<Self> {
+    pub(crate) fn load(path: &Path, wanted: ModelParams) -> Option<Self> {
         let path = CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
         // SAFETY: plain data.
         let mut params = unsafe { sys::llama_model_default_params() };
-        params.n_gpu_layers = gpu_layers;
-        if mlock {
+        params.n_gpu_layers = wanted.gpu_layers.map_or(-1, |layers| i32::try_from(layers).unwrap_or(i32::MAX));
+        if wanted.lock_memory {
             params.load_mode = sys::LLAMA_LOAD_MODE_MMAP_MLOCK;
         }
-        // SAFETY: the path is null-terminated; every pointer in `params` is the library's own default.
+        // An empty list of devices beside the CPU.
+        let mut no_devices = [ptr::null_mut(); 1];
+        if wanted.exact {
+            params.devices = no_devices.as_mut_ptr();
+            params.n_gpu_layers = 0;
+            params.use_extra_bufts = false;
+        }
+        // SAFETY: the path is null-terminated; the list of devices is, too, and outlives the call; every other pointer in
+        // `params` is the library's own default.
         let ptr = NonNull::new(unsafe { sys::llama_model_load_from_file(path.as_ptr(), params) })?;
         // SAFETY: the model is loaded; the vocabulary lives as long as it.
         let vocab = NonNull::new(unsafe { sys::llama_model_get_vocab(ptr.as_ptr()) }.cast_mut())?;
@@ -65,6 +88,12 @@ impl Model {
     pub(crate) fn memory_divisible(&self) -> bool {
         // SAFETY: the model lives as long as `self`.
         unsafe { !sys::llama_model_is_recurrent(self.as_ptr()) && !sys::llama_model_is_hybrid(self.as_ptr()) }
+    }
+
+    /// Whether some layers see only the newest tokens, so that their memory is overwritten in a circle.
+    pub(crate) fn sliding_window(&self) -> bool {
+        // SAFETY: the model lives as long as `self`.
+        unsafe { sys::llama_model_n_swa(self.as_ptr()) > 0 }
     }
 
     /// Whether it writes text token by token.

@@ -173,7 +173,7 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ffi::{ContextParams, Model, initialise};
+    use crate::ffi::{ContextParams, Model, ModelParams, initialise};
     use llama_cpp_sys_2 as sys;
     use std::sync::mpsc::sync_channel;
     use tokio::sync::oneshot;
@@ -181,7 +181,7 @@ mod tests {
     fn worker(commands: Receiver<Command>, gauges: &Arc<Gauges>) -> Worker {
         initialise();
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/tiny/cortensor-tiny-q8_0.gguf");
-        let model = Arc::new(Model::load(path.as_ref(), 0, false).unwrap());
+        let model = Arc::new(Model::load(path.as_ref(), ModelParams::default()).unwrap());
         let params = ContextParams {
             context_per_sequence: 64,
             sequences: 1,
@@ -192,6 +192,7 @@ mod tests {
             kv_type: sys::GGML_TYPE_F16,
             flash_attention: sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
             embeddings: None,
+            exact: false,
         };
         let scorer = Scorer::new(Arc::clone(&model), &params);
         Worker::new(commands, Arc::clone(gauges), None, scorer, Embedder::new(model, &params))

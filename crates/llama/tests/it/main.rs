@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests fail by panicking, and export nothing")]
 
 mod constrained;
+mod exact;
 mod generation;
 mod limits;
 mod measuring;
