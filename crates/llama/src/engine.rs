@@ -10,13 +10,16 @@ use crate::{
     manifest::{hash_weights, metadata, model_name, quantisation, template_hash},
     prompt::{Prompter, text_bytes, unsupported},
     vocabulary::Vocabulary,
-    worker::{Command, EmbedWork, Embedder, Generator, POOLED_TOKENS_MAX, ScoreWork, Scorer, Ticket, Work, Worker},
+    worker::{
+        Command, EmbedWork, Embedder, Generator, POOLED_TOKENS_MAX, ReplayWork, ScoreWork, Scorer, Ticket, Work, Worker,
+    },
 };
 use async_trait::async_trait;
-use cortensor_engine::{Engine, EngineError, EngineInfo, Generation, Job, ScoredToken, chat::ChatTemplate};
+use cortensor_engine::{Engine, EngineError, EngineInfo, Generation, Job, Replay, ScoredToken, chat::ChatTemplate};
 use cortensor_protocol::{
     GenerationRequest, ModelManifest, ResponseFormat, Tier, TokenId, ToolFormat,
     manifest::{Load, Speed},
+    trace::NO_TOKEN,
 };
 use parking_lot::Mutex;
 use std::{
@@ -269,6 +272,7 @@ impl Engine for LlamaEngine {
             max_tokens: request.max_tokens,
             stops: request.stop,
             grammar: prepared.grammar,
+            hidden: sampler.wants_hidden(),
             sampler,
             events,
             cancel: cancel.clone(),
@@ -299,6 +303,30 @@ impl Engine for LlamaEngine {
         let (reply, answer) = oneshot::channel();
         let work = ScoreWork { prompt: prompt.to_vec(), output: output.to_vec(), top: usize::from(top), reply };
         self.send(Command::Score(work))?;
+        answer.await.unwrap_or_else(|_| Err(EngineError::Backend("the engine's thread is gone".into())))
+    }
+
+    async fn replay(&self, replay: Replay) -> Result<Vec<TokenId>, EngineError> {
+        self.alive()?;
+        if !self.generates {
+            return Err(unsupported("model", "this model embeds texts and does not generate".into()));
+        }
+        let Replay { request, output, from, sampler } = replay;
+        // The last token is judged and not computed; the one that stands for a complete grammar has no embedding.
+        let computed = output.strip_suffix(&[NO_TOKEN]).unwrap_or(&output);
+        self.check_tokens("output", computed)?;
+        let (prepared, _) = self.prepare(request).await?;
+        let (prompt, from) = (prepared.tokens, from as usize);
+        if from >= output.len() {
+            return Ok(prompt);
+        }
+        self.check_length(prompt.len() + output.len() - 1, 0)?;
+        let _place = self.side_job()?;
+        let (reply, answer) = oneshot::channel();
+        let (grammar, vocabulary) = (prepared.grammar, Arc::clone(&self.prompter.vocabulary));
+        let hidden = sampler.wants_hidden();
+        let work = ReplayWork { prompt, output, from, grammar, vocabulary, sampler, hidden, reply };
+        self.send(Command::Replay(Box::new(work)))?;
         answer.await.unwrap_or_else(|_| Err(EngineError::Backend("the engine's thread is gone".into())))
     }
 

@@ -136,7 +136,7 @@ impl Check {
             if length < CHECK_TOKENS {
                 push(&mut self.batch, start, SequenceId(1));
             }
-            self.context.decode(&self.batch).map_err(|error| error.to_string())?;
+            self.context.decode(&self.batch, false).map_err(|error| error.to_string())?;
             for row in rows {
                 let logits = self.context.logits(row).ok_or("llama.cpp returned no logits")?;
                 bits.extend(logits.iter().map(|logit| logit.to_bits()));

@@ -5,9 +5,11 @@
 //! and take turns; the best of several rounds counts, so that what else runs on the machine weighs little. Where a Python
 //! with llama-cpp-python is named, it takes its turns as well, at one request.
 
+mod modes;
 mod python;
 mod untrained;
 
+pub use modes::{MakeSampler, exact, traced};
 pub use untrained::{Quantisation, Shape, UntrainedError, untrained, write_quantised, write_untrained};
 
 use crate::{
@@ -141,9 +143,11 @@ async fn compare(config: &BenchConfig, requests: NonZeroU32) -> Result<Vec<Row>,
         Some(python) if requests == NonZeroU32::MIN => Some(Python::start(python, config).await?),
         _ => None,
     };
+    let ends = ends(engine.model());
+    let greedy = || Box::new(Greedy { ends: Arc::clone(&ends) }) as Box<dyn TokenSampler>;
     let (mut ours, mut theirs, mut outside) = (Rates::default(), Rates::default(), Rates::default());
     for round in 0..config.rounds.max(1) {
-        ours = ours.best(measure_engine(&engine, config, requests.get(), round).await?);
+        ours = ours.best(measure_engine(&engine, config, (requests.get(), round), &greedy).await?);
         theirs = theirs.best(direct.measure(config, round)?);
         if let Some(python) = &mut python {
             let prompt = prompt(engine.model().vocabulary(), config.prompt_tokens, round, 0);
@@ -213,11 +217,11 @@ fn ends(model: &Model) -> Arc<[TokenId]> {
 async fn measure_engine(
     engine: &Arc<LlamaEngine>,
     config: &BenchConfig,
-    requests: u32,
-    round: u32,
+    (requests, round): (u32, u32),
+    sampler: &(dyn Fn() -> Box<dyn TokenSampler> + Sync),
 ) -> Result<Rates, BenchError> {
-    let prefill = time_engine(engine, config, (requests, round), 1).await?;
-    let decode = time_engine(engine, config, (requests, round), config.output_tokens).await?;
+    let prefill = time_engine(engine, config, (requests, round), (1, sampler)).await?;
+    let decode = time_engine(engine, config, (requests, round), (config.output_tokens, sampler)).await?;
     Ok(rates(config, requests, prefill, decode))
 }
 
@@ -226,14 +230,13 @@ async fn time_engine(
     engine: &Arc<LlamaEngine>,
     config: &BenchConfig,
     (requests, round): (u32, u32),
-    output: u32,
+    (output, sampler): (u32, &(dyn Fn() -> Box<dyn TokenSampler> + Sync)),
 ) -> Result<f64, BenchError> {
     let model = engine.model();
-    let ends = ends(model);
     let jobs: Vec<Job> = (0..requests)
         .map(|request| {
             let tokens = prompt(model.vocabulary(), config.prompt_tokens, round, request);
-            greedy_job(tokens, output, Arc::clone(&ends))
+            job(tokens, output, sampler())
         })
         .collect();
     let began = Instant::now();
@@ -250,7 +253,7 @@ async fn time_engine(
     Ok(began.elapsed().as_secs_f64())
 }
 
-fn greedy_job(tokens: Vec<TokenId>, max_tokens: u32, ends: Arc<[TokenId]>) -> Job {
+fn job(tokens: Vec<TokenId>, max_tokens: u32, sampler: Box<dyn TokenSampler>) -> Job {
     Job {
         request: GenerationRequest {
             model: String::new(),
@@ -265,7 +268,7 @@ fn greedy_job(tokens: Vec<TokenId>, max_tokens: u32, ends: Arc<[TokenId]>) -> Jo
         resume: Vec::new(),
         resume_tokens: 0,
         resume_text: String::new(),
-        sampler: Box::new(Greedy { ends }),
+        sampler,
         cancel: CancellationToken::new(),
     }
 }
@@ -342,7 +345,7 @@ impl Direct {
 
     /// Computes the batch and chooses a token for each output.
     fn compute(&mut self, outputs: &mut Vec<i32>) -> Result<Vec<TokenId>, BenchError> {
-        self.context.decode(&self.batch).map_err(|error| BenchError::Direct(error.to_string()))?;
+        self.context.decode(&self.batch, false).map_err(|error| BenchError::Direct(error.to_string()))?;
         self.batch.clear();
         let mut chosen = Vec::with_capacity(outputs.len());
         for row in outputs.drain(..) {

@@ -51,6 +51,8 @@ pub(crate) struct Context {
     pool: Option<NonNull<sys::ggml_threadpool>>,
     model: Arc<Model>,
     vocabulary: usize,
+    /// Whether hidden states are kept at present.
+    hidden: bool,
 }
 
 // SAFETY: llama.cpp contexts are not bound to a thread; `&mut self` on everything that computes keeps use exclusive.
@@ -65,7 +67,13 @@ impl Context {
         // SAFETY: the model is alive and stays so through the `Arc`; all pointers in `params` are the library's defaults.
         let ptr = NonNull::new(unsafe { sys::llama_init_from_model(model.as_ptr(), params) })?;
         let pool = attach_pool(ptr, wanted.threads.max(wanted.batch_threads));
-        let context = Self { ptr, pool, vocabulary: model.vocabulary(), model: Arc::clone(model) };
+        let context = Self {
+            ptr,
+            pool,
+            vocabulary: model.vocabulary(),
+            hidden: wanted.embeddings.is_some(),
+            model: Arc::clone(model),
+        };
         if wanted.exact && !reference::choose(ptr) {
             tracing::error!("a backend beside ggml's CPU backend computes for this context: it cannot be exact");
             return None;
@@ -97,8 +105,16 @@ impl Context {
     }
 
     /// Computes a batch. Slices from earlier batches are gone afterwards, which `&mut self` enforces.
-    pub(crate) fn decode(&mut self, batch: &Batch) -> Result<(), DecodeError> {
+    ///
+    /// `hidden`: keep the hidden states as well, for a context that was not made to. llama.cpp then computes the logits of
+    /// all tokens, so it suits batches in which every token has an output.
+    pub(crate) fn decode(&mut self, batch: &Batch, hidden: bool) -> Result<(), DecodeError> {
         debug_assert!(batch.len() > 0);
+        if hidden != self.hidden {
+            // SAFETY: the context is alive; the flag is read when a batch is computed.
+            unsafe { sys::llama_set_embeddings(self.ptr.as_ptr(), hidden) }
+            self.hidden = hidden;
+        }
         // SAFETY: the batch's arrays hold `n_tokens` initialised entries; ids were checked by `Batch::push`'s callers
         // against the vocabulary and are checked again by llama.cpp.
         match unsafe { sys::llama_decode(self.ptr.as_ptr(), batch.raw) } {
@@ -110,11 +126,19 @@ impl Context {
 
     /// The logits at `index` of the last batch, where an output was asked for. May be overwritten.
     pub(crate) fn logits(&mut self, index: i32) -> Option<&mut [f32]> {
+        self.output(index).map(|(logits, _)| logits)
+    }
+
+    /// The logits at `index` of the last batch, where an output was asked for, and the final normalised hidden state, if it
+    /// was kept. The logits may be overwritten.
+    pub(crate) fn output(&mut self, index: i32) -> Option<(&mut [f32], Option<&[f32]>)> {
         // SAFETY: llama.cpp answers null for an index without output.
         let row = NonNull::new(unsafe { sys::llama_get_logits_ith(self.ptr.as_ptr(), index) })?;
+        let this: &Self = self;
+        let hidden = if this.hidden { Some(this.embedding(index)?) } else { None };
         // SAFETY: a row has one entry for each token of the vocabulary and lives until the next decode, which needs
-        // `&mut self` as well.
-        Some(unsafe { std::slice::from_raw_parts_mut(row.as_ptr(), self.vocabulary) })
+        // `&mut self` as well; hidden states lie in another buffer.
+        Some((unsafe { std::slice::from_raw_parts_mut(row.as_ptr(), self.vocabulary) }, hidden))
     }
 
     /// The hidden state at `index` of the last batch (no pooling).
@@ -191,10 +215,9 @@ fn raw_params(wanted: &ContextParams) -> sys::llama_context_params {
     params.no_perf = true;
     params.n_outputs_max = 0;
     params.n_outputs_max_per_seq = 0;
-    if let Some(pooling) = wanted.embeddings {
-        params.embeddings = true;
-        params.pooling_type = pooling;
-    }
+    params.embeddings = wanted.embeddings.is_some();
+    // Without pooling, hidden states that are asked for later are those of single tokens.
+    params.pooling_type = wanted.embeddings.unwrap_or(sys::LLAMA_POOLING_TYPE_NONE);
     params
 }
 

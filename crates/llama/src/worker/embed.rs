@@ -114,7 +114,7 @@ impl Embedder {
         for (position, &token) in input.iter().enumerate().take(end).skip(task.done) {
             batch.push(token, position, sequence, true);
         }
-        context.decode(batch).map_err(|error| error.to_string())?;
+        context.decode(batch, true).map_err(|error| error.to_string())?;
         if pooling == sys::LLAMA_POOLING_TYPE_NONE {
             for row in 0..count(batch.len()).cast_signed() {
                 let hidden = context.embedding(row).ok_or("llama.cpp returned no hidden state")?;

@@ -51,7 +51,13 @@ pub(crate) struct Generator {
     context: Context,
     vocabulary: Arc<Vocabulary>,
     gauges: Arc<Gauges>,
+    /// What is computed with the output of every token; also the prompts' tokens, where no hidden states are wanted.
     batch: Batch,
+    /// Prompts' tokens without output, computed apart where hidden states are wanted: in one batch with those that have
+    /// one, llama.cpp would compute the logits of all.
+    prefill: Batch,
+    /// Whether this step's outputs come with hidden states.
+    hidden: bool,
     slots: Vec<Slot>,
     waiting: VecDeque<Box<Work>>,
     shares: Vec<Share>,
@@ -77,6 +83,8 @@ impl Generator {
             .collect();
         Self {
             batch: Batch::new(context.batch_capacity()),
+            prefill: Batch::new(context.batch_capacity()),
+            hidden: false,
             context,
             vocabulary,
             gauges,
@@ -126,7 +134,7 @@ impl Generator {
             return Ok(if running { Progress::Paused } else { Progress::Idle });
         }
         let began = Instant::now();
-        match self.context.decode(&self.batch) {
+        match self.compute() {
             Ok(()) => self.failures = 0,
             Err(error) => {
                 self.recover(error)?;
@@ -139,6 +147,16 @@ impl Generator {
             self.hand_over();
         }
         Ok(Progress::Busy)
+    }
+
+    fn compute(&mut self) -> Result<(), DecodeError> {
+        if self.prefill.len() > 0 {
+            self.context.decode(&self.prefill, false)?;
+        }
+        if self.batch.len() > 0 {
+            self.context.decode(&self.batch, self.hidden)?;
+        }
+        Ok(())
     }
 
     /// Gives all readers their tokens.
@@ -232,7 +250,9 @@ impl Generator {
     /// Fills the batch: first the sequences that decode, then prompts in order of arrival.
     fn plan(&mut self) {
         self.batch.clear();
+        self.prefill.clear();
         self.shares.clear();
+        self.hidden = self.slots.iter().filter_map(|slot| slot.run.as_ref()).any(|run| run.hidden);
         let mut prompts: Vec<(u64, usize)> = Vec::new();
         for (index, slot) in self.slots.iter().enumerate() {
             let Some(run) = &slot.run else { continue };
@@ -266,7 +286,8 @@ impl Generator {
         let mut output = None;
         for position in start..end {
             let last = position + 1 == run.tokens.len();
-            let at = self.batch.push(run.tokens[position], position, slot.sequence, last);
+            let batch = if self.hidden && !last { &mut self.prefill } else { &mut self.batch };
+            let at = batch.push(run.tokens[position], position, slot.sequence, last);
             output = last.then_some(at);
         }
         if end > start {
@@ -288,8 +309,8 @@ impl Generator {
             let start = slot.cached.len();
             slot.cached.extend_from_slice(&run.tokens[start..start + share.tokens]);
             let Some(output) = share.output else { continue };
-            let end = match self.context.logits(output) {
-                Some(logits) => run.advance(logits, &self.vocabulary),
+            let end = match self.context.output(output) {
+                Some((logits, hidden)) => run.advance(logits, hidden, &self.vocabulary),
                 None => Some(End::Failed(EngineError::Backend("llama.cpp returned no logits".into()))),
             };
             if let Some(end) = end
@@ -304,7 +325,7 @@ impl Generator {
     /// After a failed step: its sequences are in an unknown state, so their memory is dropped and their jobs fail. Others
     /// go on. Several failures in a row end the engine.
     fn recover(&mut self, error: DecodeError) -> Result<(), String> {
-        tracing::error!(%error, sequences = self.shares.len(), tokens = self.batch.len(), "a step failed");
+        tracing::error!(%error, sequences = self.shares.len(), tokens = self.batch.len() + self.prefill.len(), "a step failed");
         for share in &self.shares {
             let slot = &mut self.slots[share.slot];
             if let Some(run) = slot.run.take() {
@@ -339,7 +360,7 @@ impl Generator {
                 break;
             }
             let began = Instant::now();
-            self.context.decode(&self.batch).map_err(|error| error.to_string())?;
+            self.context.decode(&self.batch, false).map_err(|error| error.to_string())?;
             self.context.logits(count(length).cast_signed() - 1);
             let decoded = usize::from(length == 1);
             self.gauges.measured(StepWork { decoded, prefilled: length - decoded }, began.elapsed());

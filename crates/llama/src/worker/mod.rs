@@ -12,7 +12,7 @@ mod score;
 pub(crate) use embed::{EmbedWork, Embedder, POOLED_TOKENS_MAX};
 pub(crate) use generator::Generator;
 pub(crate) use run::{Ticket, Work};
-pub(crate) use score::{ScoreWork, Scorer};
+pub(crate) use score::{ReplayWork, ScoreWork, Scorer};
 
 use crate::gauges::Gauges;
 use cortensor_engine::EngineError;
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Generate(Box<Work>),
     /// Score given tokens.
     Score(ScoreWork),
+    /// Go through an output again.
+    Replay(Box<ReplayWork>),
     /// Embed texts.
     Embed(EmbedWork),
     /// Look at the stop flag.
@@ -141,7 +143,8 @@ impl Worker {
                 Some(generator) => generator.enqueue(work),
                 None => work.fail(EngineError::Backend("this model does not generate text".into())),
             },
-            Command::Score(work) => self.scorer.enqueue(work),
+            Command::Score(work) => self.scorer.score(work),
+            Command::Replay(work) => self.scorer.replay(*work),
             Command::Embed(work) => self.embedder.enqueue(work),
             Command::Wake => {}
         }
@@ -156,7 +159,8 @@ impl Worker {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Generate(work) => work.fail(error.clone()),
-                Command::Score(work) => work.fail(error.clone()),
+                Command::Score(work) => drop(work.reply.send(Err(error.clone()))),
+                Command::Replay(work) => drop(work.reply.send(Err(error.clone()))),
                 Command::Embed(work) => work.fail(error.clone()),
                 Command::Wake => {}
             }

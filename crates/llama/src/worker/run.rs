@@ -48,6 +48,8 @@ pub(crate) struct Work {
     pub(crate) stops: Vec<String>,
     pub(crate) grammar: Option<Matcher>,
     pub(crate) sampler: Box<dyn TokenSampler>,
+    /// Whether the sampler makes use of hidden states.
+    pub(crate) hidden: bool,
     /// Always has room for the last event: see [`Run::ready`].
     pub(crate) events: mpsc::Sender<EngineEvent>,
     pub(crate) cancel: CancellationToken,
@@ -98,6 +100,8 @@ pub(super) struct Run {
     usage: Usage,
     stops: StopMatcher,
     grammar: Option<Matcher>,
+    /// Whether the sampler makes use of hidden states.
+    pub(super) hidden: bool,
     sampler: Box<dyn TokenSampler>,
     events: mpsc::Sender<EngineEvent>,
     /// Tokens that the reader has not been given yet: see [`Run::hand_over`].
@@ -135,6 +139,7 @@ impl Run {
             usage,
             stops: StopMatcher::new(&work.stops),
             grammar: work.grammar,
+            hidden: work.hidden,
             sampler: work.sampler,
             events: work.events,
             held: Vec::new(),
@@ -185,13 +190,19 @@ impl Run {
     }
 
     /// Draws the next token from `logits` and holds it for the reader. An end means that this was the last.
-    pub(super) fn advance(&mut self, logits: &mut [f32], vocabulary: &Vocabulary) -> Option<End> {
+    pub(super) fn advance(
+        &mut self,
+        logits: &mut [f32],
+        hidden: Option<&[f32]>,
+        vocabulary: &Vocabulary,
+    ) -> Option<End> {
         match self.masked(logits, vocabulary) {
             Ok(true) => {}
             Ok(false) => return Some(End::Finished(FinishReason::EndOfSequence)),
             Err(error) => return Some(End::Failed(error)),
         }
-        let sampled = match self.sample(logits) {
+        let hidden = hidden.filter(|_| self.hidden);
+        let sampled = match self.sample(logits, hidden) {
             Ok(sampled) => sampled,
             Err(error) => return Some(End::Failed(error)),
         };
@@ -216,13 +227,10 @@ impl Run {
         if grammar.may_end() { Ok(false) } else { Err(refused(crate::GrammarError::DeadEnd)) }
     }
 
-    fn sample(&mut self, logits: &mut [f32]) -> Result<Sampled, EngineError> {
+    fn sample(&mut self, logits: &mut [f32], hidden: Option<&[f32]>) -> Result<Sampled, EngineError> {
         let vocabulary = logits.len();
-        let (sampler, output) = (&mut self.sampler, &self.output);
-        let step = Step { index: count(output.len()), logits, hidden: None, output };
-        // A sampler is the caller's code: its panic is that job's fault and nobody else's.
-        let sampled = catch_unwind(AssertUnwindSafe(|| sampler.sample(step)))
-            .map_err(|panic| EngineError::Backend(format!("the sampler panicked: {}", panic_text(&*panic))))?;
+        let (sampler, output) = (&mut *self.sampler, &self.output);
+        let sampled = draw(sampler, Step { index: count(output.len()), logits, hidden, output })?;
         if sampled.token as usize >= vocabulary {
             return Err(EngineError::Backend(format!(
                 "the sampler chose token {}, which does not exist",
@@ -280,6 +288,12 @@ impl Run {
         drop(self.places);
         drop(self.events.try_send(event));
     }
+}
+
+/// Lets a sampler choose. It is the caller's code: its panic is that job's fault and nobody else's.
+pub(super) fn draw(sampler: &mut dyn TokenSampler, step: Step<'_>) -> Result<Sampled, EngineError> {
+    catch_unwind(AssertUnwindSafe(|| sampler.sample(step)))
+        .map_err(|panic| EngineError::Backend(format!("the sampler panicked: {}", panic_text(&*panic))))
 }
 
 pub(super) fn count(length: usize) -> u32 {

@@ -6,5 +6,6 @@ mod exact;
 mod generation;
 mod limits;
 mod measuring;
+mod replay;
 mod scoring;
 mod support;

@@ -46,8 +46,9 @@ pub(crate) struct TestSampler {
 }
 
 impl TokenSampler for TestSampler {
-    fn sample(&mut self, Step { index: step, logits, output, .. }: Step<'_>) -> Sampled {
+    fn sample(&mut self, Step { index: step, logits, output, hidden }: Step<'_>) -> Sampled {
         assert_eq!(step as usize, output.len());
+        assert_eq!(hidden, None, "nobody asked for it");
         let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let normaliser = highest + logits.iter().map(|logit| (logit - highest).exp()).sum::<f32>().ln();
         let noise = |id: usize| {
