@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {Audits} from "../src/Audits.sol";
 import {CortensorToken} from "../src/CortensorToken.sol";
+import {Court} from "../src/Court.sol";
+import {Guards} from "../src/Guards.sol";
 import {ModelRegistry} from "../src/ModelRegistry.sol";
 import {NodeRegistry} from "../src/NodeRegistry.sol";
+import {Scores} from "../src/Scores.sol";
 import {Sessions} from "../src/Sessions.sol";
+import {IAudits} from "../src/interfaces/IAudits.sol";
+import {ICourt} from "../src/interfaces/ICourt.sol";
+import {IScores} from "../src/interfaces/IScores.sol";
 import {ISessions} from "../src/interfaces/ISessions.sol";
 
 interface ScriptVm {
@@ -14,44 +21,89 @@ interface ScriptVm {
     function stopBroadcast() external;
 }
 
-/// @title Deploys token, node registry, model registry and sessions, in this order, and wires them
+/// @title Deploys token, node registry, model registry, sessions, guards, scores, court and audits, in this order, and wires them
 /// @notice `forge script script/Deploy.s.sol --rpc-url URL --broadcast` with any of forge's ways to sign. The broadcaster
 /// deploys and wires; ownership is then offered to `GOVERNANCE`, which accepts it (two steps) when it is another account.
 /// Environment, all optional: `GOVERNANCE`, `TREASURY`, `INITIAL_SUPPLY` (wei, to the broadcaster), `UNBONDING_DELAY` and
-/// `GRACE` (seconds), `ROUTER_STAKE` and `MINER_STAKE` (wei).
+/// `GRACE` and `EPOCH` (seconds), `ROUTER_STAKE`, `MINER_STAKE` and `GUARD_STAKE` (wei).
 contract Deploy {
     ScriptVm private constant vm = ScriptVm(address(uint160(uint256(keccak256("hevm cheat code")))));
     // forge reads this to tell scripts from other contracts.
     // forge-lint: disable-next-line(mixed-case-variable)
     bool public IS_SCRIPT = true;
 
+    struct Deployed {
+        CortensorToken token;
+        NodeRegistry registry;
+        ModelRegistry models;
+        Sessions sessions;
+        Guards guards;
+        Scores scores;
+        Court court;
+        Audits audits;
+    }
+
     function run()
         external
-        returns (CortensorToken token, NodeRegistry registry, ModelRegistry models, Sessions sessions)
+        returns (
+            CortensorToken token,
+            NodeRegistry registry,
+            ModelRegistry models,
+            Sessions sessions,
+            Guards guards,
+            Scores scores,
+            Court court,
+            Audits audits
+        )
     {
         address deployer = msg.sender;
         address governance = vm.envOr("GOVERNANCE", deployer);
 
         vm.startBroadcast();
-        token = new CortensorToken(deployer, deployer, vm.envOr("INITIAL_SUPPLY", uint256(100_000_000e18)));
-        registry = new NodeRegistry(token, deployer, uint64(vm.envOr("UNBONDING_DELAY", uint256(7 days))), stakes());
-        models = new ModelRegistry(deployer);
-        sessions =
-            new Sessions(token, registry, models, deployer, vm.envOr("TREASURY", governance), defaultParameters());
-        registry.setSlasher(address(sessions), true);
-        if (governance != deployer) {
-            token.transferOwnership(governance);
-            registry.transferOwnership(governance);
-            models.transferOwnership(governance);
-            sessions.transferOwnership(governance);
-        }
+        Deployed memory all = market(deployer, vm.envOr("TREASURY", governance));
+        audit(all, deployer, vm.envOr("TREASURY", governance));
+        if (governance != deployer) handOver(all, governance);
         vm.stopBroadcast();
+        return (all.token, all.registry, all.models, all.sessions, all.guards, all.scores, all.court, all.audits);
+    }
+
+    function market(address deployer, address treasury) private returns (Deployed memory all) {
+        all.token = new CortensorToken(deployer, deployer, vm.envOr("INITIAL_SUPPLY", uint256(100_000_000e18)));
+        uint64 unbonding = uint64(vm.envOr("UNBONDING_DELAY", uint256(7 days)));
+        all.registry = new NodeRegistry(all.token, deployer, unbonding, stakes());
+        all.models = new ModelRegistry(deployer);
+        all.sessions = new Sessions(all.token, all.registry, all.models, deployer, treasury, defaultParameters());
+        all.registry.setSlasher(address(all.sessions), true);
+    }
+
+    function audit(Deployed memory all, address deployer, address treasury) private {
+        all.guards = new Guards(all.registry, uint32(vm.envOr("EPOCH", uint256(1 hours))));
+        all.scores = new Scores(deployer, scoreParameters());
+        all.court = new Court(all.token, all.registry, all.sessions, all.scores, deployer, treasury, courtParameters());
+        all.audits = new Audits(
+            all.registry, address(all.sessions), all.guards, all.scores, all.court, deployer, auditParameters()
+        );
+        all.registry.setSlasher(address(all.court), true);
+        all.scores.setWriters(address(all.audits), address(all.court));
+        all.court.setAuditor(address(all.audits));
+    }
+
+    /// @dev Guards belong to nobody.
+    function handOver(Deployed memory all, address governance) private {
+        all.token.transferOwnership(governance);
+        all.registry.transferOwnership(governance);
+        all.models.transferOwnership(governance);
+        all.sessions.transferOwnership(governance);
+        all.scores.transferOwnership(governance);
+        all.court.transferOwnership(governance);
+        all.audits.transferOwnership(governance);
     }
 
     function stakes() private view returns (uint128[5] memory minimums) {
         minimums[0] = uint128(vm.envOr("ROUTER_STAKE", uint256(10_000e18)));
         minimums[1] = uint128(vm.envOr("MINER_STAKE", uint256(1000e18)));
-        // Guards, validators and storage nodes have nothing to lose yet: their minimums come with their duties.
+        minimums[2] = uint128(vm.envOr("GUARD_STAKE", uint256(1000e18)));
+        // Validators and storage nodes have nothing to lose yet: their minimums come with their duties.
     }
 
     function defaultParameters() private view returns (ISessions.Parameters memory) {
@@ -62,6 +114,56 @@ contract Deploy {
             reporterBps: 2000,
             overdraftPenaltyBps: 1000,
             grace: uint32(vm.envOr("GRACE", uint256(1 days)))
+        });
+    }
+
+    /// @dev Levels are log2 of 1e2, 1e4 and 1e6, and 40 bits, times 65,536.
+    function scoreParameters() private pure returns (IScores.Parameters memory) {
+        return IScores.Parameters({
+            watch: 435_412,
+            suspend: 870_824,
+            convict: 1_306_236,
+            convictCusum: 2_621_440,
+            newcomerJobs: 40,
+            newcomerPpm: 200_000,
+            floorPpm: 30_000,
+            suspiciousPpm: 500_000,
+            reputationJobs: 40
+        });
+    }
+
+    function courtParameters() private pure returns (ICourt.Parameters memory) {
+        return ICourt.Parameters({
+            traceTolerance: 4,
+            detectionPpm: 950_000,
+            collusionPpm: 100_000,
+            contradictionSlashBps: 5000,
+            committeeSlashBps: 5000,
+            burnBps: 4000,
+            clientBps: 3000,
+            poolBps: 2000,
+            reporterBps: 1000,
+            challengedBps: 5000,
+            guardPay: 0.1e18,
+            guardPenalty: 1e18,
+            trapPenalty: 10e18,
+            appealBond: 10e18,
+            challengeBond: 10e18
+        });
+    }
+
+    function auditParameters() private pure returns (IAudits.Parameters memory) {
+        return IAudits.Parameters({
+            commitWindow: 4 hours,
+            revealWindow: 2 hours,
+            appealWindow: 12 hours,
+            openWindow: 2 days,
+            challengeWindow: 3 days,
+            minimumCommittee: 3,
+            agreement: 131_072,
+            clip: 1_048_576,
+            hardEvidence: 1_310_720,
+            badEvidence: 435_412
         });
     }
 }

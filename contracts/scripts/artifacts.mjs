@@ -6,7 +6,16 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { options, root } from "./foundry.mjs";
 
-const CONTRACTS = ["CortensorToken", "NodeRegistry", "ModelRegistry", "Sessions"];
+const CONTRACTS = [
+  "CortensorToken",
+  "NodeRegistry",
+  "ModelRegistry",
+  "Sessions",
+  "Guards",
+  "Scores",
+  "Court",
+  "Audits",
+];
 
 /** SHA-256 over every source the contract was compiled from, each as path, newline, content. */
 function sourceHash(metadata) {

@@ -47,13 +47,24 @@ const rpc = `http://127.0.0.1:${port}`;
 const anvil = spawn("anvil", ["--port", String(port), "--silent"], { ...options, stdio: "inherit" });
 try {
   console.log(`anvil: chain ${await waitFor(rpc)}`);
-  const { token, registry, models, sessions } = deploy(rpc);
+  const { token, registry, models, sessions, guards, scores, court, audits } = deploy(rpc);
   const call = (to, signature, ...args) => run("cast", ["call", "--rpc-url", rpc, to, signature, ...args]);
   check("sessions.token", call(sessions, "token()(address)"), token);
   check("sessions.nodeRegistry", call(sessions, "nodeRegistry()(address)"), registry);
   check("sessions.modelRegistry", call(sessions, "modelRegistry()(address)"), models);
   check("registry.token", call(registry, "token()(address)"), token);
   check("registry.isSlasher(sessions)", call(registry, "isSlasher(address)(bool)", sessions), "true");
+  check("registry.isSlasher(court)", call(registry, "isSlasher(address)(bool)", court), "true");
+  check("audits.guards", call(audits, "guards()(address)"), guards);
+  check("audits.scores", call(audits, "scores()(address)"), scores);
+  check("audits.court", call(audits, "court()(address)"), court);
+  check("audits.sessions", call(audits, "sessions()(address)"), sessions);
+  check("guards.nodeRegistry", call(guards, "nodeRegistry()(address)"), registry);
+  check("scores.auditor", call(scores, "auditor()(address)"), audits);
+  check("scores.court", call(scores, "court()(address)"), court);
+  check("court.auditor", call(court, "auditor()(address)"), audits);
+  check("court.token", call(court, "token()(address)"), token);
+  check("audits.owner", call(audits, "owner()(address)"), SENDER);
   check("sessions.owner", call(sessions, "owner()(address)"), SENDER);
 } finally {
   anvil.kill();

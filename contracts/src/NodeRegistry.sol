@@ -210,9 +210,12 @@ contract NodeRegistry is INodeRegistry, Ownable2Step, EIP712, Nonces, Reentrancy
         Node storage entry = _nodes[operator];
         if (roles.isEmpty() || !entry.roles.contains(roles)) return false;
         uint128 stake = entry.stake;
-        for (uint256 bit; bit < ROLE_COUNT; ++bit) {
-            Roles role = _roleAt(bit);
-            if (roles.contains(role) && stake < _minimumStakes[role]) return false;
+        // Other contracts ask in their own transactions: no more work than the roles that are asked for.
+        uint32 rest = Roles.unwrap(roles);
+        while (rest != 0) {
+            uint32 lowest = rest & (~rest + 1);
+            if (stake < _minimumStakes[Roles.wrap(lowest)]) return false;
+            rest ^= lowest;
         }
         return true;
     }
@@ -221,6 +224,11 @@ contract NodeRegistry is INodeRegistry, Ownable2Step, EIP712, Nonces, Reentrancy
     function payoutOf(address operator) external view returns (address) {
         address payout = _nodes[operator].payout;
         return payout == address(0) ? operator : payout;
+    }
+
+    /// @inheritdoc INodeRegistry
+    function ownerOf(address operator) external view returns (address) {
+        return _nodes[operator].owner;
     }
 
     /// @inheritdoc INodeRegistry

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IAudits} from "../src/interfaces/IAudits.sol";
+import {IReceipts} from "../src/interfaces/IReceipts.sol";
 import {ISessions} from "../src/interfaces/ISessions.sol";
 import {SessionId} from "../src/types/SessionId.sol";
 import {vm} from "./support/Vm.sol";
-import {World} from "./support/World.sol";
+import {AuditWorld} from "./support/AuditWorld.sol";
 
 /// @dev Whole-transaction gas, intrinsic cost and calldata included: every call runs as a transaction of its own, on cold
 /// storage. `forge test --match-contract GasTest -vv` prints the table of the README.
 /// forge-config: default.isolate = true
 /// forge-config: ci.isolate = true
-contract GasTest is World {
+contract GasTest is AuditWorld {
     uint256 private constant OPEN_AND_CLOSE_LIMIT = 350_000;
     /// @dev What one request of 500 output tokens costs at the session's price.
     uint128 private constant REQUEST = 500 * OUTPUT_PRICE / 1_000_000;
 
     function setUp() public {
-        deployWorld();
+        deployAuditWorld(8);
     }
 
     function test_openAndCloseFitTheLimit() public {
@@ -83,6 +85,50 @@ contract GasTest is World {
         redeemFor(id, 1, REQUEST);
         sessions.withdraw(MINER_PAYOUT);
         log("withdraw", lastGas());
+    }
+
+    /// @dev One slot a batch: committing 1,000 requests costs what one does.
+    function test_committingABatch() public {
+        uint256 first = commitBatchOf(1000, 0);
+        uint256 thousand = commitBatchOf(1000, 1);
+        log("commit, a miner's first batch", first);
+        log("commit, later ones", thousand);
+        log("commit, gas per request at 100", commitBatchOf(100, 2) / 100);
+        log("commit, gas per request at 1,000", thousand / 1000);
+        vm.assertLt(thousand, 60 * 1000, "1,000 requests");
+    }
+
+    function test_auditByOneGuard() public {
+        registerProfile();
+        IReceipts.Receipt memory receipt = receiptOf(1);
+        bytes32 item = itemOf(receipt);
+        IAudits.Inclusion memory inclusion = commitOne(receipt);
+        log("recordBeacon", lastGas());
+        IAudits.Finding memory finding = findingIn(0, 100);
+        address guard = audits.assignedFirst(miner, inclusion.root, item);
+        vm.prank(guard);
+        audits.openAudit(receipt, inclusion, commitmentOf(guard, item, 0, finding));
+        uint256 total = lastGas();
+        log("openAudit with the guard's commitment", lastGas());
+        vm.prank(guard);
+        audits.revealFinding(receipt, finding, SALT);
+        total += lastGas();
+        log("revealFinding", lastGas());
+        audits.settle(receipt);
+        total += lastGas();
+        log("settle, decision", lastGas());
+        vm.warp(block.timestamp + 3 hours);
+        audits.settle(receipt);
+        total += lastGas();
+        log("settle, after the appeal window", lastGas());
+        log("audited request, all four together", total);
+        vm.assertLt(total, 900_000, "audit");
+    }
+
+    function commitBatchOf(uint32 count, uint256 seed) private returns (uint256 used) {
+        vm.prank(miner);
+        audits.commit(keccak256(abi.encode("batch", seed)), count);
+        return lastGas();
     }
 
     function redeemAfterFirst(uint256 requests) private returns (uint256 used) {

@@ -163,6 +163,9 @@ interface INodeRegistry {
     /// @notice Where the node's earnings go; the operator itself when it is not registered.
     function payoutOf(address operator) external view returns (address);
 
+    /// @notice Who owns the node; zero when it is not registered. An owner never changes while its node is registered.
+    function ownerOf(address operator) external view returns (address);
+
     /// @notice Stake plus what is unbonding: the most that slashing can take.
     function slashable(address operator) external view returns (uint128);
 

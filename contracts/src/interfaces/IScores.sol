@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {ModelId} from "../types/ModelId.sol";
+
+/// @title What audits have shown about each miner
+/// @notice Evidence is the logarithm to base 2, in 1/65,536 bit, of a product of likelihood ratios "cheat against honest"
+/// (an e-process): an honest miner's ever reaches log2(x) with a probability of at most 1/x, however often one looks. Beside it runs a
+/// sum that never falls below zero (CUSUM), so that long honesty cannot be saved up before cheating. Both move on audited work only:
+/// who is idle is not guilty, and nothing counts against anyone because time passes.
+/// @dev Written by `Audits` and `Court` alone. Integers throughout.
+interface IScores {
+    /// @notice What the evidence amounts to. Each state includes the ones before it.
+    /// @dev Watched: audited more often. Suspended: gets no work. Slashed: convicted by a committee or by its own signature; final.
+    enum State {
+        Good,
+        Watched,
+        Suspended,
+        Slashed
+    }
+
+    /// @notice A miner's score.
+    /// @param evidence sum of all audits, in 1/65,536 bit; below zero speaks for honesty
+    /// @param cusum the same, never below zero
+    /// @param jobs audits that were settled
+    /// @param tokens LLM tokens that those audits checked
+    /// @param state what follows
+    struct Score {
+        int64 evidence;
+        int64 cusum;
+        uint32 jobs;
+        uint64 tokens;
+        State state;
+    }
+
+    /// @notice Calibrated ratios for one model, computed on one kind of machine and audited on another.
+    /// @param version grows with each registration
+    /// @param contentHash of the calibration file that this was made of
+    /// @param temperPpm the sum is multiplied by this, because the tokens of one answer depend on each other
+    /// @param ratios log2 of "cheat against honest" in 1/65,536 bit for 16 bins of each statistic: margin, log-probability difference,
+    /// sketch distance
+    struct Profile {
+        uint32 version;
+        bytes32 contentHash;
+        uint32 temperPpm;
+        int32[16][3] ratios;
+    }
+
+    /// @notice What governance sets. Levels are in 1/65,536 bit, rates in ppm.
+    /// @param watch from this evidence or CUSUM on a miner is watched
+    /// @param suspend from this evidence or CUSUM on a miner is suspended
+    /// @param convict from this evidence on a committee's audit convicts
+    /// @param convictCusum from this CUSUM on a committee's audit convicts; higher than `convict`, because a sum that starts anew
+    /// after each fall has as many chances as there are audits
+    /// @param newcomerJobs settled audits for which a miner counts as new
+    /// @param newcomerPpm audit rate of new miners
+    /// @param floorPpm audit rate of all others in good standing
+    /// @param suspiciousPpm audit rate of those that are not
+    /// @param reputationJobs settled audits after which a miner without blemish has two thirds of all reputation
+    struct Parameters {
+        int64 watch;
+        int64 suspend;
+        int64 convict;
+        int64 convictCusum;
+        uint32 newcomerJobs;
+        uint32 newcomerPpm;
+        uint32 floorPpm;
+        uint32 suspiciousPpm;
+        uint32 reputationJobs;
+    }
+
+    /// @notice An audit's evidence was added.
+    event ScoreChanged(address indexed miner, int64 added, uint64 tokens, Score score);
+    /// @notice A miner was convicted; there is no way back for this operator.
+    event Convicted(address indexed miner);
+    event ProfileRegistered(
+        ModelId indexed model,
+        bytes32 indexed minerClass,
+        bytes32 indexed guardClass,
+        uint32 version,
+        bytes32 contentHash
+    );
+    event WritersChanged(address auditor, address court);
+    event ParametersChanged(Parameters parameters);
+
+    error NotAuditor(address caller);
+    error NotCourt(address caller);
+    error ProfileVersionNotNewer(uint32 version, uint32 current);
+    error ProfileInvalid();
+    error ParametersOutOfBounds();
+    error ZeroAddress();
+
+    /// @notice Adds a settled audit. Only the auditor.
+    /// @param hard the answer's structure was wrong, or its records were not shown
+    /// @param mayConvict whether a committee large enough stands behind it
+    /// @return state what the miner is now
+    /// @return convicted whether this audit convicted it
+    function record(address miner, int64 evidence, uint64 tokens, bool hard, bool mayConvict)
+        external
+        returns (State state, bool convicted);
+
+    /// @notice Convicts a miner that contradicted itself under its own signature. Only the court.
+    function convict(address miner) external;
+
+    /// @notice Registers the ratios for a triple of model, miner class and guard class. Only governance.
+    function registerProfile(ModelId model, bytes32 minerClass, bytes32 guardClass, Profile calldata profile) external;
+
+    /// @notice Names the contracts that write: `Audits` and `Court`. Only governance.
+    function setWriters(address auditor, address court) external;
+
+    /// @notice Changes the parameters. Only governance; bounded by constants.
+    function setParameters(Parameters calldata next) external;
+
+    /// @notice A miner's score; all zero for one that was never audited.
+    function score(address miner) external view returns (Score memory);
+
+    /// @notice The state that a miner would have after an audit with this outcome, if a committee stands behind it.
+    function stateAfter(address miner, int64 evidence, bool hard) external view returns (State);
+
+    /// @notice The part of a miner's receipts that is drawn for audits from now on, in ppm.
+    function rateOf(address miner) external view returns (uint32);
+
+    /// @notice From 500,000 for one that was never audited to just below 1,000,000; less the nearer its CUSUM comes to suspension, zero
+    /// from there on.
+    function reputationOf(address miner) external view returns (uint32 ppm);
+
+    /// @notice Audited LLM tokens weighted by reputation: what consensus power is made of. Zero once suspended.
+    function scoreOf(address operator) external view returns (uint256);
+
+    /// @notice The ratios for a triple; all zero where there are none.
+    function profile(ModelId model, bytes32 minerClass, bytes32 guardClass) external view returns (Profile memory);
+
+    /// @notice What a guard's counts weigh, in 1/65,536 bit, before any cap. Zero without a profile.
+    /// @param bins how many tokens fell into each bin, for each statistic
+    function weigh(ModelId model, bytes32 minerClass, bytes32 guardClass, uint16[16][3] calldata bins)
+        external
+        view
+        returns (int256);
+
+    /// @notice The contract that records audits.
+    function auditor() external view returns (address);
+
+    /// @notice The contract that convicts for contradictions.
+    function court() external view returns (address);
+
+    /// @notice The parameters.
+    function parameters() external view returns (Parameters memory);
+}
