@@ -36,11 +36,22 @@ pub static MODEL_REGISTRY: LazyLock<Artifact> =
 /// `Sessions`.
 pub static SESSIONS: LazyLock<Artifact> =
     LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Sessions.json")));
+/// `Guards`.
+pub static GUARDS: LazyLock<Artifact> =
+    LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Guards.json")));
+/// `Scores`.
+pub static SCORES: LazyLock<Artifact> =
+    LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Scores.json")));
+/// `Court`.
+pub static COURT: LazyLock<Artifact> = LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Court.json")));
+/// `Audits`.
+pub static AUDITS: LazyLock<Artifact> =
+    LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Audits.json")));
 
 /// All of them.
 #[must_use]
-pub fn all() -> [&'static Artifact; 4] {
-    [&TOKEN, &NODE_REGISTRY, &MODEL_REGISTRY, &SESSIONS]
+pub fn all() -> [&'static Artifact; 8] {
+    [&TOKEN, &NODE_REGISTRY, &MODEL_REGISTRY, &SESSIONS, &GUARDS, &SCORES, &COURT, &AUDITS]
 }
 
 #[cfg(test)]

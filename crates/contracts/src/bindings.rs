@@ -42,3 +42,39 @@ pub mod sessions {
         "abi/Sessions.json"
     );
 }
+
+/// `Guards`: epochs, beacons, and who may be drawn.
+pub mod guards {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        Guards,
+        "abi/Guards.json"
+    );
+}
+
+/// `Scores`: evidence about each miner.
+pub mod scores {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        Scores,
+        "abi/Scores.json"
+    );
+}
+
+/// `Court`: pool, bonds, slashes, contradictions.
+pub mod court {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        Court,
+        "abi/Court.json"
+    );
+}
+
+/// `Audits`: batches, committees, findings.
+pub mod audits {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        Audits,
+        "abi/Audits.json"
+    );
+}

@@ -1,12 +1,16 @@
 //! Deploying the contracts to any EVM chain, in the order in which they need each other.
 //!
-//! The deployer governs each contract until the last step, which authorises `Sessions` to slash; where another owner is
+//! The deployer governs each contract until the last step, which authorises `Sessions` and `Court` to slash; where another owner is
 //! wanted, ownership is then offered to it and it has to accept (OpenZeppelin's `Ownable2Step`). [`deploy_once`] is
 //! idempotent: a record that is true of the chain is returned as it is, one that is not true is an error.
 
 use crate::{
     artifact::{self, Artifact},
-    bindings::{models::ModelRegistry, registry::NodeRegistry, sessions::Sessions, token::CortensorToken},
+    audits::{AuditsParameters, CourtParameters, GuardsParameters, ScoresParameters},
+    bindings::{
+        audits::Audits, court::Court, guards::Guards, models::ModelRegistry, registry::NodeRegistry, scores::Scores,
+        sessions::Sessions, token::CortensorToken,
+    },
     deployment::{Deployment, DeploymentFileError, VerifyError},
     read::{ReadError, head},
     revert::Revert,
@@ -55,6 +59,14 @@ pub struct DeployParameters {
     pub minimum_stakes: MinimumStakes,
     /// Shares, penalties and grace.
     pub sessions: SessionsParameters,
+    /// Epochs.
+    pub guards: GuardsParameters,
+    /// Levels of evidence and audit rates.
+    pub scores: ScoresParameters,
+    /// Slashes, payments and bonds.
+    pub court: CourtParameters,
+    /// Windows and committees.
+    pub audits: AuditsParameters,
 }
 
 impl DeployParameters {
@@ -66,7 +78,7 @@ impl DeployParameters {
             treasury: account,
             initial_holder: account,
             initial_supply: Wei(100_000_000 * Wei::COR.0),
-            unbonding_delay_s: 120,
+            unbonding_delay_s: 600,
             minimum_stakes: MinimumStakes {
                 router: Wei(1_000 * Wei::COR.0),
                 miner: Wei(100 * Wei::COR.0),
@@ -75,6 +87,10 @@ impl DeployParameters {
                 storage: Wei(100 * Wei::COR.0),
             },
             sessions: SessionsParameters { grace_s: 60, ..Self::shares() },
+            guards: GuardsParameters { epoch_length_s: 10 },
+            scores: ScoresParameters::default(),
+            court: CourtParameters::default(),
+            audits: AuditsParameters::development(),
         }
     }
 
@@ -93,6 +109,8 @@ impl DeployParameters {
                 storage: Wei(10_000 * Wei::COR.0),
             },
             sessions: SessionsParameters { grace_s: 24 * 3600, ..Self::shares() },
+            guards: GuardsParameters { epoch_length_s: 3600 },
+            audits: AuditsParameters::public(),
             ..Self::development(owner)
         }
     }
@@ -177,9 +195,7 @@ pub async fn deploy(wallet: &Wallet, parameters: &DeployParameters) -> Result<De
     let block = head(wallet.provider()).await.map_err(DeployError::Read)?;
     let deployment = create_all(wallet, parameters, block).await?;
 
-    let registry = deployment.registry;
-    let call = NodeRegistry::setSlasherCall { slasher: deployment.sessions, authorised: true };
-    set_up(wallet, "authorise the sessions contract to slash", registry, &call).await?;
+    wire(wallet, &deployment).await?;
     if let Some(owner) = parameters.owner.filter(|owner| *owner != wallet.address()) {
         hand_over(wallet, &deployment, owner).await?;
     }
@@ -248,7 +264,69 @@ async fn create_all(wallet: &Wallet, parameters: &DeployParameters, block: u64) 
         },
     )
     .await?;
-    Ok(Deployment { chain_id: wallet.chain_id(), block, token, registry, models, sessions })
+    let unset = Address::ZERO;
+    let chain_id = wallet.chain_id();
+    let market = Deployment {
+        chain_id,
+        block,
+        token,
+        registry,
+        models,
+        sessions,
+        guards: unset,
+        scores: unset,
+        court: unset,
+        audits: unset,
+    };
+    create_audits(wallet, parameters, market).await
+}
+
+/// Adds the contracts that audit to those that they look at.
+async fn create_audits(
+    wallet: &Wallet,
+    parameters: &DeployParameters,
+    market: Deployment,
+) -> Result<Deployment, DeployError> {
+    let deployer = wallet.address();
+    let guards =
+        Guards::constructorCall { nodeRegistry_: market.registry, epochLength_: parameters.guards.epoch_length_s };
+    let guards = create(wallet, "Guards", &artifact::GUARDS, &guards).await?;
+    let scores = Scores::constructorCall { initialOwner: deployer, initialParameters: parameters.scores.into() };
+    let scores = create(wallet, "Scores", &artifact::SCORES, &scores).await?;
+    let court = Court::constructorCall {
+        token_: market.token,
+        nodeRegistry_: market.registry,
+        sessions_: market.sessions,
+        scores_: scores,
+        initialOwner: deployer,
+        initialTreasury: parameters.treasury,
+        initialParameters: parameters.court.into(),
+    };
+    let court = create(wallet, "Court", &artifact::COURT, &court).await?;
+    let audits = Audits::constructorCall {
+        nodeRegistry_: market.registry,
+        sessions_: market.sessions,
+        guards_: guards,
+        scores_: scores,
+        court_: court,
+        initialOwner: deployer,
+        initialParameters: parameters.audits.into(),
+    };
+    let audits = create(wallet, "Audits", &artifact::AUDITS, &audits).await?;
+    Ok(Deployment { guards, scores, court, audits, ..market })
+}
+
+/// Tells the contracts of each other what they could not know when they were created.
+async fn wire(wallet: &Wallet, deployment: &Deployment) -> Result<(), DeployError> {
+    for slasher in [deployment.sessions, deployment.court] {
+        let call = NodeRegistry::setSlasherCall { slasher, authorised: true };
+        set_up(wallet, "authorise a contract to slash", deployment.registry, &call).await?;
+    }
+    let writers = Scores::setWritersCall { auditor_: deployment.audits, court_: deployment.court };
+    set_up(wallet, "let the audits write scores", deployment.scores, &writers).await?;
+    let auditor = Court::setAuditorCall { next: deployment.audits };
+    set_up(wallet, "let the audits use the court", deployment.court, &auditor).await?;
+    Ok(())
 }
 
 async fn create<C: SolConstructor>(
@@ -266,9 +344,10 @@ async fn create<C: SolConstructor>(
 
 /// Offers every contract to `owner`, who has to accept.
 async fn hand_over(wallet: &Wallet, deployment: &Deployment, owner: Address) -> Result<(), DeployError> {
-    // All four inherit the same function.
+    // All inherit the same function; guards belong to nobody.
     let call = Sessions::transferOwnershipCall { newOwner: owner };
-    for contract in [deployment.token, deployment.registry, deployment.models, deployment.sessions] {
+    let Deployment { token, registry, models, sessions, scores, court, audits, .. } = *deployment;
+    for contract in [token, registry, models, sessions, scores, court, audits] {
         set_up(wallet, "offer a contract to its owner", contract, &call).await?;
     }
     Ok(())

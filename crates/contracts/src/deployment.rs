@@ -5,7 +5,8 @@
 
 use crate::{
     artifact,
-    bindings::{registry::NodeRegistry, sessions::Sessions},
+    audits::{Audits, Court, Guards, Scores},
+    bindings::{self, registry::NodeRegistry, sessions::Sessions},
     connection::Provider,
     models::Models,
     read::{ReadError, read},
@@ -44,6 +45,14 @@ pub struct Deployment {
     pub models: Address,
     /// `Sessions`.
     pub sessions: Address,
+    /// `Guards`.
+    pub guards: Address,
+    /// `Scores`.
+    pub scores: Address,
+    /// `Court`.
+    pub court: Address,
+    /// `Audits`.
+    pub audits: Address,
 }
 
 /// Clients for all contracts of one deployment.
@@ -57,6 +66,14 @@ pub struct Contracts {
     pub models: Models,
     /// Sessions.
     pub sessions: SessionsClient,
+    /// Epochs, beacons and guards.
+    pub guards: Guards,
+    /// Evidence about miners.
+    pub scores: Scores,
+    /// Pool, bonds and slashes.
+    pub court: Court,
+    /// Audits.
+    pub audits: Audits,
 }
 
 /// Why a deployment record is not true of a chain.
@@ -102,8 +119,8 @@ pub enum VerifyError {
         /// Of the chain.
         found: Address,
     },
-    /// Routers' stakes would not make miners whole.
-    #[error("the sessions contract {0} may not slash in the node registry")]
+    /// Stakes would answer for nothing.
+    #[error("the contract {0} may not slash in the node registry")]
     NotSlasher(Address),
 }
 
@@ -146,6 +163,10 @@ impl Deployment {
             registry: Registry::new(provider.clone(), self.registry),
             models: Models::new(provider.clone(), self.models),
             sessions: SessionsClient::new(provider.clone(), self.sessions),
+            guards: Guards::new(provider.clone(), self.guards),
+            scores: Scores::new(provider.clone(), self.scores),
+            court: Court::new(provider.clone(), self.court),
+            audits: Audits::new(provider.clone(), self.audits),
         }
     }
 
@@ -174,6 +195,10 @@ impl Deployment {
             ("NodeRegistry", self.registry, &artifact::NODE_REGISTRY),
             ("ModelRegistry", self.models, &artifact::MODEL_REGISTRY),
             ("Sessions", self.sessions, &artifact::SESSIONS),
+            ("Guards", self.guards, &artifact::GUARDS),
+            ("Scores", self.scores, &artifact::SCORES),
+            ("Court", self.court, &artifact::COURT),
+            ("Audits", self.audits, &artifact::AUDITS),
         ];
         for (contract, address, artifact) in contracts {
             let code = provider.get_code_at(address).await.map_err(|error| VerifyError::Read(error.into()))?;
@@ -193,23 +218,45 @@ impl Deployment {
         let sessions_token = read(provider, self.sessions, &Sessions::tokenCall {}, latest).await;
         let nodes = read(provider, self.sessions, &Sessions::nodeRegistryCall {}, latest).await;
         let models = read(provider, self.sessions, &Sessions::modelRegistryCall {}, latest).await;
-        let references = [
+        require([
             ("NodeRegistry", "token", self.token, registry_token),
             ("Sessions", "token", self.token, sessions_token),
             ("Sessions", "node registry", self.registry, nodes),
             ("Sessions", "model registry", self.models, models),
-        ];
-        for (contract, reference, expected, found) in references {
-            let found = found.map_err(VerifyError::Read)?;
-            if found != expected {
-                return Err(VerifyError::Unrelated { contract, reference, expected, found });
+        ])?;
+        self.verify_audits(provider).await?;
+        for account in [self.sessions, self.court] {
+            let call = NodeRegistry::isSlasherCall { account };
+            if !read(provider, self.registry, &call, latest).await.map_err(VerifyError::Read)? {
+                return Err(VerifyError::NotSlasher(account));
             }
         }
-        let call = NodeRegistry::isSlasherCall { account: self.sessions };
-        match read(provider, self.registry, &call, latest).await.map_err(VerifyError::Read)? {
-            true => Ok(()),
-            false => Err(VerifyError::NotSlasher(self.sessions)),
-        }
+        Ok(())
+    }
+
+    async fn verify_audits(&self, provider: &Provider) -> Result<(), VerifyError> {
+        use bindings::{audits::Audits as A, court::Court as C, guards::Guards as G, scores::Scores as S};
+        let latest = BlockId::latest();
+        let guards_registry = read(provider, self.guards, &G::nodeRegistryCall {}, latest).await;
+        let scores_auditor = read(provider, self.scores, &S::auditorCall {}, latest).await;
+        let scores_court = read(provider, self.scores, &S::courtCall {}, latest).await;
+        let court_auditor = read(provider, self.court, &C::auditorCall {}, latest).await;
+        let court_sessions = read(provider, self.court, &C::sessionsCall {}, latest).await;
+        let audits_guards = read(provider, self.audits, &A::guardsCall {}, latest).await;
+        let audits_scores = read(provider, self.audits, &A::scoresCall {}, latest).await;
+        let audits_court = read(provider, self.audits, &A::courtCall {}, latest).await;
+        let audits_sessions = read(provider, self.audits, &A::sessionsCall {}, latest).await;
+        require([
+            ("Guards", "node registry", self.registry, guards_registry),
+            ("Scores", "auditor", self.audits, scores_auditor),
+            ("Scores", "court", self.court, scores_court),
+            ("Court", "auditor", self.audits, court_auditor),
+            ("Court", "sessions contract", self.sessions, court_sessions),
+            ("Audits", "guards contract", self.guards, audits_guards),
+            ("Audits", "scores contract", self.scores, audits_scores),
+            ("Audits", "court", self.court, audits_court),
+            ("Audits", "sessions contract", self.sessions, audits_sessions),
+        ])
     }
 
     /// Reads a record, or `None` where there is no file.
@@ -242,6 +289,19 @@ impl Deployment {
     }
 }
 
+/// What a contract said about one of the others.
+type Reference = (&'static str, &'static str, Address, Result<Address, ReadError>);
+
+fn require<const COUNT: usize>(references: [Reference; COUNT]) -> Result<(), VerifyError> {
+    for (contract, reference, expected, found) in references {
+        let found = found.map_err(VerifyError::Read)?;
+        if found != expected {
+            return Err(VerifyError::Unrelated { contract, reference, expected, found });
+        }
+    }
+    Ok(())
+}
+
 /// Whether `code` is `template` with its immutable values filled in: they may only stand where the template is zero.
 fn is_instance(code: &Bytes, template: &Bytes) -> bool {
     code.len() == template.len() && code.iter().zip(template).all(|(byte, expected)| byte == expected || *expected == 0)
@@ -259,6 +319,10 @@ mod tests {
             registry: Address::repeat_byte(2),
             models: Address::repeat_byte(3),
             sessions: Address::repeat_byte(4),
+            guards: Address::repeat_byte(5),
+            scores: Address::repeat_byte(6),
+            court: Address::repeat_byte(7),
+            audits: Address::repeat_byte(8),
         }
     }
 

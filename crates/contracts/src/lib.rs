@@ -9,6 +9,7 @@
 //! Not here: consensus, gossip, any policy on which node to use, and any key that is not an Ethereum account.
 
 pub mod artifact;
+pub mod audits;
 pub mod bindings;
 mod cache;
 mod connection;
@@ -24,6 +25,9 @@ mod sessions;
 mod token;
 mod wallet;
 
+pub use audits::{
+    Audits, AuditsError, AuditsParameters, Court, CourtParameters, Guards, GuardsParameters, Scores, ScoresParameters,
+};
 pub use cache::{CacheError, CacheLimits, RegistryCache};
 pub use connection::{ChainTime, ConnectError, Endpoint, Provider, connect, install_tls};
 pub use deploy::{DeployError, DeployParameters, EnsureError, MinimumStakes, deploy, deploy_once};

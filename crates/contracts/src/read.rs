@@ -82,6 +82,20 @@ pub(crate) async fn read<C: SolCall>(
     C::abi_decode_returns_validate(&answer).map_err(|error| ReadError::Undecodable(to, error))
 }
 
+/// Why the contract at `to` would refuse `call` now; `None` when it would not.
+pub(crate) async fn try_call<C: SolCall>(
+    provider: &Provider,
+    to: Address,
+    call: &C,
+) -> Result<Option<Revert>, ReadError> {
+    let request = TransactionRequest::default().with_to(to).with_input(call.abi_encode());
+    match provider.call(request).await.map_err(ReadError::from) {
+        Ok(_) => Ok(None),
+        Err(ReadError::Refused(revert)) => Ok(Some(revert)),
+        Err(error) => Err(error),
+    }
+}
+
 /// The newest block's number, to pin several reads to one state.
 pub(crate) async fn head(provider: &Provider) -> Result<u64, ReadError> {
     Ok(provider.get_block_number().await?)

@@ -1,6 +1,6 @@
 //! Why a contract refused, in words: custom errors of all our contracts, `require` messages and Solidity panics.
 //!
-//! One table over all four contracts decodes a refusal, because they call each other: opening a session can fail with
+//! One table over all contracts decodes a refusal, because they call each other: opening a session can fail with
 //! an error of the token. Decoding never fails; what nothing fits is shown by its selector.
 
 use crate::artifact;

@@ -42,6 +42,10 @@ pub(crate) async fn run(arguments: DeployArgs) -> eyre::Result<ExitCode> {
             ("registry", deployment.registry),
             ("models", deployment.models),
             ("sessions", deployment.sessions),
+            ("guards", deployment.guards),
+            ("scores", deployment.scores),
+            ("court", deployment.court),
+            ("audits", deployment.audits),
         ] {
             output::say(format!("  {name:<9} {address}"));
         }

@@ -86,6 +86,10 @@ fn ready(net: &LocalNet, data: &Path) -> serde_json::Value {
             "registry": net.deployment.registry,
             "models": net.deployment.models,
             "sessions": net.deployment.sessions,
+            "guards": net.deployment.guards,
+            "scores": net.deployment.scores,
+            "court": net.deployment.court,
+            "audits": net.deployment.audits,
         },
         "deployment": data.join("deployment.json"),
         "funded_account": {

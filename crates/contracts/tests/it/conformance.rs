@@ -12,7 +12,10 @@ use alloy::{
 };
 use cortensor_contracts::{
     artifact::{self, Artifact},
-    bindings::{models::ModelRegistry, registry::NodeRegistry, sessions::Sessions, token::CortensorToken},
+    bindings::{
+        audits::Audits, court::Court, guards::Guards, models::ModelRegistry, registry::NodeRegistry, scores::Scores,
+        sessions::Sessions, token::CortensorToken,
+    },
 };
 use cortensor_protocol::{
     Countersignature, Domain, Operator, SessionClose, SessionId, Signature65, Voucher, Wei, binding,
@@ -47,7 +50,8 @@ fn without_value_types(value: &mut Value) {
 
 #[test]
 fn interfaces_are_those_of_the_artifacts() {
-    for name in ["CortensorToken", "NodeRegistry", "ModelRegistry", "Sessions"] {
+    for artifact in artifact::all() {
+        let name = &artifact.contract_name;
         let mut expect = json(&folder(&format!("../../contracts/artifacts/{name}.json")))["abi"].take();
         without_value_types(&mut expect);
         let path = folder(&format!("abi/{name}.json"));
@@ -208,6 +212,99 @@ fn sessions_have_what_the_client_calls() {
     check_event::<Sessions::ShortfallTaken>(artifact, 3);
     check_event::<Sessions::EquivocationProven>(artifact, 3);
     check_error::<Sessions::SessionUnknown>(&artifact.abi);
+}
+
+#[test]
+fn guards_and_scores_have_what_the_clients_call() {
+    let artifact = &artifact::GUARDS;
+    check_call::<Guards::enrollCall>(artifact, "", true);
+    check_call::<Guards::retireCall>(artifact, "", true);
+    check_call::<Guards::declareClassCall>(artifact, "", true);
+    check_call::<Guards::recordBeaconCall>(artifact, "", true);
+    check_call::<Guards::currentEpochCall>(artifact, "uint32", false);
+    check_call::<Guards::beaconOfCall>(artifact, "bytes32", false);
+    check_call::<Guards::classAtCall>(artifact, "bytes32", false);
+    check_call::<Guards::enrolmentCountCall>(artifact, "uint256", false);
+    check_call::<Guards::enrolmentAtCall>(artifact, "(address,uint32,bool)", false);
+    check_call::<Guards::isEnrolledCall>(artifact, "bool", false);
+    check_call::<Guards::epochLengthCall>(artifact, "uint32", false);
+    check_call::<Guards::genesisCall>(artifact, "uint64", false);
+    let artifact = &artifact::SCORES;
+    check_call::<Scores::registerProfileCall>(artifact, "", true);
+    check_call::<Scores::setParametersCall>(artifact, "", true);
+    check_call::<Scores::setWritersCall>(artifact, "", true);
+    check_call::<Scores::scoreCall>(artifact, "(int64,int64,uint32,uint64,uint8)", false);
+    check_call::<Scores::rateOfCall>(artifact, "uint32", false);
+    check_call::<Scores::reputationOfCall>(artifact, "uint32", false);
+    check_call::<Scores::scoreOfCall>(artifact, "uint256", false);
+    check_call::<Scores::profileCall>(artifact, "(uint32,bytes32,uint32,int32[16][3])", false);
+    let parameters = "(int64,int64,int64,int64,uint32,uint32,uint32,uint32,uint32)";
+    check_call::<Scores::parametersCall>(artifact, parameters, false);
+    check_call::<Scores::auditorCall>(artifact, "address", false);
+    check_call::<Scores::courtCall>(artifact, "address", false);
+}
+
+#[test]
+fn the_court_has_what_the_client_calls() {
+    let artifact = &artifact::COURT;
+    check_call::<Court::proveContradictionCall>(artifact, "", true);
+    check_call::<Court::fundCall>(artifact, "", true);
+    check_call::<Court::withdrawCall>(artifact, "uint256", true);
+    check_call::<Court::plantCall>(artifact, "", true);
+    check_call::<Court::setTrapSetterCall>(artifact, "", true);
+    check_call::<Court::setAuditorCall>(artifact, "", true);
+    check_call::<Court::setParametersCall>(artifact, "", true);
+    check_call::<Court::tokenCall>(artifact, "address", false);
+    check_call::<Court::itemOfCall>(artifact, "bytes32", false);
+    check_call::<Court::headerDigestCall>(artifact, "bytes32", false);
+    check_call::<Court::guaranteeCall>(artifact, "(uint32,uint32,uint32,uint128,uint256)", false);
+    check_call::<Court::isProvenCall>(artifact, "bool", false);
+    check_call::<Court::bondOfCall>(artifact, "address,uint96", false);
+    check_call::<Court::poolCall>(artifact, "uint256", false);
+    check_call::<Court::balanceOfCall>(artifact, "uint256", false);
+    let parameters = "(uint16,uint32,uint32,uint16,uint16,uint16,uint16,uint16,uint16,uint16,uint96,uint96,uint96,\
+                      uint96,uint96)";
+    check_call::<Court::parametersCall>(artifact, parameters, false);
+    check_event::<Court::ContradictionProven>(artifact, 3);
+    check_error::<Court::NoContradiction>(&artifact.abi);
+}
+
+#[test]
+fn audits_have_what_the_client_calls() {
+    let artifact = &artifact::AUDITS;
+    let audit = "(address,uint8,uint8,uint32,uint32,uint8,uint8,uint8,uint8,uint40,uint40,uint40,bool,bool,uint8,uint16,\
+                 int64,bool,bool,int64)";
+    check_call::<Audits::commitCall>(artifact, "", true);
+    check_call::<Audits::openAuditCall>(artifact, "", true);
+    check_call::<Audits::challengeCall>(artifact, "", true);
+    check_call::<Audits::drawCall>(artifact, "", true);
+    check_call::<Audits::commitFindingCall>(artifact, "", true);
+    check_call::<Audits::revealFindingCall>(artifact, "", true);
+    check_call::<Audits::settleCall>(artifact, "", true);
+    check_call::<Audits::appealCall>(artifact, "", true);
+    check_call::<Audits::springTrapCall>(artifact, "", true);
+    check_call::<Audits::refreshRateCall>(artifact, "uint32", true);
+    check_call::<Audits::setParametersCall>(artifact, "", true);
+    check_call::<Audits::batchOfCall>(artifact, "(uint32,uint32,uint32,uint40)", false);
+    check_call::<Audits::isDrawnCall>(artifact, "bool", false);
+    check_call::<Audits::assignedFirstCall>(artifact, "address", false);
+    check_call::<Audits::assignedCall>(artifact, "address[]", false);
+    check_call::<Audits::auditCall>(artifact, audit, false);
+    check_call::<Audits::seatsCall>(artifact, "(address,uint8,uint8,uint16,int64)[]", false);
+    let parameters = "(uint32,uint32,uint32,uint32,uint32,uint8,int64,int64,int64,int64)";
+    check_call::<Audits::parametersCall>(artifact, parameters, false);
+    check_event::<Audits::BatchCommitted>(artifact, 1);
+    check_event::<Audits::AuditOpened>(artifact, 2);
+    check_event::<Audits::CommitteeDrawn>(artifact, 2);
+    check_event::<Audits::FindingCommitted>(artifact, 2);
+    check_event::<Audits::FindingRevealed>(artifact, 2);
+    check_event::<Audits::RoundDecided>(artifact, 2);
+    check_event::<Audits::Escalated>(artifact, 2);
+    check_event::<Audits::AuditSettled>(artifact, 2);
+    check_event::<Audits::Challenged>(artifact, 3);
+    check_event::<Audits::Appealed>(artifact, 2);
+    check_event::<Audits::TrapSprung>(artifact, 2);
+    check_error::<Audits::NotDue>(&artifact.abi);
 }
 
 struct Vectors(Value);

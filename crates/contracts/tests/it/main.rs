@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests fail by panicking, and export nothing")]
 
 mod anvil;
+mod audits;
 mod cache;
 mod conformance;
 mod deployment;
@@ -43,6 +44,9 @@ macro_rules! on_every_chain {
 }
 
 on_every_chain![
+    audits::an_honest_answer_is_audited,
+    audits::a_challenge_and_an_appeal,
+    audits::a_contradiction_is_slashed_once,
     cache::follows_the_chain_and_forgets_what_changed,
     deployment::deploys_once_and_knows_its_own,
     deployment::offers_contracts_to_their_owner,

@@ -48,7 +48,7 @@ pub(crate) async fn nodes_come_stake_and_go(url: &str) {
     assert!(entry.record.roles.contains(RoleSet::GUARD) && entry.record.active);
 
     registry.request_unstake(wallet, miner, cor(550)).await.unwrap();
-    world.pass(121).await;
+    world.pass(601).await;
     let before = world.balance(wallet.address()).await;
     registry.withdraw(&world.reporter, miner).await.unwrap();
     assert_eq!(world.balance(wallet.address()).await, before + cor(550));

@@ -1,0 +1,490 @@
+//! `Audits`: batches of receipts, committees of guards, what they found, and what was decided.
+
+use super::{
+    AuditEvent, AuditsError, AuditsParameters, Caller, Court, MAX_EVENTS,
+    events::{batches_filter, item_filter},
+    sol_receipt,
+};
+use crate::{
+    bindings::audits::{Audits as sol, IAudits},
+    connection::Provider,
+    events::{BlockRange, logs},
+    read::ReadError,
+    wallet::{Confirmed, Wallet},
+};
+use alloy::{
+    primitives::{Address, B256, Bytes, keccak256},
+    rpc::types::Filter,
+    sol_types::SolValue as _,
+};
+use cortensor_protocol::{Operator, Receipt, SignedReceipt};
+use serde::{Deserialize, Serialize};
+
+/// A batch of receipts, as a miner committed to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// How many receipts.
+    pub count: u32,
+    /// The epoch whose beacon draws.
+    pub epoch: u32,
+    /// The miner's audit rate at that time.
+    pub rate_ppm: u32,
+    /// When, in seconds since 1970.
+    pub committed_at: u64,
+}
+
+/// Where a receipt stands in a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inclusion {
+    /// Of the batch; its leaves are [`Receipt::leaf`].
+    pub root: B256,
+    /// Position.
+    pub index: u32,
+    /// As [`cortensor_protocol::merkle::proof`] gives it.
+    pub path: Vec<B256>,
+}
+
+/// What a guard found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The miner did not show its records; there are no counts then.
+    pub not_opened: bool,
+    /// The structure is wrong.
+    pub hard: bool,
+    /// How many records were checked.
+    pub tokens: u32,
+    /// How many of them fell into each bin of margin, log-probability difference and sketch distance.
+    pub bins: [[u16; 16]; 3],
+}
+
+impl Finding {
+    /// What a guard commits to before it reveals: nothing about the finding can be guessed without the salt.
+    #[must_use]
+    pub fn commitment(&self, guard: Operator, item: B256, round: u8, salt: B256) -> B256 {
+        let finding = IAudits::Finding::from(self);
+        keccak256((guard.0, item, alloy::primitives::U256::from(round), finding, salt).abi_encode_params())
+    }
+}
+
+impl From<&Finding> for IAudits::Finding {
+    fn from(finding: &Finding) -> Self {
+        Self { kind: u8::from(finding.not_opened), hard: finding.hard, tokens: finding.tokens, bins: finding.bins }
+    }
+}
+
+/// Where an audit is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditStatus {
+    /// For the beacon that draws the next committee.
+    Waiting,
+    /// Findings are committed and revealed.
+    Gathering,
+    /// The appeal window runs.
+    Decided,
+    /// In the scores.
+    Settled,
+    /// No committee could agree; nothing counts.
+    Void,
+    /// It was a trap for guards.
+    Planted,
+}
+
+impl AuditStatus {
+    pub(super) fn from_u8(value: u8) -> Option<Self> {
+        let all = [Self::Waiting, Self::Gathering, Self::Decided, Self::Settled, Self::Void, Self::Planted];
+        all.get(usize::from(value.checked_sub(1)?)).copied()
+    }
+}
+
+/// An audit as it stands. Times are in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    /// Whose answer it is about.
+    pub miner: Operator,
+    /// Where it is in its life.
+    pub status: AuditStatus,
+    /// 0 to 3: committees of 1, 3, 7, 21.
+    pub round: u8,
+    /// The epoch of the batch, or of the challenge: classes of machines are those of this epoch.
+    pub first_epoch: u32,
+    /// The epoch whose beacon draws this round.
+    pub epoch: u32,
+    /// When it was opened.
+    pub opened_at: u64,
+    /// Last second for commitments.
+    pub commit_until: u64,
+    /// Last second for findings, or for appeals once decided.
+    pub until: u64,
+    /// What the last committee that agreed had decided.
+    pub decision: Option<Decision>,
+}
+
+/// What a committee agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Size of the committee.
+    pub size: u8,
+    /// The structure is wrong, or the records were not shown.
+    pub hard: bool,
+    /// Evidence in 1/65,536 bit.
+    pub evidence: i64,
+    /// Tokens checked; 65,535 stands for as many or more.
+    pub tokens: u16,
+}
+
+/// What a drawn guard has handed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeatState {
+    /// Nothing yet.
+    Drawn,
+    /// A commitment.
+    Committed,
+    /// A finding without a wrong structure.
+    Revealed,
+    /// A wrong structure, or that the records were not shown.
+    RevealedHard,
+}
+
+impl SeatState {
+    fn from_u8(value: u8) -> Option<Self> {
+        [Self::Drawn, Self::Committed, Self::Revealed, Self::RevealedHard].get(usize::from(value)).copied()
+    }
+}
+
+/// A drawn guard's place in an audit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seat {
+    /// The guard.
+    pub guard: Operator,
+    /// For which round.
+    pub round: u8,
+    /// What it has handed in.
+    pub state: SeatState,
+    /// Tokens that it checked.
+    pub tokens: u16,
+    /// What its counts weigh, in 1/65,536 bit.
+    pub evidence: i64,
+}
+
+/// The audits contract at one address.
+#[derive(Clone, Debug)]
+pub struct Audits(Caller);
+
+/// Miners, guards and challengers.
+impl Audits {
+    /// The contract at `address`.
+    #[must_use]
+    pub fn new(provider: Provider, address: Address) -> Self {
+        Self(Caller { provider, address, contract: "audits" })
+    }
+
+    /// Where it is deployed.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.0.address
+    }
+
+    /// Commits the wallet's operator, an active miner, to `count` receipts: the Merkle root over [`Receipt::leaf`].
+    ///
+    /// # Errors
+    /// When the transaction fails.
+    pub async fn commit(&self, wallet: &Wallet, root: B256, count: u32) -> Result<Confirmed, AuditsError> {
+        self.0.send(wallet, "commit to the receipts", &sol::commitCall { root, count }).await
+    }
+
+    /// Opens the audit of a receipt that the beacon drew. `commitment` is the wallet's own, when it is the guard drawn.
+    ///
+    /// # Errors
+    /// When the transaction fails.
+    pub async fn open(
+        &self,
+        wallet: &Wallet,
+        receipt: &Receipt,
+        inclusion: &Inclusion,
+        commitment: Option<B256>,
+    ) -> Result<Confirmed, AuditsError> {
+        let call = sol::openAuditCall {
+            receipt: sol_receipt!(audits, receipt),
+            inclusion: IAudits::Inclusion {
+                root: inclusion.root,
+                index: inclusion.index,
+                path: inclusion.path.clone(),
+            },
+            commitment: commitment.unwrap_or_default(),
+        };
+        self.0.send(wallet, "open the audit", &call).await
+    }
+
+    /// Opens the audit of any signed receipt, for a bond. Approves the bond first where needed.
+    ///
+    /// # Errors
+    /// When a transaction fails.
+    pub async fn challenge(
+        &self,
+        wallet: &Wallet,
+        court: &Court,
+        signed: &SignedReceipt,
+    ) -> Result<Confirmed, AuditsError> {
+        court.approve(wallet, court.parameters().await?.challenge_bond).await?;
+        let call = sol::challengeCall {
+            receipt: sol_receipt!(audits, &signed.receipt),
+            signature: Bytes::copy_from_slice(&signed.signature.0),
+        };
+        self.0.send(wallet, "challenge the receipt", &call).await
+    }
+
+    /// Draws the committee that an audit waits for, once its beacon is recorded. Anyone may.
+    ///
+    /// # Errors
+    /// When the transaction fails.
+    pub async fn draw(&self, wallet: &Wallet, item: B256) -> Result<Confirmed, AuditsError> {
+        self.0.send(wallet, "draw the committee", &sol::drawCall { item }).await
+    }
+
+    /// Commits the wallet's operator to its finding: [`Finding::commitment`].
+    ///
+    /// # Errors
+    /// When the transaction fails.
+    pub async fn commit_finding(
+        &self,
+        wallet: &Wallet,
+        item: B256,
+        commitment: B256,
+    ) -> Result<Confirmed, AuditsError> {
+        self.0.send(wallet, "commit to the finding", &sol::commitFindingCall { item, commitment }).await
+    }
+
+    /// Reveals what the wallet's operator committed to.
+    ///
+    /// # Errors
+    /// When the transaction fails.
+    pub async fn reveal(
+        &self,
+        wallet: &Wallet,
+        receipt: &Receipt,
+        finding: &Finding,
+        salt: B256,
+    ) -> Result<Confirmed, AuditsError> {
+        let call = sol::revealFindingCall { receipt: sol_receipt!(audits, receipt), finding: finding.into(), salt };
+        self.0.send(wallet, "reveal the finding", &call).await
+    }
+
+    /// Decides a round that is complete; called again after the appeal window, settles the audit. Anyone may.
+    ///
+    /// # Errors
+    /// When the transaction fails: `NotDue` while there is time left.
+    pub async fn settle(&self, wallet: &Wallet, receipt: &Receipt) -> Result<Confirmed, AuditsError> {
+        self.0.send(wallet, "settle the audit", &sol::settleCall { receipt: sol_receipt!(audits, receipt) }).await
+    }
+
+    /// Has a larger committee drawn, for a bond. Approves the bond first where needed.
+    ///
+    /// # Errors
+    /// When a transaction fails.
+    pub async fn appeal(&self, wallet: &Wallet, court: &Court, item: B256) -> Result<Confirmed, AuditsError> {
+        court.approve(wallet, court.parameters().await?.appeal_bond).await?;
+        self.0.send(wallet, "appeal", &sol::appealCall { item }).await
+    }
+
+    /// Shows that an audit was planted by the wallet's account.
+    ///
+    /// # Errors
+    /// When the transaction fails.
+    pub async fn spring_trap(
+        &self,
+        wallet: &Wallet,
+        item: B256,
+        bad: bool,
+        salt: B256,
+    ) -> Result<Confirmed, AuditsError> {
+        self.0.send(wallet, "spring the trap", &sol::springTrapCall { item, bad, salt }).await
+    }
+
+    /// Brings the rate that commitments note for a miner up to date. Anyone may.
+    ///
+    /// # Errors
+    /// When the transaction fails.
+    pub async fn refresh_rate(&self, wallet: &Wallet, miner: Operator) -> Result<Confirmed, AuditsError> {
+        self.0.send(wallet, "refresh an audit rate", &sol::refreshRateCall { miner: miner.0 }).await
+    }
+
+    /// Changes the parameters; only governance.
+    ///
+    /// # Errors
+    /// When the transaction fails.
+    pub async fn set_parameters(
+        &self,
+        wallet: &Wallet,
+        parameters: AuditsParameters,
+    ) -> Result<Confirmed, AuditsError> {
+        let call = sol::setParametersCall { next: parameters.into() };
+        self.0.send(wallet, "change the parameters", &call).await
+    }
+}
+
+/// Reading.
+impl Audits {
+    /// A batch, or `None` when the miner did not commit to that root.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn batch(&self, miner: Operator, root: B256) -> Result<Option<Batch>, AuditsError> {
+        let batch = self.0.read("a batch", &sol::batchOfCall { miner: miner.0, root }).await?;
+        Ok((batch.count != 0).then_some(Batch {
+            count: batch.count,
+            epoch: batch.epoch,
+            rate_ppm: batch.ratePpm,
+            committed_at: batch.committedAt.to(),
+        }))
+    }
+
+    /// Whether the beacon drew one receipt of a batch; `None` while the beacon is not recorded.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn is_drawn(&self, miner: Operator, root: B256, index: u32) -> Result<Option<bool>, AuditsError> {
+        let call = sol::isDrawnCall { miner: miner.0, root, index };
+        self.0.read_unless("a draw", &call, "BeaconUnknown").await
+    }
+
+    /// The guard that opening the audit of a drawn receipt would find now: `None` while the beacon is not recorded or
+    /// when no guard may serve.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn assigned_first(
+        &self,
+        miner: Operator,
+        root: B256,
+        item: B256,
+    ) -> Result<Option<Operator>, AuditsError> {
+        let call = sol::assignedFirstCall { miner: miner.0, root, item };
+        let guard = self.0.read_unless("an assignment", &call, "BeaconUnknown").await?;
+        Ok(guard.filter(|guard| !guard.is_zero()).map(Operator))
+    }
+
+    /// The guards of one round: those drawn, or those that [`Self::draw`] would draw now; empty while the beacon is not
+    /// recorded.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn assigned(&self, item: B256, round: u8) -> Result<Vec<Operator>, AuditsError> {
+        let call = sol::assignedCall { item, round };
+        let guards = self.0.read_unless("an assignment", &call, "BeaconUnknown").await?;
+        Ok(guards.unwrap_or_default().into_iter().map(Operator).collect())
+    }
+
+    /// An audit, or `None` when there is none of that receipt.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn audit(&self, item: B256) -> Result<Option<Audit>, AuditsError> {
+        let audit = self.0.read("an audit", &sol::auditCall { item }).await?;
+        if audit.status == 0 {
+            return Ok(None);
+        }
+        let status = AuditStatus::from_u8(audit.status)
+            .ok_or_else(|| self.0.failed("an audit", ReadError::out_of_range("a status", &audit.status)))?;
+        let decision = (audit.decidedSize != 0).then_some(Decision {
+            size: audit.decidedSize,
+            hard: audit.hard,
+            evidence: audit.evidence,
+            tokens: audit.tokens,
+        });
+        Ok(Some(Audit {
+            miner: Operator(audit.miner),
+            status,
+            round: audit.round,
+            first_epoch: audit.firstEpoch,
+            epoch: audit.epoch,
+            opened_at: audit.openedAt.to(),
+            commit_until: audit.commitUntil.to(),
+            until: audit.until.to(),
+            decision,
+        }))
+    }
+
+    /// The guards of all rounds of an audit, in the order of rounds.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn seats(&self, item: B256) -> Result<Vec<Seat>, AuditsError> {
+        let seats = self.0.read("the seats of an audit", &sol::seatsCall { item }).await?;
+        let seat = |seat: IAudits::Seat| {
+            let state =
+                SeatState::from_u8(seat.state).ok_or_else(|| ReadError::out_of_range("a seat's state", &seat.state))?;
+            Ok(Seat {
+                guard: Operator(seat.guard),
+                round: seat.round,
+                state,
+                tokens: seat.tokens,
+                evidence: seat.evidence,
+            })
+        };
+        let seats: Result<_, _> = seats.into_iter().map(seat).collect();
+        seats.map_err(|source| self.0.failed("the seats of an audit", source))
+    }
+
+    /// The parameters.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn parameters(&self) -> Result<AuditsParameters, AuditsError> {
+        self.0.read("the parameters", &sol::parametersCall {}).await.map(Into::into)
+    }
+
+    /// The batches that miners, or one of them, committed to in these blocks, in chain order.
+    ///
+    /// # Errors
+    /// When the read fails or there are too many.
+    pub async fn batches(&self, miner: Option<Operator>, range: BlockRange) -> Result<Vec<AuditEvent>, AuditsError> {
+        self.events_of(&batches_filter(self.0.address, miner), range).await
+    }
+
+    /// Everything that happened in these blocks, or to one audit, in chain order.
+    ///
+    /// # Errors
+    /// When the read fails or there is too much.
+    pub async fn events(&self, item: Option<B256>, range: BlockRange) -> Result<Vec<AuditEvent>, AuditsError> {
+        self.events_of(&item_filter(self.0.address, item), range).await
+    }
+
+    async fn events_of(&self, filter: &Filter, range: BlockRange) -> Result<Vec<AuditEvent>, AuditsError> {
+        let found = logs(&self.0.provider, filter, range, MAX_EVENTS).await;
+        let found = found.map_err(|source| self.0.failed("events", source))?.ok_or(AuditsError::TooManyEvents)?;
+        found.iter().filter_map(|log| AuditEvent::decode(log).map_err(AuditsError::Log).transpose()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commitment_binds_every_part() {
+        let finding = Finding { not_opened: false, hard: false, tokens: 5, bins: [[0; 16]; 3] };
+        let [guard, other] = [Operator(Address::repeat_byte(1)), Operator(Address::repeat_byte(2))];
+        let (item, salt) = (B256::repeat_byte(3), B256::repeat_byte(4));
+        let commitment = finding.commitment(guard, item, 1, salt);
+        let mut changed = finding.clone();
+        changed.bins[2][15] = 1;
+        let others = [
+            finding.commitment(other, item, 1, salt),
+            finding.commitment(guard, salt, 1, salt),
+            finding.commitment(guard, item, 2, salt),
+            finding.commitment(guard, item, 1, item),
+            changed.commitment(guard, item, 1, salt),
+        ];
+        assert!(!others.contains(&commitment));
+    }
+
+    #[test]
+    fn unknown_states_are_refused() {
+        assert_eq!(AuditStatus::from_u8(1), Some(AuditStatus::Waiting));
+        assert_eq!(AuditStatus::from_u8(6), Some(AuditStatus::Planted));
+        assert_eq!((AuditStatus::from_u8(0), AuditStatus::from_u8(7)), (None, None));
+        assert_eq!((SeatState::from_u8(3), SeatState::from_u8(4)), (Some(SeatState::RevealedHard), None));
+    }
+}
