@@ -122,6 +122,9 @@ pub(crate) struct ServeArgs {
     /// A GGUF model instead of the bundled one
     #[arg(long, value_name = "FILE", conflicts_with = "upstream")]
     pub(crate) model: Option<PathBuf>,
+    /// Let answers be repeatable bit for bit on the CPU, whatever runs beside them; prompts take longer
+    #[arg(long, conflicts_with = "upstream")]
+    pub(crate) exact: bool,
     /// A server with OpenAI's API, such as http://127.0.0.1:8000/v1, instead of a model in this process
     #[arg(long, value_name = "URL", requires = "upstream_model")]
     pub(crate) upstream: Option<String>,

@@ -19,6 +19,8 @@ pub(crate) struct EngineOptions {
     pub(crate) threads: Option<u32>,
     /// Longest context of one sequence; the model's own, within reason, if `None`.
     pub(crate) context: Option<u32>,
+    /// Whether answers can be repeated bit for bit.
+    pub(crate) exact: bool,
 }
 
 /// The bundled model as a file in the data folder, written there if it is missing or another one.
@@ -47,6 +49,7 @@ pub(crate) async fn llama(path: &Path, options: EngineOptions) -> eyre::Result<A
         config.slots = slots;
     }
     config.threads = options.threads.and_then(std::num::NonZeroU32::new).or(config.threads);
+    config.exact = options.exact;
     config.context_per_sequence = options.context.unwrap_or(config.context_per_sequence);
     let shown = path.display().to_string();
     let load = move || cortensor_llama::LlamaEngine::load(config);

@@ -149,6 +149,9 @@ pub enum BackendSection {
         threads: Option<NonZeroU32>,
         /// Longest context of one sequence.
         context: Option<NonZeroU32>,
+        /// Whether answers can be repeated bit for bit, which makes prompts slower.
+        #[serde(default)]
+        exact: bool,
     },
     /// Any server with OpenAI's API: vLLM, llama-server, Ollama, SGLang.
     Openai {

@@ -3,6 +3,8 @@
 //! BENCHMARKS.md says what each means, with what it was compared and on which machine.
 
 use crate::{cli::BenchArgs, engines, output};
+use cortensor_proof::SeededSampler;
+use cortensor_protocol::{SamplingParams, TokenSampler, sampling::Seed};
 use eyre::Context;
 use serde::Serialize;
 use std::{path::PathBuf, process::ExitCode};
@@ -86,8 +88,10 @@ async fn engine(arguments: &BenchArgs) -> eyre::Result<Vec<Row>> {
     if config.python.is_none() {
         output::progress("engine: llama-cpp-python is left out; --peer-python names a Python that has it");
     }
-    let rows = cortensor_llama::bench::run(&config).await;
-    let rows = rows.wrap_err("the engine benchmark failed")?;
+    let mut rows = cortensor_llama::bench::run(&config).await.wrap_err("the engine benchmark failed")?;
+    output::progress("engine: with traces against without, the exact class against the default mode");
+    rows.extend(cortensor_llama::bench::traced(&config, &sampler).await.wrap_err("the benchmark of traces failed")?);
+    rows.extend(cortensor_llama::bench::exact(&config, &sampler).await.wrap_err("the exact class's benchmark failed")?);
     let row = |row: cortensor_llama::bench::Row| Row {
         name: row.name,
         value: row.value,
@@ -97,6 +101,16 @@ async fn engine(arguments: &BenchArgs) -> eyre::Result<Vec<Row>> {
         ratio: Some(row.ratio),
     };
     Ok(rows.into_iter().map(row).collect())
+}
+
+/// The protocol's sampler, with what a trace needs or without.
+fn sampler(traced: bool) -> Box<dyn TokenSampler> {
+    let (seed, params) = (Seed::repeat_byte(1), SamplingParams::default());
+    if traced {
+        Box::new(SeededSampler::recording(seed, params, 0).0)
+    } else {
+        Box::new(SeededSampler::new(seed, params, 0))
+    }
 }
 
 /// Gas of a session and of redeeming, on the embedded chain.

@@ -98,11 +98,12 @@ async fn serve(file: MinerFile, node: Node, json: bool) -> eyre::Result<ExitCode
 async fn engine(backend: &BackendSection, data: &Path) -> eyre::Result<Arc<dyn Engine>> {
     match backend {
         BackendSection::Bundled => engines::llama(&engines::bundled(data)?, EngineOptions::default()).await,
-        BackendSection::Llama { path, slots, threads, context } => {
+        BackendSection::Llama { path, slots, threads, context, exact } => {
             let options = EngineOptions {
                 slots: slots.map(Into::into),
                 threads: threads.map(Into::into),
                 context: context.map(Into::into),
+                exact: *exact,
             };
             engines::llama(path, options).await
         }

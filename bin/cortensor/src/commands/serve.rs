@@ -89,7 +89,8 @@ async fn engine(arguments: &ServeArgs) -> eyre::Result<Arc<dyn Engine>> {
             Some(path) => path.clone(),
             None => engines::bundled(&std::env::temp_dir().join("cortensor-serve"))?,
         };
-        return engines::llama(&path, EngineOptions { slots: Some(slots), ..EngineOptions::default() }).await;
+        let options = EngineOptions { slots: Some(slots), exact: arguments.exact, ..EngineOptions::default() };
+        return engines::llama(&path, options).await;
     };
     output::progress(&format!("connecting to {url}"));
     let model = arguments.upstream_model.as_deref().ok_or_else(|| eyre!("--upstream-model names the model there"))?;

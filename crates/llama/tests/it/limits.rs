@@ -153,7 +153,8 @@ struct InStep {
 impl TokenSampler for InStep {
     #[expect(clippy::disallowed_methods, reason = "a sampler runs on the engine's own thread, which may block")]
     fn sample(&mut self, step: Step<'_>) -> Sampled {
-        std::thread::sleep(Duration::from_millis(3));
+        // Longer than readers wait to be woken.
+        std::thread::sleep(Duration::from_millis(8));
         let began = Instant::now();
         while self.read.load(SeqCst) < step.index {
             assert!(
