@@ -2,6 +2,7 @@
 //! the files of test vectors.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod evidence;
 mod reference;
 mod traces;
 
