@@ -207,6 +207,12 @@ pub enum OpenError {
 }
 
 impl MinerConnection {
+    /// Whether both are clones of one connection.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     fn start(
         connection: Connection,
         control: Control,

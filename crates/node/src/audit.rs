@@ -23,6 +23,12 @@ pub enum AuditError {
         /// Of the engine.
         found: cortensor_protocol::ModelId,
     },
+    /// There is no engine for the model.
+    #[error("there is no engine here for the model {wanted}")]
+    NoModel {
+        /// Of the receipt.
+        wanted: cortensor_protocol::ModelId,
+    },
     /// The tokens have no ids, so nothing can be repeated (tiers C and D).
     #[error("the backend of this answer told no token ids, so nothing can be repeated")]
     NoIds,

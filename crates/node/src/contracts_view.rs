@@ -63,8 +63,9 @@ impl ChainView for ContractsView {
         Ok(session.filter(|session| session.status != SessionStatus::Closed).map(SessionTerms::from))
     }
 
-    async fn audits(&self, _guard: Operator, _receipt: B256) -> Result<bool, ChainReadError> {
-        // These contracts draw no audits.
-        Ok(false)
+    async fn audits(&self, guard: Operator, receipt: B256) -> Result<bool, ChainReadError> {
+        let seats = self.contracts.audits.seats(receipt).await;
+        let seats = seats.map_err(|error| ChainReadError(describe(&error)))?;
+        Ok(seats.iter().any(|seat| seat.guard == guard))
     }
 }

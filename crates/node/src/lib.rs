@@ -9,6 +9,7 @@ pub mod config;
 pub mod contracts_view;
 mod endpoint_key;
 pub mod gas;
+pub mod guard;
 pub mod identity;
 pub mod journal;
 pub mod ledger;

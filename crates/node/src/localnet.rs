@@ -7,10 +7,12 @@
 use crate::{
     chain_view::{CachedView, ChainView},
     contracts_view::{ContractsView, describe},
+    guard::{self, Guard, GuardConfig, declare_class},
     identity::Identity,
     ledger::SessionTerms,
     miner::{
         Miner, MinerConfig, Offering,
+        batches::{BatchPolicy, keep_committing},
         cases::Retention,
         link::{LinkConfig, work},
     },
@@ -66,6 +68,10 @@ pub struct LocalNetConfig {
     pub credit: Wei,
     /// How old an answer of the chain may be that the roles act on.
     pub chain_view_lifetime: Duration,
+    /// How many guards audit the miners, each with the first miner's engine and an account of its own.
+    pub guards: usize,
+    /// When the miners commit to their receipts.
+    pub batches: BatchPolicy,
     /// Bounds of the router.
     pub dispatch: DispatchConfig,
     /// Bounds of the HTTP API.
@@ -88,6 +94,8 @@ impl LocalNetConfig {
             deposit: Wei(1_000 * Wei::COR.0),
             credit: Wei(Wei::COR.0 / 10),
             chain_view_lifetime: Duration::from_secs(10),
+            guards: 0,
+            batches: BatchPolicy { interval: Duration::from_secs(1), size: 1_000, age: Duration::from_secs(3) },
             dispatch: DispatchConfig { stall_timeout: Duration::from_secs(20), ..DispatchConfig::default() },
             gateway: GatewayConfig::default(),
         }
@@ -125,6 +133,15 @@ impl LocalMiner {
         endpoint.close().await;
         self.stop.lock().cancel();
     }
+}
+
+/// One guard of the network.
+pub struct LocalGuard {
+    /// The service.
+    pub guard: Guard,
+    /// Its keys.
+    pub identity: Identity,
+    endpoint: Endpoint,
 }
 
 /// A chain of the network.
@@ -202,6 +219,8 @@ pub struct LocalNet {
     pub router: Router,
     /// The miners.
     pub miners: Vec<LocalMiner>,
+    /// The guards.
+    pub guards: Vec<LocalGuard>,
     /// A key for the API.
     pub api_key: String,
     /// The session that pays for it.
@@ -230,7 +249,7 @@ impl LocalNet {
         let first =
             engines.first().ok_or_else(|| LocalNetError { step: "starting", why: "no engine was given".into() })?;
         let model = first.info().manifest.id();
-        let keys = Keys::open(config.data.clone(), engines.len()).await?;
+        let keys = Keys::open(config.data.clone(), engines.len(), config.guards).await?;
         progress("starting the chains");
         let (l1, l2) = chains(&config, &keys).await?;
         progress("deploying the contracts");
@@ -246,14 +265,21 @@ impl LocalNet {
         let admission = AdmissionConfig::new(ground.deployment.chain_id, ground.deployment.registry);
         tracker.spawn(accept_miners(router.clone(), router_endpoint.clone(), admission, stop.child_token()));
         progress("starting the miners");
+        let guards = start_guards(&config, &ground, &chain, &keys, &engines, (&stop, &tracker)).await?;
         let linker = Linker {
             deployment: &ground.deployment,
             chain: &chain,
             router: &router_endpoint,
+            guards: &guards,
             stop: &stop,
             tracker: &tracker,
         };
         let miners = start_miners(&config, &linker, &keys, engines).await?;
+        for local in miners.iter().filter(|_| config.guards > 0) {
+            let wallet = ground.wallet_of(&local.identity).await?;
+            let (miner, contracts) = (local.miner.clone(), ground.contracts.clone());
+            tracker.spawn(keep_committing(miner, contracts, wallet, config.batches, stop.child_token()));
+        }
         progress("opening a session for the API key");
         let (session, api_key) = ground.session(&router, &keys, &config, model).await?;
         let address = serve_http(&config, &router, &stop, &tracker).await?;
@@ -268,6 +294,7 @@ impl LocalNet {
             publisher,
             router,
             miners,
+            guards,
             api_key,
             session,
             address,
@@ -296,6 +323,7 @@ impl LocalNet {
             deployment: &self.deployment,
             chain: &self.chain,
             router: &self.router_endpoint,
+            guards: &self.guards,
             stop: &self.stop,
             tracker: &self.tracker,
         };
@@ -337,6 +365,9 @@ impl LocalNet {
             let endpoint = miner.endpoint.lock().clone();
             endpoint.close().await;
         }
+        for guard in &self.guards {
+            guard.endpoint.close().await;
+        }
         self.router_endpoint.close().await;
         self.l2.shutdown("stopping L2").await?;
         self.l1.shutdown("stopping L1").await
@@ -347,17 +378,18 @@ impl LocalNet {
 struct Keys {
     router: Identity,
     miners: Vec<Identity>,
+    guards: Vec<Identity>,
     data: PathBuf,
 }
 
 impl Keys {
     /// Opening keystores is computing, which has no place on the threads that serve.
-    async fn open(data: PathBuf, miners: usize) -> Result<Self, LocalNetError> {
-        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(&data, miners)).await;
+    async fn open(data: PathBuf, miners: usize, guards: usize) -> Result<Self, LocalNetError> {
+        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(&data, miners, guards)).await;
         opened.map_err(at("opening the keystores"))?
     }
 
-    fn open_blocking(data: &Path, miners: usize) -> Result<Self, LocalNetError> {
+    fn open_blocking(data: &Path, miners: usize, guards: usize) -> Result<Self, LocalNetError> {
         let folder = data.join("keys");
         std::fs::create_dir_all(&folder).map_err(at("making the data folder"))?;
         let password = keystore::Password::new(DEVELOPMENT_PASSWORD).map_err(at("reading the password"))?;
@@ -372,14 +404,15 @@ impl Keys {
         };
         let router = key("router.json".into())?;
         let miners = (1..=miners).map(|index| key(format!("miner-{index}.json"))).collect::<Result<_, _>>()?;
-        Ok(Self { router, miners, data: data.to_owned() })
+        let guards = (1..=guards).map(|index| key(format!("guard-{index}.json"))).collect::<Result<_, _>>()?;
+        Ok(Self { router, miners, guards, data: data.to_owned() })
     }
 }
 
 async fn chains(config: &LocalNetConfig, keys: &Keys) -> Result<(LocalChain, LocalChain), LocalNetError> {
     let mut l2 =
         ChainConfig::development(L2_CHAIN_ID).with_directory(config.data.join("l2")).with_listen(config.l2_listen);
-    for identity in std::iter::once(&keys.router).chain(&keys.miners) {
+    for identity in std::iter::once(&keys.router).chain(&keys.miners).chain(&keys.guards) {
         l2 = l2.with_balance(identity.operator().0, coins(100));
     }
     let l1 = ChainConfig::development(L1_CHAIN_ID).with_directory(config.data.join("l1")).with_listen(config.l1_listen);
@@ -436,6 +469,38 @@ async fn start_miners(
     Ok(miners)
 }
 
+/// Starts the guards, each registered by itself: one that shares an owner with a miner is never drawn for it.
+async fn start_guards(
+    config: &LocalNetConfig,
+    ground: &Ground,
+    chain: &Arc<dyn ChainView>,
+    keys: &Keys,
+    engines: &[Arc<dyn Engine>],
+    (stop, tracker): (&CancellationToken, &TaskTracker),
+) -> Result<Vec<LocalGuard>, LocalNetError> {
+    let mut guards = Vec::new();
+    let place = (ground.deployment.chain_id, ground.deployment.registry);
+    for identity in &keys.guards {
+        let wallet = ground.guard(identity, engines).await?;
+        let guard_config = GuardConfig {
+            store: config.data.join(format!("guard-{}.redb", identity.operator())),
+            domain: ground.deployment.domain(),
+            from_block: ground.deployment.block,
+            interval: Duration::from_millis(500),
+        };
+        let contracts = ground.contracts.clone();
+        let engines: Vec<Arc<dyn Engine>> = engines.iter().take(1).cloned().collect();
+        let guard = Guard::start(identity.clone(), contracts, wallet, engines, Vec::new(), guard_config)
+            .map_err(at("opening a guard's store"))?;
+        let endpoint = endpoint(identity).await?;
+        let (listening, view) = (endpoint.clone(), chain.clone());
+        tracker.spawn(guard::accept_miners(guard.clone(), listening, view, place, stop.child_token()));
+        tracker.spawn(guard.clone().keep_auditing(stop.child_token()));
+        guards.push(LocalGuard { guard, identity: identity.clone(), endpoint });
+    }
+    Ok(guards)
+}
+
 async fn serve_http(
     config: &LocalNetConfig,
     router: &Router,
@@ -459,6 +524,7 @@ struct Linker<'a> {
     deployment: &'a Deployment,
     chain: &'a Arc<dyn ChainView>,
     router: &'a Endpoint,
+    guards: &'a [LocalGuard],
     stop: &'a CancellationToken,
     tracker: &'a TaskTracker,
 }
@@ -476,6 +542,7 @@ impl Linker<'_> {
             chain_id: self.deployment.chain_id,
             registry: self.deployment.registry,
             routers: self.router.node_address().into_iter().collect(),
+            guards: self.guards.iter().filter_map(|local| local.endpoint.node_address()).collect(),
         };
         let working = work(miner.clone(), identity.clone(), endpoint.clone(), self.chain.clone(), config, stop.clone());
         self.tracker.spawn(working);
@@ -605,6 +672,46 @@ impl Ground {
         };
         registry.register(&self.wallet, &node).await.map_err(at(step))?;
         Ok(())
+    }
+
+    async fn wallet_of(&self, identity: &Identity) -> Result<Wallet, LocalNetError> {
+        let provider = self.wallet.provider().clone();
+        Wallet::new(provider, identity.signer().clone()).await.map_err(at("opening a wallet"))
+    }
+
+    /// Registers and enrols a guard by its own account, and declares the class of its engine.
+    async fn guard(&self, identity: &Identity, engines: &[Arc<dyn Engine>]) -> Result<Wallet, LocalNetError> {
+        let step = "registering a guard";
+        let (registry, guards) = (&self.contracts.registry, &self.contracts.guards);
+        let wallet = self.wallet_of(identity).await?;
+        let stake = Wei(1_000 * Wei::COR.0);
+        if registry.node(identity.operator()).await.map_err(at(step))?.is_none() {
+            let provider = self.wallet.provider();
+            if provider.get_balance(identity.operator().0).await.map_err(at(step))? < coins(1) {
+                self.wallet.send_native(identity.operator().0, coins(1)).await.map_err(at(step))?;
+            }
+            self.contracts.token.transfer(&self.wallet, identity.operator().0, stake).await.map_err(at(step))?;
+            let node = NodeRegistration {
+                operator: identity.operator(),
+                payout: identity.operator().0,
+                roles: RoleSet::GUARD,
+                stake,
+                transport: TransportBinding {
+                    key: identity.transport_key(),
+                    signature: identity.bind_transport(self.deployment.chain_id, self.deployment.registry),
+                },
+                claims: Vec::new(),
+                consent: None,
+            };
+            registry.register(&wallet, &node).await.map_err(at(step))?;
+        }
+        if !guards.is_enrolled(identity.operator()).await.map_err(at(step))? {
+            guards.enroll(&wallet).await.map_err(at(step))?;
+        }
+        if let Some(engine) = engines.first() {
+            declare_class(&self.contracts, &wallet, &**engine).await.map_err(at(step))?;
+        }
+        Ok(wallet)
     }
 
     /// The session of the API key: the one of last time if it still pays, else a new one.

@@ -262,6 +262,20 @@ pub enum FinishReason {
     Cancelled = 3,
 }
 
+impl FinishReason {
+    /// From the number that contracts and receipts carry.
+    #[must_use]
+    pub const fn from_u8(value: u8) -> Option<Self> {
+        match value {
+            0 => Some(Self::EndOfSequence),
+            1 => Some(Self::Stop),
+            2 => Some(Self::Length),
+            3 => Some(Self::Cancelled),
+            _ => None,
+        }
+    }
+}
+
 /// One output token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenEvent {

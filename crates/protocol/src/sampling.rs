@@ -97,12 +97,6 @@ impl SamplingParams {
     /// fields, the biases as one hash (zero for none, else over id u32 and value i32 of each, big endian).
     #[must_use]
     pub fn hash(&self) -> B256 {
-        let mut bias = Vec::with_capacity(self.logit_bias.len() * 8);
-        for (token, value) in &self.logit_bias {
-            bias.extend_from_slice(&token.to_be_bytes());
-            bias.extend_from_slice(&value.0.to_be_bytes());
-        }
-        let bias = if bias.is_empty() { B256::ZERO } else { keccak256(bias) };
         let words = (
             self.temperature.0,
             self.top_k,
@@ -111,9 +105,17 @@ impl SamplingParams {
             self.presence_penalty.0,
             self.frequency_penalty.0,
             self.repeat_penalty.0,
-            bias,
+            self.bias_hash(),
         );
         keccak256(words.abi_encode())
+    }
+
+    /// The biases in [`Self::hash`].
+    #[must_use]
+    pub fn bias_hash(&self) -> B256 {
+        let entry = |(token, value): &(TokenId, SignedMicro)| [token.to_be_bytes(), value.0.to_be_bytes()].concat();
+        let bytes: Vec<u8> = self.logit_bias.iter().flat_map(entry).collect();
+        if bytes.is_empty() { B256::ZERO } else { keccak256(bytes) }
     }
 }
 

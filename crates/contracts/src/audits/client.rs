@@ -13,11 +13,15 @@ use crate::{
     wallet::{Confirmed, Wallet},
 };
 use alloy::{
+    consensus::Transaction as _,
     primitives::{Address, B256, Bytes, keccak256},
+    providers::Provider as _,
     rpc::types::Filter,
-    sol_types::SolValue as _,
+    sol_types::{SolEvent as _, SolInterface as _, SolValue as _},
 };
-use cortensor_protocol::{Operator, Receipt, SignedReceipt};
+use cortensor_protocol::{
+    FinishReason, ModelId, Operator, Price, Receipt, SessionId, SignedReceipt, TaskId, Tier, Wei,
+};
 use serde::{Deserialize, Serialize};
 
 /// A batch of receipts, as a miner committed to it.
@@ -64,6 +68,33 @@ impl Finding {
         let finding = IAudits::Finding::from(self);
         keccak256((guard.0, item, alloy::primitives::U256::from(round), finding, salt).abi_encode_params())
     }
+}
+
+/// The receipt in the call that began an audit.
+fn receipt_in(input: &[u8]) -> Option<Receipt> {
+    use sol::AuditsCalls as C;
+    let receipt = match C::abi_decode(input).ok()? {
+        C::openAudit(call) => call.receipt,
+        C::challenge(call) => call.receipt,
+        _ => return None,
+    };
+    Some(Receipt {
+        header_hash: receipt.header,
+        task: TaskId(receipt.task),
+        session: SessionId(receipt.session),
+        model: ModelId(receipt.model),
+        miner: Operator(receipt.miner),
+        prompt_hash: receipt.promptHash,
+        trace_root: receipt.traceRoot,
+        first_token: receipt.firstToken,
+        input_tokens: receipt.inputTokens,
+        output_tokens: receipt.outputTokens,
+        finish: FinishReason::from_u8(receipt.finish)?,
+        tier: Tier::from_u8(receipt.tier)?,
+        price: Price { input: Wei(receipt.inputPrice), output: Wei(receipt.outputPrice) },
+        amount: Wei(receipt.amount),
+        finished_at: receipt.finishedAt,
+    })
 }
 
 impl From<&Finding> for IAudits::Finding {
@@ -425,6 +456,21 @@ impl Audits {
         };
         let seats: Result<_, _> = seats.into_iter().map(seat).collect();
         seats.map_err(|source| self.0.failed("the seats of an audit", source))
+    }
+
+    /// The receipt that an audit is about, from the transaction that opened it or challenged the receipt; `None` where that
+    /// was not a plain call of this contract, or is not known any more.
+    ///
+    /// # Errors
+    /// When the chain cannot be asked.
+    pub async fn receipt_of(&self, item: B256, range: BlockRange) -> Result<Option<Receipt>, AuditsError> {
+        let filter = item_filter(self.0.address, Some(item)).event_signature(sol::AuditOpened::SIGNATURE_HASH);
+        let found = logs(&self.0.provider, &filter, range, MAX_EVENTS).await;
+        let found = found.map_err(|source| self.0.failed("events", source))?.ok_or(AuditsError::TooManyEvents)?;
+        let Some(hash) = found.first().and_then(|log| log.transaction_hash) else { return Ok(None) };
+        let read = self.0.provider.get_transaction_by_hash(hash).await;
+        let transaction = read.map_err(|error| self.0.failed("a transaction", ReadError::Rpc(error)))?;
+        Ok(transaction.and_then(|transaction| receipt_in(transaction.input())))
     }
 
     /// The parameters.

@@ -55,6 +55,44 @@ pub struct Contradiction {
     pub path: Vec<B256>,
 }
 
+impl Contradiction {
+    /// From the parts as nodes keep them. `place` is window and position in it; the leaves are salt and records.
+    #[must_use]
+    pub fn new(
+        header: &cortensor_protocol::TaskHeader,
+        sampling: &cortensor_protocol::SamplingParams,
+        receipt: SignedReceipt,
+        (window, position): (u32, u32),
+        tokens: Vec<u8>,
+        evidence: Vec<u8>,
+        path: Vec<B256>,
+    ) -> Self {
+        let header = IReceipts::TaskHeader {
+            task: header.task.0,
+            session: header.session.0,
+            model: header.model.0,
+            requestHash: header.request_hash,
+            sampling: header.sampling,
+            seed: header.seed,
+            maxTokens: header.max_tokens,
+            minTier: header.min_tier as u8,
+            clientNonce: header.client_nonce,
+            deadline: header.deadline,
+        };
+        let sampling = IReceipts::Sampling {
+            temperature: sampling.temperature.0,
+            topK: sampling.top_k,
+            topP: sampling.top_p.0,
+            minP: sampling.min_p.0,
+            presence: sampling.presence_penalty.0,
+            frequency: sampling.frequency_penalty.0,
+            repeat: sampling.repeat_penalty.0,
+            bias: sampling.bias_hash(),
+        };
+        Self { header, sampling, receipt, window, position, tokens, evidence, path }
+    }
+}
+
 impl From<&Contradiction> for IReceipts::Opening {
     fn from(proof: &Contradiction) -> Self {
         Self {

@@ -3,7 +3,7 @@
 use super::{AuditsError, Caller};
 use crate::{
     bindings::guards::Guards as sol,
-    connection::Provider,
+    connection::{ChainTime as _, Provider},
     wallet::{Confirmed, Wallet},
 };
 use alloy::primitives::{Address, B256, U256};
@@ -75,6 +75,17 @@ impl Guards {
     /// When the read fails.
     pub async fn current_epoch(&self) -> Result<u32, AuditsError> {
         self.0.read("the epoch", &sol::currentEpochCall {}).await
+    }
+
+    /// The epoch in which the next block will be. A chain that seals on demand has no newer block than the last
+    /// transaction's, and then it is later than [`Self::current_epoch`].
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub async fn next_epoch(&self) -> Result<u32, AuditsError> {
+        let now = self.0.provider.chain_time().await.map_err(|source| self.0.failed("the time", source))?;
+        let (genesis, length) = (self.genesis().await?, u64::from(self.epoch_length_s().await?).max(1));
+        Ok(u32::try_from(now.saturating_sub(genesis) / length).unwrap_or(u32::MAX))
     }
 
     /// The beacon of an epoch; `None` while it is not recorded.

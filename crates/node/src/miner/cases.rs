@@ -4,6 +4,7 @@
 //! signed it. Cases that are handed in together share one write. They are kept for as long as an audit may still be
 //! opened, and never more than a bound.
 
+use super::batches::{BATCH_MAX, BATCHES};
 use crate::{
     journal::{Journal, StoreError, TableName, Write, decode, encode},
     router::now_seconds,
@@ -18,8 +19,10 @@ use tokio::sync::oneshot;
 const CASES: TableName = "cases";
 /// Order in which they came: time of the receipt and hash, so that the oldest are found first.
 const CASE_ORDER: TableName = "case-order";
+/// Receipts that are in no batch yet, in the same order.
+const UNBATCHED: TableName = "unbatched";
 /// The tables that this module needs.
-pub(super) const TABLES: &[TableName] = &[CASES, CASE_ORDER];
+pub(super) const TABLES: &[TableName] = &[CASES, CASE_ORDER, UNBATCHED, BATCHES];
 
 /// What is kept.
 #[derive(Clone, Copy, Debug)]
@@ -68,13 +71,25 @@ struct Shared {
     waiting: Mutex<Vec<Offer>>,
     /// Whose turn it is to write for all that wait.
     turn: tokio::sync::Mutex<()>,
+    /// Locked before `unbatched`.
     order: Mutex<VecDeque<(u64, B256)>>,
+    unbatched: Mutex<VecDeque<(u64, B256)>>,
 }
 
 impl std::fmt::Debug for Cases {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cases").field("retention", &self.shared.retention).finish_non_exhaustive()
     }
+}
+
+fn read_order(journal: &Journal, table: TableName) -> Result<VecDeque<(u64, B256)>, StoreError> {
+    let corrupt = || StoreError::Corrupt { what: "case" };
+    let entries = journal.scan(table, &[], usize::MAX)?;
+    let parse = |(key, _): &(Vec<u8>, Vec<u8>)| {
+        let (at, id) = key.split_first_chunk::<8>().ok_or_else(corrupt)?;
+        Ok((u64::from_be_bytes(*at), B256::try_from(id).map_err(|_| corrupt())?))
+    };
+    entries.iter().map(parse).collect()
 }
 
 fn order_key(at: u64, id: B256) -> Vec<u8> {
@@ -87,18 +102,15 @@ impl Cases {
     /// # Errors
     /// When the store cannot be read.
     pub fn load(journal: Arc<Journal>, retention: Retention) -> Result<Self, StoreError> {
-        let mut order = VecDeque::new();
-        for (key, _) in journal.scan(CASE_ORDER, &[], usize::MAX)? {
-            let corrupt = || StoreError::Corrupt { what: "case" };
-            let (at, id) = key.split_first_chunk::<8>().ok_or_else(corrupt)?;
-            order.push_back((u64::from_be_bytes(*at), B256::try_from(id).map_err(|_| corrupt())?));
-        }
+        let order = Mutex::new(read_order(&journal, CASE_ORDER)?);
+        let unbatched = Mutex::new(read_order(&journal, UNBATCHED)?);
         let shared = Shared {
             journal,
             retention,
             waiting: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
-            order: Mutex::new(order),
+            order,
+            unbatched,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -133,6 +145,29 @@ impl Cases {
         bytes.map(|bytes| decode("case", &bytes)).transpose()
     }
 
+    /// The receipts of the next batch, if there are `size` of them or the oldest has waited for `age`.
+    pub(super) fn due(&self, size: usize, age: Duration) -> Option<Vec<B256>> {
+        let unbatched = self.shared.unbatched.lock();
+        let (oldest, _) = unbatched.front()?;
+        let waited = now_seconds().saturating_sub(*oldest) >= age.as_secs();
+        (waited || unbatched.len() >= size).then(|| unbatched.iter().take(BATCH_MAX).map(|(_, id)| *id).collect())
+    }
+
+    /// Notes that the oldest receipts, which [`Self::due`] returned, are in a batch, and stores that batch with it.
+    pub(super) fn batched(&self, receipts: &[B256], batch: Write) -> Result<(), StoreError> {
+        let mut unbatched = self.shared.unbatched.lock();
+        let removed =
+            unbatched.iter().take(receipts.len()).map(|(at, id)| Write::Delete(UNBATCHED, order_key(*at, *id)));
+        let writes: Vec<Write> = removed.chain([batch]).collect();
+        self.shared.journal.commit(&writes)?;
+        unbatched.drain(..receipts.len());
+        Ok(())
+    }
+
+    pub(super) fn journal(&self) -> &Journal {
+        &self.shared.journal
+    }
+
     /// How many are kept.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -158,11 +193,13 @@ impl Shared {
         for offer in &offers {
             writes.push(Write::Put(CASES, offer.id.to_vec(), offer.case.clone()));
             writes.push(Write::Put(CASE_ORDER, order_key(offer.at, offer.id), Vec::new()));
+            writes.push(Write::Put(UNBATCHED, order_key(offer.at, offer.id), Vec::new()));
         }
         let stored = self.journal.commit(&writes).map_err(|error| KeepError::Store(Arc::new(error)));
         if stored.is_ok() {
             order.drain(..dropped);
             order.extend(offers.iter().map(|offer| (offer.at, offer.id)));
+            self.unbatched.lock().extend(offers.iter().map(|offer| (offer.at, offer.id)));
         }
         for offer in offers {
             // A task that no longer waits needs no answer.

@@ -31,17 +31,22 @@ pub struct LinkConfig {
     pub registry: Address,
     /// The routers.
     pub routers: Vec<NodeAddress>,
+    /// The guards that may be drawn to audit this miner. One that is not connected when it is drawn finds that the miner
+    /// does not show its records.
+    pub guards: Vec<NodeAddress>,
 }
 
-struct OnlyRegisteredRouters {
+/// Lets in only what the registry knows as active in a role.
+struct OnlyRegistered {
     chain: Arc<dyn ChainView>,
     place: (u64, Address),
+    role: RoleSet,
 }
 
 #[async_trait]
-impl RouterCheck for OnlyRegisteredRouters {
+impl RouterCheck for OnlyRegistered {
     async fn check(&self, peer: TransportKey, challenge: &Challenge) -> Result<(), (RefusalCode, String)> {
-        check_registration(&*self.chain, self.place, challenge.router, peer, RoleSet::ROUTER).await.map(drop)
+        check_registration(&*self.chain, self.place, challenge.router, peer, self.role).await.map(drop)
     }
 }
 
@@ -58,14 +63,17 @@ pub async fn work(
     let (loads, watch_loads) = watch::channel(miner.report());
     let (tasks, mut incoming) = mpsc::channel(TASKS_QUEUED);
     let (events, mut news) = mpsc::channel(EVENTS_QUEUED);
-    let check = Arc::new(OnlyRegisteredRouters { chain, place: (config.chain_id, config.registry) });
     let ends = DialEnds { offers, loads: watch_loads, tasks, events };
     let agent = concat!("cortensor/", env!("CARGO_PKG_VERSION"));
-    let dialer = |router: &NodeAddress| {
+    let dialer = |address: &NodeAddress, role: RoleSet| {
         let signer = Arc::new(identity.clone());
-        dial(&endpoint, DialConfig::new(router.clone(), config.chain_id, signer, check.clone(), agent), ends.clone())
+        let place = (config.chain_id, config.registry);
+        let check = Arc::new(OnlyRegistered { chain: Arc::clone(&chain), place, role });
+        dial(&endpoint, DialConfig::new(address.clone(), config.chain_id, signer, check, agent), ends.clone())
     };
-    let dialers: Vec<Dialer> = config.routers.iter().map(dialer).collect();
+    let routers = config.routers.iter().map(|router| dialer(router, RoleSet::ROUTER));
+    let guards = config.guards.iter().map(|guard| dialer(guard, RoleSet::GUARD));
+    let dialers: Vec<Dialer> = routers.chain(guards).collect();
     let running = TaskTracker::new();
     let mut tick = tokio::time::interval(LOAD_INTERVAL);
     loop {

@@ -4,6 +4,7 @@
 //! It admits work up to the capacity of its engines, refuses with *busy* beyond it, works on credit only up to a limit
 //! for each session, and stops at the next token when the client leaves.
 
+pub mod batches;
 pub mod cases;
 pub mod earnings;
 pub mod link;

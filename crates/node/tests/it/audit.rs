@@ -1,9 +1,24 @@
 //! An answer of the whole network, opened and gone through again.
 
-use crate::world::{World, question, slow};
-use cortensor_engine::{Engine, mock::MockConfig};
-use cortensor_node::audit::{Fault, go_through};
-use cortensor_protocol::{Case, ReceiptFile, audit::CaseError};
+use crate::world::{World, eventually, eventually_in, question, slow};
+use cortensor_contracts::{ScoresParameters, audits::State};
+use cortensor_engine::{
+    Engine, EngineError, EngineInfo, Generation, Job, Replay, ScoredToken,
+    mock::{MockConfig, MockEngine},
+};
+use cortensor_node::{
+    audit::{Fault, go_through},
+    localnet::LocalNetConfig,
+};
+use cortensor_protocol::{
+    Case, GenerationRequest, ReceiptFile, Sampled, Step, TokenId, TokenSampler, Wei,
+    audit::CaseError,
+    manifest::{Load, Speed},
+};
+use std::{sync::Arc, time::Duration};
+
+/// Longer than an epoch, a commitment, a reveal and the time for appeals together.
+const AN_AUDIT: Duration = Duration::from_secs(120);
 
 async fn opened(world: &World, task: &str) -> Vec<ReceiptFile> {
     serde_json::from_value(world.get(&format!("/v1/tasks/{task}/receipts?open=true")).await).unwrap()
@@ -63,5 +78,124 @@ async fn a_part_of_an_answer_is_found_after_what_came_before_it() {
     let summary = audited.summary();
     assert_eq!(summary.identical, summary.tokens, "{summary:?}");
     assert!(summary.tokens > 0);
+    world.net.shutdown().await.unwrap();
+}
+
+/// An honest engine whose sampler is told other steps than the task's: the miner draws with noise of its own choosing.
+struct OtherNoise(Arc<MockEngine>);
+
+struct Shifted(Box<dyn TokenSampler>);
+
+impl TokenSampler for Shifted {
+    fn sample(&mut self, step: Step<'_>) -> Sampled {
+        self.0.sample(Step { index: step.index + 1_000, ..step })
+    }
+
+    fn wants_hidden(&self) -> bool {
+        self.0.wants_hidden()
+    }
+}
+
+#[async_trait::async_trait]
+impl Engine for OtherNoise {
+    fn info(&self) -> &EngineInfo {
+        self.0.info()
+    }
+
+    fn load(&self) -> Load {
+        self.0.load()
+    }
+
+    fn speed(&self) -> Speed {
+        self.0.speed()
+    }
+
+    async fn health(&self) -> Result<(), EngineError> {
+        self.0.health().await
+    }
+
+    async fn tokenize(&self, request: &GenerationRequest) -> Result<Vec<TokenId>, EngineError> {
+        self.0.tokenize(request).await
+    }
+
+    async fn generate(&self, job: Job) -> Result<Generation, EngineError> {
+        self.0.generate(Job { sampler: Box::new(Shifted(job.sampler)), ..job }).await
+    }
+
+    async fn score(&self, prompt: &[TokenId], output: &[TokenId], top: u8) -> Result<Vec<ScoredToken>, EngineError> {
+        self.0.score(prompt, output, top).await
+    }
+
+    async fn replay(&self, replay: Replay) -> Result<Vec<TokenId>, EngineError> {
+        self.0.replay(replay).await
+    }
+
+    fn ends(&self, token: TokenId) -> bool {
+        self.0.ends(token)
+    }
+
+    async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError> {
+        self.0.embed(inputs).await
+    }
+}
+
+/// A network whose every answer is audited.
+/// What the services say, for whoever looks into a failure: `RUST_LOG=info cargo test …`.
+fn logs() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    // Another test of this binary may have been first.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+async fn audited(folder: &tempfile::TempDir, engine: impl FnOnce(Arc<MockEngine>) -> Arc<dyn Engine>) -> World {
+    logs();
+    let config = LocalNetConfig { guards: 2, ..LocalNetConfig::new(folder.path().to_owned()) };
+    let world = World::over(config, engine(MockEngine::start(MockConfig::default()).unwrap())).await;
+    let contracts = &world.net.contracts;
+    let everything =
+        ScoresParameters { newcomer_ppm: 1_000_000, suspicious_ppm: 1_000_000, ..ScoresParameters::default() };
+    contracts.scores.set_parameters(&world.net.wallet, everything).await.unwrap();
+    contracts.audits.refresh_rate(&world.net.wallet, world.net.miners[0].miner.operator()).await.unwrap();
+    contracts.court.fund(&world.net.wallet, Wei(100 * Wei::COR.0)).await.unwrap();
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_honest_answer_is_audited_on_chain_and_its_guard_is_paid() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = audited(&folder, |engine| engine).await;
+    let streamed = world.stream(question("tell me", 60), async |_| ()).await;
+    assert_eq!(streamed.error, None);
+    let miner = world.net.miners[0].miner.operator();
+    let (scores, court) = (&world.net.contracts.scores, &world.net.contracts.court);
+    eventually_in("the audit is settled", AN_AUDIT, async || scores.score(miner).await.unwrap().jobs == 1).await;
+    let score = scores.score(miner).await.unwrap();
+    assert_eq!((score.state, score.evidence), (State::Good, 0), "{score:?}");
+    assert!(score.tokens > 0);
+    let mut paid = Wei::ZERO;
+    for local in &world.net.guards {
+        paid = paid + court.credit_of(local.identity.operator().0).await.unwrap();
+    }
+    assert_eq!(paid, court.parameters().await.unwrap().guard_pay);
+    eventually("the guard is through", async || world.net.guards.iter().any(|local| local.guard.ended() == 1)).await;
+    world.net.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_miner_that_draws_with_noise_of_its_own_is_slashed_by_its_own_signature() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = audited(&folder, |engine| Arc::new(OtherNoise(engine))).await;
+    let miner = world.net.miners[0].miner.operator();
+    let before = world.net.contracts.registry.node(miner).await.unwrap().unwrap().stake;
+    let streamed = world.stream(question("tell me", 60), async |_| ()).await;
+    assert_eq!(streamed.error, None, "the router cannot see it");
+    let scores = &world.net.contracts.scores;
+    eventually_in("the miner is slashed", AN_AUDIT, async || {
+        scores.score(miner).await.unwrap().state == State::Slashed
+    })
+    .await;
+    let after = world.net.contracts.registry.node(miner).await.unwrap().unwrap().stake;
+    assert_eq!(after, Wei(before.0 / 2));
+    assert_eq!(scores.reputation_ppm(miner).await.unwrap(), 0);
     world.net.shutdown().await.unwrap();
 }

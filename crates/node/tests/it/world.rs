@@ -154,8 +154,13 @@ fn take_line(streamed: &mut Streamed, line: &str) -> bool {
 }
 
 /// Waits for something that must come true, for at most half a minute.
-pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    for _ in 0..600 {
+pub async fn eventually(what: &str, check: impl AsyncFnMut() -> bool) {
+    eventually_in(what, Duration::from_secs(30), check).await;
+}
+
+pub async fn eventually_in(what: &str, limit: Duration, mut check: impl AsyncFnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while began.elapsed() < limit {
         if check().await {
             return;
         }

@@ -1,0 +1,256 @@
+//! The guard: goes through the answers that it was drawn to audit, and says on chain what it found.
+//!
+//! It listens like a router: miners keep a connection to it, through which they show their records. What it is to do it
+//! learns from the chain alone. For each audit it computes the answer again on its own engine, commits to its finding,
+//! reveals it when the others have committed, and sees the audit to its end. A finding is on disk before its commitment is
+//! sent, so that a guard that was killed can still reveal it.
+
+mod investigate;
+mod peers;
+mod steps;
+
+pub use peers::accept_miners;
+
+use crate::{
+    contracts_view::describe,
+    identity::Identity,
+    journal::{Journal, StoreError, TableName, Write, decode, encode},
+};
+use alloy::{
+    primitives::{B256, keccak256},
+    providers::Provider as _,
+};
+use cortensor_contracts::{
+    BlockRange, Contracts, Wallet,
+    audits::{AuditEvent, AuditsError, Finding},
+};
+use cortensor_engine::Engine;
+use cortensor_proof::profile::Profile;
+use cortensor_protocol::{Domain, Operator, Receipt};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// Audits that this guard was drawn for and that are not over, by their item.
+const DUTIES: TableName = "duties";
+/// How far the chain was read.
+const PLACE: TableName = "place";
+const BLOCK: &[u8] = b"block";
+
+/// Most blocks that are read in one round.
+const BLOCKS_MAX: u64 = 5_000;
+/// Most audits at once; more are taken up when some of these are over.
+const DUTIES_MAX: usize = 1_024;
+
+/// What a guard needs to know.
+#[derive(Clone, Debug)]
+pub struct GuardConfig {
+    /// Where its duties are kept.
+    pub store: PathBuf,
+    /// The chain and contract of the receipts.
+    pub domain: Domain,
+    /// The block from which on it reads the chain when it has read none: where the contracts were deployed, or later.
+    pub from_block: u64,
+    /// How often it looks at the chain.
+    pub interval: Duration,
+}
+
+/// A duty, as it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Duty {
+    /// Block in which the guard was first drawn.
+    block: u64,
+    /// Once it is known.
+    receipt: Option<Receipt>,
+    /// Once it is made: for which round, what, and under which salt.
+    finding: Option<(u8, Finding, B256)>,
+}
+
+/// Why a step was not taken. Nothing is lost: the next round tries again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GuardError {
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// The chain refused or could not be asked.
+    #[error("the chain refused or could not be asked")]
+    Chain(#[from] AuditsError),
+    /// The chain's height could not be read.
+    #[error("the chain's height cannot be read: {0}")]
+    Height(String),
+    /// This guard's engine could not compute the answer again.
+    #[error("the answer could not be computed again here")]
+    Audit(#[from] crate::audit::AuditError),
+}
+
+/// A guard's core; cheap to clone.
+#[derive(Clone)]
+pub struct Guard {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    identity: Identity,
+    config: GuardConfig,
+    contracts: Contracts,
+    wallet: Wallet,
+    engines: Vec<Arc<dyn Engine>>,
+    /// Calibrated profiles of the models that it audits; without one, only what convicts by itself counts.
+    profiles: Vec<Profile>,
+    journal: Journal,
+    peers: peers::Peers,
+    /// Held while the chain is read and steps are taken.
+    turn: tokio::sync::Mutex<()>,
+    done: Mutex<u64>,
+}
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").field("identity", &self.inner.identity).finish_non_exhaustive()
+    }
+}
+
+impl Guard {
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn start(
+        identity: Identity,
+        contracts: Contracts,
+        wallet: Wallet,
+        engines: Vec<Arc<dyn Engine>>,
+        profiles: Vec<Profile>,
+        config: GuardConfig,
+    ) -> Result<Self, StoreError> {
+        let journal = Journal::open(&config.store, &[DUTIES, PLACE])?;
+        let inner = Inner {
+            identity,
+            config,
+            contracts,
+            wallet,
+            engines,
+            profiles,
+            journal,
+            peers: peers::Peers::default(),
+            turn: tokio::sync::Mutex::default(),
+            done: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The guard's account.
+    #[must_use]
+    pub fn operator(&self) -> Operator {
+        self.inner.identity.operator()
+    }
+
+    /// Audits that ended since it was started.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        *self.inner.done.lock()
+    }
+
+    /// Miners that are connected now.
+    #[must_use]
+    pub fn miners(&self) -> usize {
+        self.inner.peers.len()
+    }
+
+    /// Audits now and then until it is stopped.
+    pub async fn keep_auditing(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.inner.config.interval) => {}
+            }
+            if let Err(error) = self.inner.round().await {
+                let why = describe(&error);
+                tracing::warn!(code = "G-ROUND-001", %why, "a round of audits broke off; it is tried again");
+            }
+        }
+    }
+}
+
+/// The class of an engine: its build, which says library, exactness and instruction set. Profiles belong to pairs of
+/// classes.
+#[must_use]
+pub fn class_of(engine: &dyn Engine) -> B256 {
+    keccak256([b"cortensor engine class v1".as_slice(), engine.info().build.as_bytes()].concat())
+}
+
+/// Declares an engine's class for the wallet's operator, unless it is declared.
+///
+/// # Errors
+/// When the chain refuses or cannot be asked.
+pub async fn declare_class(contracts: &Contracts, wallet: &Wallet, engine: &dyn Engine) -> Result<(), AuditsError> {
+    let (operator, class) = (Operator(wallet.address()), class_of(engine));
+    // A declaration counts from the next epoch on.
+    let next = contracts.guards.next_epoch().await?.saturating_add(1);
+    if contracts.guards.class_at(operator, next).await? != class {
+        contracts.guards.declare_class(wallet, class).await?;
+    }
+    Ok(())
+}
+
+impl Inner {
+    /// Reads what is new on the chain, then takes the next step with every audit.
+    async fn round(&self) -> Result<(), GuardError> {
+        let _turn = self.turn.lock().await;
+        self.read_chain().await?;
+        for (key, bytes) in self.journal.scan(DUTIES, &[], DUTIES_MAX)? {
+            let duty: Duty = decode("duty", &bytes)?;
+            let item = B256::try_from(key.as_slice()).map_err(|_| StoreError::Corrupt { what: "duty" })?;
+            match self.step(item, duty).await {
+                Ok(true) => {
+                    self.journal.commit(&[Write::Delete(DUTIES, key)])?;
+                    *self.done.lock() += 1;
+                }
+                Ok(false) => {}
+                // One audit that does not get on does not keep the others from it.
+                Err(error) => {
+                    let why = describe(&error);
+                    tracing::warn!(code = "G-AUDIT-001", %item, %why, "an audit did not get on; it is tried again");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the audits that this guard was drawn for since it last looked.
+    async fn read_chain(&self) -> Result<(), GuardError> {
+        let newest = self.wallet.provider().get_block_number().await;
+        let newest = newest.map_err(|error| GuardError::Height(error.to_string()))?;
+        let stored = self.journal.get(PLACE, BLOCK)?;
+        let from: u64 = match stored {
+            Some(bytes) => decode("block number", &bytes)?,
+            None => self.config.from_block,
+        };
+        if newest < from {
+            return Ok(());
+        }
+        let range = BlockRange { from, to: newest.min(from.saturating_add(BLOCKS_MAX - 1)) };
+        let me = self.identity.operator();
+        let mut writes = vec![Write::Put(PLACE, BLOCK.to_vec(), encode(&(range.to + 1)))];
+        for event in self.contracts.audits.events(None, range).await? {
+            if let AuditEvent::Drawn { item, guards, round, .. } = event
+                && guards.contains(&me)
+            {
+                tracing::info!(%item, round, "drawn for an audit");
+                let known = self.journal.get(DUTIES, item.as_slice())?;
+                if known.is_none() {
+                    let duty = Duty { block: range.from, ..Duty::default() };
+                    writes.push(Write::Put(DUTIES, item.to_vec(), encode(&duty)));
+                }
+            }
+        }
+        self.journal.commit(&writes)?;
+        Ok(())
+    }
+
+    fn keep(&self, item: B256, duty: &Duty) -> Result<(), StoreError> {
+        self.journal.commit(&[Write::Put(DUTIES, item.to_vec(), encode(duty))])
+    }
+}
