@@ -54,9 +54,10 @@ library Contradictions {
         Traces.Token memory rival = record.alternatives[index];
         int256 p = rival.logProbability;
         int256 chosen = record.chosen.logProbability;
-        if (p > chosen || (p == chosen && rival.id < record.chosen.id)) return true;
-        if (sampling.topP != uint256(MILLION)) return false;
-        // The alternatives before it and the chosen token stand ahead of it.
+        // Within the tolerance it is not known which of the two is more probable.
+        if (p - chosen > int256(uint256(tolerance))) return true;
+        if (sampling.topP < uint256(MILLION)) return false;
+        // All alternatives before it are more probable, and the chosen token may be.
         if (sampling.topK != 0 && index + 2 > sampling.topK) return false;
         if (sampling.minP == 0) return true;
         int256 first = record.alternatives[0].logProbability;

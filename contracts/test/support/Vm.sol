@@ -15,6 +15,7 @@ interface Vm {
     function label(address account, string calldata name) external;
     function expectRevert() external;
     function expectRevert(bytes calldata data) external;
+    function expectRevert(bytes4 selector) external;
     function expectPartialRevert(bytes4 selector) external;
     function expectEmit(bool topic1, bool topic2, bool topic3, bool data, address emitter) external;
     function etch(address target, bytes calldata code) external;

@@ -8,7 +8,7 @@ use crate::{
     wallet::{Confirmed, Wallet},
 };
 use alloy::primitives::{Address, B256, Bytes};
-use cortensor_protocol::{Operator, Receipt, SignedReceipt, Wei};
+use cortensor_protocol::{Operator, Receipt, SamplingParams, SignedReceipt, TaskHeader, Wei};
 
 /// Why a bond was laid down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +38,9 @@ pub struct Guarantee {
 #[derive(Clone, Debug)]
 pub struct Contradiction {
     /// The task header whose digest the receipt names.
-    pub header: IReceipts::TaskHeader,
+    pub header: TaskHeader,
     /// What the header's `sampling` is the hash of.
-    pub sampling: IReceipts::Sampling,
+    pub sampling: SamplingParams,
     /// The receipt, with its miner's signature.
     pub receipt: SignedReceipt,
     /// Which window of 32 records.
@@ -55,49 +55,11 @@ pub struct Contradiction {
     pub path: Vec<B256>,
 }
 
-impl Contradiction {
-    /// From the parts as nodes keep them. `place` is window and position in it; the leaves are salt and records.
-    #[must_use]
-    pub fn new(
-        header: &cortensor_protocol::TaskHeader,
-        sampling: &cortensor_protocol::SamplingParams,
-        receipt: SignedReceipt,
-        (window, position): (u32, u32),
-        tokens: Vec<u8>,
-        evidence: Vec<u8>,
-        path: Vec<B256>,
-    ) -> Self {
-        let header = IReceipts::TaskHeader {
-            task: header.task.0,
-            session: header.session.0,
-            model: header.model.0,
-            requestHash: header.request_hash,
-            sampling: header.sampling,
-            seed: header.seed,
-            maxTokens: header.max_tokens,
-            minTier: header.min_tier as u8,
-            clientNonce: header.client_nonce,
-            deadline: header.deadline,
-        };
-        let sampling = IReceipts::Sampling {
-            temperature: sampling.temperature.0,
-            topK: sampling.top_k,
-            topP: sampling.top_p.0,
-            minP: sampling.min_p.0,
-            presence: sampling.presence_penalty.0,
-            frequency: sampling.frequency_penalty.0,
-            repeat: sampling.repeat_penalty.0,
-            bias: sampling.bias_hash(),
-        };
-        Self { header, sampling, receipt, window, position, tokens, evidence, path }
-    }
-}
-
 impl From<&Contradiction> for IReceipts::Opening {
     fn from(proof: &Contradiction) -> Self {
         Self {
-            header: proof.header.clone(),
-            sampling: proof.sampling.clone(),
+            header: sol_header(&proof.header),
+            sampling: sol_sampling(&proof.sampling),
             receipt: sol_receipt!(court, &proof.receipt.receipt),
             signature: Bytes::copy_from_slice(&proof.receipt.signature.0),
             window: proof.window,
@@ -106,6 +68,34 @@ impl From<&Contradiction> for IReceipts::Opening {
             evidence: proof.evidence.clone().into(),
             path: proof.path.clone(),
         }
+    }
+}
+
+fn sol_header(header: &TaskHeader) -> IReceipts::TaskHeader {
+    IReceipts::TaskHeader {
+        task: header.task.0,
+        session: header.session.0,
+        model: header.model.0,
+        requestHash: header.request_hash,
+        sampling: header.sampling,
+        seed: header.seed,
+        maxTokens: header.max_tokens,
+        minTier: header.min_tier as u8,
+        clientNonce: header.client_nonce,
+        deadline: header.deadline,
+    }
+}
+
+fn sol_sampling(sampling: &SamplingParams) -> IReceipts::Sampling {
+    IReceipts::Sampling {
+        temperature: sampling.temperature.0,
+        topK: sampling.top_k,
+        topP: sampling.top_p.0,
+        minP: sampling.min_p.0,
+        presence: sampling.presence_penalty.0,
+        frequency: sampling.frequency_penalty.0,
+        repeat: sampling.repeat_penalty.0,
+        bias: sampling.bias_hash(),
     }
 }
 
@@ -216,8 +206,8 @@ impl Court {
     ///
     /// # Errors
     /// When the read fails.
-    pub async fn header_digest(&self, header: IReceipts::TaskHeader) -> Result<B256, AuditsError> {
-        self.0.read("a header's digest", &sol::headerDigestCall { header }).await
+    pub async fn header_digest(&self, header: &TaskHeader) -> Result<B256, AuditsError> {
+        self.0.read("a header's digest", &sol::headerDigestCall { header: sol_header(header) }).await
     }
 
     /// What a miner's audits buy at a given fee.

@@ -2,17 +2,14 @@
 //! challenge; a contradiction; and what is refused.
 
 use crate::world::{World, cor, sign};
-use alloy::{
-    primitives::{Address, B256, keccak256},
-    sol_types::SolValue as _,
-};
+use alloy::primitives::{Address, B256};
 use cortensor_contracts::{
     BlockRange, ChainTime as _, ScoresParameters, Wallet,
     audits::{AuditEvent, AuditStatus, BondKind, Contradiction, Finding, Inclusion, Profile, SeatState, State},
-    bindings::court::IReceipts::{Sampling, TaskHeader},
 };
 use cortensor_protocol::{
-    FinishReason, ModelId, Operator, Price, Receipt, RoleSet, SessionId, SignedReceipt, TaskId, Tier, Wei, merkle,
+    FinishReason, ModelId, Operator, Price, Receipt, RoleSet, SamplingParams, SessionId, SignedReceipt, TaskHeader,
+    TaskId, Tier, Wei, merkle, sampling::Micro,
 };
 
 const MODEL: ModelId = ModelId(B256::repeat_byte(7));
@@ -205,33 +202,26 @@ pub(crate) async fn a_challenge_and_an_appeal(url: &str) {
 
 /// A record in which the chosen token loses by its own numbers at temperature 0.
 async fn contradiction(world: &World, chosen: i16, rival: i16) -> Contradiction {
-    let sampling = Sampling {
-        temperature: 0,
-        topK: 0,
-        topP: 1_000_000,
-        minP: 0,
-        presence: 0,
-        frequency: 0,
-        repeat: 1_000_000,
-        bias: B256::ZERO,
-    };
+    let sampling = SamplingParams { temperature: Micro(0), ..SamplingParams::default() };
     let header = TaskHeader {
-        task: B256::repeat_byte(4),
-        session: B256::ZERO,
-        model: MODEL.0,
-        requestHash: B256::ZERO,
-        sampling: keccak256(sampling.abi_encode()),
+        task: TaskId(B256::repeat_byte(4)),
+        session: SessionId(B256::ZERO),
+        model: MODEL,
+        request_hash: B256::ZERO,
+        sampling: sampling.hash(),
         seed: B256::repeat_byte(5),
-        maxTokens: 10,
-        minTier: 3,
-        clientNonce: 1,
+        max_tokens: 10,
+        min_tier: Tier::A,
+        client_nonce: 1,
         deadline: u64::MAX,
     };
+    let digest = header.signing_hash(&world.deployment.domain());
+    assert_eq!(world.contracts.court.header_digest(&header).await.unwrap(), digest);
     let tokens = [SALT.as_slice(), &[0, 0, 7], &chosen.to_be_bytes()].concat();
     let unused = [0xff, 0xff, 0xff, 0x80, 0x00].repeat(3);
     let evidence = [SALT.as_slice(), &[0, 0, 5], &rival.to_be_bytes(), &unused, &[0; 8]].concat();
     let mut receipt = receipt(world, 4).await;
-    receipt.header_hash = world.contracts.court.header_digest(header.clone()).await.unwrap();
+    receipt.header_hash = digest;
     receipt.output_tokens = 1;
     receipt.trace_root = merkle::root(&[merkle::leaf(&tokens), merkle::leaf(&evidence)]);
     let receipt = signed(world, receipt);

@@ -110,15 +110,16 @@ fn contradiction(case: &Case, place: usize) -> Contradiction {
     let leaves = trace::evidence_leaves(case.salt, case.tokens.len(), &case.evidence);
     let leaves = trace::leaves(case.salt, &case.tokens, &leaves).unwrap_or_default();
     let path = cortensor_protocol::merkle::proof(&leaves, 2 * window).unwrap_or_default();
-    Contradiction::new(
-        &case.header.header,
-        &case.request.sampling,
-        case.receipt.clone(),
-        (u32::try_from(window).unwrap_or(u32::MAX), u32::try_from(position).unwrap_or(u32::MAX)),
-        [salt.as_slice(), &trace::encode_tokens(&case.tokens[start..end])].concat(),
-        [salt.as_slice(), &trace::encode_evidence(&case.evidence[start..end])].concat(),
-        path.into_iter().skip(1).collect(),
-    )
+    Contradiction {
+        header: case.header.header.clone(),
+        sampling: case.request.sampling.clone(),
+        receipt: case.receipt.clone(),
+        window: u32::try_from(window).unwrap_or(u32::MAX),
+        position: u32::try_from(position).unwrap_or(u32::MAX),
+        tokens: [salt.as_slice(), &trace::encode_tokens(&case.tokens[start..end])].concat(),
+        evidence: [salt.as_slice(), &trace::encode_evidence(&case.evidence[start..end])].concat(),
+        path: path.into_iter().skip(1).collect(),
+    }
 }
 
 impl Duty {
