@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Deploy(DeployArgs),
     /// Measure
     Bench(BenchArgs),
+    /// Simulate a market of miners: what honesty and cheating earn under the audits' parameters. Fails when a cheat pays
+    Simulate(SimulateArgs),
     /// Check this machine and a configuration, and say what to do
     Doctor(DoctorArgs),
     /// A part of `bench router`: answers at once, with the same words
@@ -467,6 +469,34 @@ pub(crate) struct BenchArgs {
     /// engine: a Python that has llama-cpp-python, to measure against as well
     #[arg(long, value_name = "FILE")]
     pub(crate) peer_python: Option<PathBuf>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// Miners
+    #[arg(long, value_name = "N", default_value = "10000")]
+    pub(crate) nodes: NonZeroU32,
+    /// Epochs of an hour
+    #[arg(long, value_name = "N", default_value = "1000")]
+    pub(crate) epochs: NonZeroU32,
+    /// Another seed, another run; the same seed, the same run
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// One audit rate for everybody, in millionths, instead of the policy's; 0 shows what audits prevent
+    #[arg(long, value_name = "PPM", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub(crate) audit_ppm: Option<u32>,
+    /// Guards on the side of colluding miners, in millionths
+    #[arg(long, value_name = "PPM", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub(crate) collusion_ppm: Option<u32>,
+    /// A guard's pay for one finding, in COR
+    #[arg(long, value_name = "COR")]
+    pub(crate) guard_pay: Option<String>,
+    /// A miner's stake, in COR
+    #[arg(long, value_name = "COR")]
+    pub(crate) stake: Option<String>,
     /// One JSON object a line
     #[arg(long)]
     pub(crate) json: bool,

@@ -15,5 +15,6 @@ pub(crate) mod roles;
 pub(crate) mod router;
 pub(crate) mod serve;
 pub(crate) mod session;
+pub(crate) mod simulate;
 pub(crate) mod up;
 pub(crate) mod wallet;

@@ -1,0 +1,101 @@
+//! Whether cheating pays: at the deployed parameters it must not, and the simulation must be able to say otherwise.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use cortensor_economics::{EvidenceSamples, NoiseModel, Parameters, Report, Strategy, simulate};
+use cortensor_proof::score::Policy;
+
+fn small() -> Parameters {
+    Parameters { nodes: 400, epochs: 600, honest_epochs: 200, ..Parameters::default() }
+}
+
+fn run(parameters: &Parameters) -> Report {
+    let report = simulate(parameters).unwrap();
+    assert!(report.flows.is_balanced(), "{:?}", report.flows);
+    report
+}
+
+fn no_audits() -> Policy {
+    Policy { newcomer_ppm: 0, floor_ppm: 0, suspicious_ppm: 0, ..Policy::default() }
+}
+
+#[test]
+fn no_cheat_beats_honesty_at_the_deployed_parameters() {
+    for seed in 1..4 {
+        let report = run(&Parameters { seed, ..small() });
+        assert_eq!(report.profitable_cheats(), [], "{:#?}", report.outcomes);
+        let honest = report.outcome(Strategy::Honest).unwrap();
+        assert!(honest.per_epoch > 0 && honest.convictions == 0 && honest.suspended_ppm == 0);
+        for strategy in [Strategy::Cheating, Strategy::Selective, Strategy::Colluding, Strategy::SelfDealingCheaply] {
+            let outcome = report.outcome(strategy).unwrap();
+            assert!(outcome.convictions >= outcome.nodes, "{strategy:?} is convicted: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn without_audits_cheating_pays() {
+    let report = run(&Parameters { policy: no_audits(), ..small() });
+    let profitable = report.profitable_cheats();
+    // All but honest work for emission: that costs more than the emission's cap gives.
+    let cheats: Vec<_> = Strategy::ALL.into_iter().filter(|s| s.is_dishonest() && *s != Strategy::SelfDealing).collect();
+    assert_eq!(profitable, cheats, "{:#?}", report.outcomes);
+    assert_eq!(report.audits, 0);
+}
+
+#[test]
+fn the_stake_is_what_makes_cheating_cost() {
+    let returns = |slash_bps| run(&Parameters { slash_bps, ..small() }).outcome(Strategy::Cheating).unwrap().per_epoch;
+    assert!(returns(0) > 0, "who loses nothing comes back under a new name and earns");
+    assert!(returns(100) < 0, "a hundredth of the stake is more than a cheat saves before its conviction");
+}
+
+#[test]
+fn emission_above_the_cost_of_computing_pays_self_dealing() {
+    let generous = Parameters { emission: 400 * 10u128.pow(18), emission_cap_bps: 100_000, ..small() };
+    assert!(run(&generous).profitable_cheats().contains(&Strategy::SelfDealing));
+    let capped = Parameters { emission_cap_bps: Parameters::default().emission_cap_bps, ..generous };
+    assert_eq!(run(&capped).profitable_cheats(), []);
+}
+
+#[test]
+fn idle_is_not_guilty() {
+    let report = run(&small());
+    let idle = report.outcome(Strategy::Idle).unwrap();
+    assert_eq!((idle.net, idle.convictions, idle.suspended_ppm), (0, 0, 0));
+}
+
+#[test]
+fn a_majority_of_the_guards_can_protect_a_cheat() {
+    let captured = Parameters { collusion_ppm: 900_000, guard_penalty: 0, ..small() };
+    assert!(run(&captured).profitable_cheats().contains(&Strategy::Colluding), "the simulation sees a captured court");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_result() {
+    let parameters = Parameters { nodes: 100, epochs: 100, ..Parameters::default() };
+    assert_eq!(run(&parameters), run(&parameters));
+    assert_ne!(run(&parameters), run(&Parameters { seed: 2, ..parameters }));
+}
+
+#[test]
+fn evidence_tells_the_cheaper_model() {
+    let samples = EvidenceSamples::draw(NoiseModel::HONEST, NoiseModel::CHEAPER, 256, 1 << 20, 1).unwrap();
+    let mean = |samples: &[i64]| samples.iter().sum::<i64>() / i64::try_from(samples.len()).unwrap();
+    assert!(mean(&samples.honest) < 0 && mean(&samples.cheap) > 15 << 16);
+    assert!(samples.whitewash <= *samples.honest.iter().min().unwrap());
+    let hidden = EvidenceSamples::draw(NoiseModel::HONEST, NoiseModel::HONEST, 256, 1 << 20, 1);
+    assert!(hidden.is_err(), "what looks like honest noise makes no profile");
+}
+
+#[test]
+fn impossible_parameters_are_refused() {
+    let check = |change: &dyn Fn(&mut Parameters), why: &str| {
+        let mut parameters = Parameters::default();
+        change(&mut parameters);
+        assert!(simulate(&parameters).unwrap_err().to_string().contains(why));
+    };
+    check(&|p| p.nodes = 0, "at least one");
+    check(&|p| p.mix_ppm.push((Strategy::Lazy, 900_000)), "more than all nodes");
+    check(&|p| p.protocol_bps = 9_001, "more than all of it");
+    check(&|p| p.burn_bps = 7_001, "shares of a slash");
+}
