@@ -466,6 +466,9 @@ pub(crate) struct BenchArgs {
     /// router: connections that are kept open
     #[arg(long, value_name = "N", default_value = "16")]
     pub(crate) connections: NonZeroU32,
+    /// engine: rounds, of which the best counts
+    #[arg(long, value_name = "N", default_value = "9")]
+    pub(crate) rounds: NonZeroU32,
     /// engine: a Python that has llama-cpp-python, to measure against as well
     #[arg(long, value_name = "FILE")]
     pub(crate) peer_python: Option<PathBuf>,

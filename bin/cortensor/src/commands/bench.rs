@@ -81,6 +81,7 @@ async fn engine(arguments: &BenchArgs) -> eyre::Result<Vec<Row>> {
         None => engines::bundled(&folder)?,
     };
     let mut config = cortensor_llama::bench::BenchConfig::new(&path);
+    config.rounds = arguments.rounds.get();
     if arguments.smoke {
         (config.prompt_tokens, config.output_tokens, config.rounds, config.concurrency) = (32, 8, 1, vec![1]);
     }

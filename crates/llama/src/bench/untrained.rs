@@ -61,6 +61,23 @@ pub enum Quantisation {
 }
 
 impl Quantisation {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::F16,
+        Self::BF16,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q2_K,
+        Self::Q3_K_M,
+        Self::Q4_K_M,
+        Self::Q5_K_M,
+        Self::Q6_K,
+        Self::IQ4_XS,
+    ];
+
     const fn raw(self) -> sys::llama_ftype {
         match self {
             Self::F16 => sys::LLAMA_FTYPE_MOSTLY_F16,
