@@ -54,7 +54,8 @@ fn cor(text: &str) -> eyre::Result<u128> {
 }
 
 fn outcome_json(outcome: &Outcome) -> Value {
-    let times = |times: &[u32]| json!({"median": Outcome::percentile(times, 50), "p99": Outcome::percentile(times, 99)});
+    let times =
+        |times: &[u32]| json!({"median": Outcome::percentile(times, 50), "p99": Outcome::percentile(times, 99)});
     json!({
         "name": format!("simulate/{}", outcome.strategy.name()),
         "nodes": outcome.nodes,

@@ -37,7 +37,8 @@ fn without_audits_cheating_pays() {
     let report = run(&Parameters { policy: no_audits(), ..small() });
     let profitable = report.profitable_cheats();
     // All but honest work for emission: that costs more than the emission's cap gives.
-    let cheats: Vec<_> = Strategy::ALL.into_iter().filter(|s| s.is_dishonest() && *s != Strategy::SelfDealing).collect();
+    let cheats: Vec<_> =
+        Strategy::ALL.into_iter().filter(|s| s.is_dishonest() && *s != Strategy::SelfDealing).collect();
     assert_eq!(profitable, cheats, "{:#?}", report.outcomes);
     assert_eq!(report.audits, 0);
 }
