@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Router(RoleArgs),
     /// Run a miner: serve models to routers and earn
     Miner(RoleArgs),
+    /// Run a guard: go through the answers that the chain draws, and say what was found
+    Guard(RoleArgs),
     /// Make and look at accounts
     #[command(subcommand)]
     Wallet(WalletCommand),
@@ -421,6 +423,20 @@ pub(crate) enum ReceiptCommand {
         /// JSON-RPC of the chain: also checks the miner's registration and the session
         #[arg(long, value_name = "URL")]
         rpc: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go through the answer of a receipt again, on a local copy of the model
+    Audit {
+        /// The file: the list that `/v1/tasks/{id}/receipts?open=true` answers, or one receipt of it
+        file: PathBuf,
+        /// The model: a GGUF file; the bundled model without it
+        #[arg(long, value_name = "GGUF")]
+        model: Option<PathBuf>,
+        /// Compute in the exact class, for receipts of exact miners: every bit must agree
+        #[arg(long)]
+        exact: bool,
         /// As JSON
         #[arg(long)]
         json: bool,

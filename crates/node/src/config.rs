@@ -1,4 +1,4 @@
-//! The configuration file of a router or miner: one format, one parse, checked once.
+//! The configuration file of a router, miner or guard: one format, one parse, checked once.
 //!
 //! Secrets are never in it: it names keystore files, and passwords come from the environment or a file.
 
@@ -103,6 +103,10 @@ fn cor<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Wei, D::Erro
 pub struct MinerSection {
     /// Routers to serve: `<transport key>@<host>:<port>`.
     pub routers: Vec<String>,
+    /// Guards that may audit this miner: `<transport key>@<host>:<port>`. To one that is drawn and not named here, this miner
+    /// cannot show its records.
+    #[serde(default)]
+    pub guards: Vec<String>,
     /// What is served.
     pub model: Vec<ModelSection>,
     /// A voucher is redeemed when it is worth this many COR more than last time.
@@ -111,6 +115,25 @@ pub struct MinerSection {
     /// How often that is looked at, in seconds.
     #[serde(default = "ten_minutes")]
     pub redeem_seconds: u64,
+}
+
+/// What a guard adds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuardSection {
+    /// Files of calibrated profiles.
+    #[serde(default)]
+    pub profiles: Vec<PathBuf>,
+    /// What it can go through.
+    pub model: Vec<AuditedSection>,
+}
+
+/// One model of a guard.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditedSection {
+    /// Where it runs.
+    pub backend: BackendSection,
 }
 
 const fn one() -> u64 {
@@ -190,9 +213,23 @@ pub struct MinerFile {
     pub miner: MinerSection,
 }
 
-/// Either, for checks that hold for both.
+/// A guard's configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuardFile {
+    /// The chain.
+    pub chain: ChainSection,
+    /// The node.
+    pub node: NodeSection,
+    /// The guard.
+    pub guard: GuardSection,
+}
+
+/// Any of them, for checks that hold for all.
 #[derive(Clone, Debug)]
 pub enum AnyFile {
+    /// A guard's.
+    Guard(GuardFile),
     /// A router's.
     Router(RouterFile),
     /// A miner's.
@@ -204,6 +241,7 @@ impl AnyFile {
     #[must_use]
     pub const fn chain(&self) -> &ChainSection {
         match self {
+            Self::Guard(file) => &file.chain,
             Self::Router(file) => &file.chain,
             Self::Miner(file) => &file.chain,
         }
@@ -213,12 +251,13 @@ impl AnyFile {
     #[must_use]
     pub const fn node(&self) -> &NodeSection {
         match self {
+            Self::Guard(file) => &file.node,
             Self::Router(file) => &file.node,
             Self::Miner(file) => &file.node,
         }
     }
 
-    /// Reads a file of either kind: a `[router]` or a `[miner]` table says which.
+    /// Reads a file of any kind: a `[router]`, `[guard]` or `[miner]` table says which.
     ///
     /// # Errors
     /// When it cannot be read or is no configuration.
@@ -231,9 +270,11 @@ impl AnyFile {
     /// # Errors
     /// When it is no configuration.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let is_router = toml::from_str::<toml::Table>(text).is_ok_and(|table| table.contains_key("router"));
-        if is_router {
+        let table = toml::from_str::<toml::Table>(text).unwrap_or_default();
+        if table.contains_key("router") {
             RouterFile::parse(path, text).map(Self::Router)
+        } else if table.contains_key("guard") {
+            GuardFile::parse(path, text).map(Self::Guard)
         } else {
             MinerFile::parse(path, text).map(Self::Miner)
         }
@@ -266,6 +307,28 @@ impl RouterFile {
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         parse(path, text)
+    }
+}
+
+impl GuardFile {
+    /// Reads a guard's configuration.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no such configuration.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(path, &text(path)?)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let file: Self = parse(path, text)?;
+        let wrong = |field, problem: &str| ConfigError::Value { path: path.to_owned(), field, problem: problem.into() };
+        if file.guard.model.is_empty() {
+            return Err(wrong("guard.model", "names no model to audit"));
+        }
+        if file.guard.model.iter().any(|model| matches!(model.backend, BackendSection::Openai { .. })) {
+            return Err(wrong("guard.model", "a guard needs the logits, which an `openai` backend does not show"));
+        }
+        Ok(file)
     }
 }
 
@@ -339,6 +402,9 @@ pub fn parse_cor(text: &str) -> Result<Wei, String> {
 /// A router's configuration to begin with.
 pub const ROUTER_TEMPLATE: &str = include_str!("router.toml");
 
+/// A guard's configuration to begin with.
+pub const GUARD_TEMPLATE: &str = include_str!("guard.toml");
+
 /// A miner's configuration to begin with.
 pub const MINER_TEMPLATE: &str = include_str!("miner.toml");
 
@@ -351,6 +417,11 @@ mod tests {
         let path = Path::new("template");
         RouterFile::parse(path, ROUTER_TEMPLATE).unwrap();
         MinerFile::parse(path, MINER_TEMPLATE).unwrap();
+        GuardFile::parse(path, GUARD_TEMPLATE).unwrap();
+        assert!(matches!(AnyFile::parse(path, GUARD_TEMPLATE).unwrap(), AnyFile::Guard(_)));
+        let upstream =
+            GUARD_TEMPLATE.replace("kind = \"bundled\"", "kind = \"openai\", url = \"http://h/v1\", model = \"m\"");
+        assert!(GuardFile::parse(path, &upstream).unwrap_err().to_string().contains("logits"));
     }
 
     #[test]

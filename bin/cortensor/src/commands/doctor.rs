@@ -91,6 +91,7 @@ async fn configuration(path: &Path, findings: &mut Findings) {
     };
     let (kind, role) = match &file {
         AnyFile::Router(_) => ("router", RoleSet::ROUTER),
+        AnyFile::Guard(_) => ("guard", RoleSet::GUARD),
         AnyFile::Miner(_) => ("miner", RoleSet::MINER),
     };
     findings.add("config", Ok(format!("{} is a valid {kind} configuration", path.display())));

@@ -16,8 +16,10 @@ use cortensor_engine::{
 use cortensor_net::NodeAddress;
 use cortensor_node::{
     config::{BackendSection, MINER_TEMPLATE, MinerFile},
+    guard::declare_class,
     miner::{
         Miner, MinerConfig, Offering,
+        batches::{BatchPolicy, keep_committing},
         cases::Retention,
         link::{LinkConfig, work},
         redeem::keep_redeeming,
@@ -47,6 +49,7 @@ pub(crate) async fn run(arguments: RoleArgs) -> eyre::Result<ExitCode> {
 async fn serve(file: MinerFile, node: Node, json: bool) -> eyre::Result<ExitCode> {
     let signal = stop_signal()?;
     let routers = file.miner.routers.iter().map(|text| text.parse::<NodeAddress>()).collect::<Result<Vec<_>, _>>()?;
+    let guards = file.miner.guards.iter().map(|text| text.parse::<NodeAddress>()).collect::<Result<Vec<_>, _>>()?;
     let mut offerings = Vec::new();
     for model in &file.miner.model {
         let price = model.price().map_err(|problem| eyre::eyre!(problem))?;
@@ -60,10 +63,13 @@ async fn serve(file: MinerFile, node: Node, json: bool) -> eyre::Result<ExitCode
         pay_timeout: Duration::from_secs(10),
         retention: Retention::default(),
     };
+    if let Some(first) = offerings.first() {
+        declare_class(&node.contracts, &node.wallet, &*first.engine).await?;
+    }
     let miner = Miner::start(node.identity.clone(), node.view(), offerings, config)?;
     let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
     let endpoint = node.endpoint(&file.node).await?;
-    let link = LinkConfig { chain_id: node.deployment.chain_id, registry: node.deployment.registry, routers };
+    let link = LinkConfig { chain_id: node.deployment.chain_id, registry: node.deployment.registry, routers, guards };
     tracker.spawn(work(miner.clone(), node.identity.clone(), endpoint.clone(), node.view(), link, stop.child_token()));
     let redeeming = keep_redeeming(
         miner.clone(),
@@ -73,6 +79,13 @@ async fn serve(file: MinerFile, node: Node, json: bool) -> eyre::Result<ExitCode
         stop.child_token(),
     );
     tracker.spawn(redeeming);
+    tracker.spawn(keep_committing(
+        miner.clone(),
+        node.contracts.clone(),
+        node.wallet.clone(),
+        BatchPolicy::default(),
+        stop.child_token(),
+    ));
     if json {
         output::json(&serde_json::json!({ "operator": miner.operator(), "offers": miner.offers() }))?;
     } else {
@@ -95,7 +108,8 @@ async fn serve(file: MinerFile, node: Node, json: bool) -> eyre::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-async fn engine(backend: &BackendSection, data: &Path) -> eyre::Result<Arc<dyn Engine>> {
+/// The engine of a backend.
+pub(crate) async fn engine(backend: &BackendSection, data: &Path) -> eyre::Result<Arc<dyn Engine>> {
     match backend {
         BackendSection::Bundled => engines::llama(&engines::bundled(data)?, EngineOptions::default()).await,
         BackendSection::Llama { path, slots, threads, context, exact } => {

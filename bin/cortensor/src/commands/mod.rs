@@ -8,6 +8,7 @@ pub(crate) mod chat;
 pub(crate) mod demo;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
+pub(crate) mod guard;
 pub(crate) mod miner;
 pub(crate) mod model;
 pub(crate) mod receipt;

@@ -1,11 +1,19 @@
-//! `cortensor receipt`: checks receipts offline, and against a chain where one is given.
+//! `cortensor receipt`: checks receipts offline, against a chain where one is given, and against the model itself.
 
-use crate::{cli::ReceiptCommand, output};
+use crate::{
+    cli::ReceiptCommand,
+    engines::{self, EngineOptions},
+    output,
+};
 use cortensor_contracts::{Registry, SessionsClient, connect};
-use cortensor_protocol::ReceiptFile;
+use cortensor_node::audit::{Audited, go_through};
+use cortensor_protocol::{Case, ReceiptFile};
 use eyre::{Context, bail};
 use serde::Serialize;
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -19,9 +27,15 @@ struct Check {
 }
 
 pub(crate) async fn run(command: ReceiptCommand) -> eyre::Result<ExitCode> {
-    let ReceiptCommand::Verify { file, rpc, json } = command;
+    match command {
+        ReceiptCommand::Verify { file, rpc, json } => verify(&file, rpc, json).await,
+        ReceiptCommand::Audit { file, model, exact, json } => audit(&file, model, exact, json).await,
+    }
+}
+
+async fn verify(file: &Path, rpc: Option<String>, json: bool) -> eyre::Result<ExitCode> {
     let mut all = true;
-    for receipt in read(&file)? {
+    for receipt in read(file)? {
         let mut checks = vec![offline(&receipt)];
         if let Some(rpc) = &rpc {
             checks.extend(online(&receipt, rpc).await?);
@@ -30,6 +44,80 @@ pub(crate) async fn run(command: ReceiptCommand) -> eyre::Result<ExitCode> {
         show(&receipt, &checks, json, rpc.is_some())?;
     }
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Goes through each answer again. Succeeds when none of them convicts its miner.
+async fn audit(file: &Path, model: Option<PathBuf>, exact: bool, json: bool) -> eyre::Result<ExitCode> {
+    let receipts = read(file)?;
+    let folder = std::env::temp_dir().join(format!("cortensor-audit-{}", std::process::id()));
+    let path = match &model {
+        Some(path) => path.clone(),
+        None => engines::bundled(&folder)?,
+    };
+    output::progress("loading the model");
+    let engine = engines::llama(&path, EngineOptions { exact, ..EngineOptions::default() }).await;
+    if model.is_none() {
+        // It was only needed until it was loaded; a rest of it in the temporary folder harms nobody.
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+    let engine = engine?;
+    let mut all = true;
+    for receipt in &receipts {
+        receipt.verify().wrap_err("the receipt itself does not hold; see `cortensor receipt verify`")?;
+        let Some(case) = Case::of(receipt) else {
+            bail!(
+                "the receipt of task {} cannot be audited: ask for it with `/v1/tasks/{{id}}/receipts?open=true`, and one \
+                 part of an answer that changed miners cannot be audited alone",
+                receipt.receipt.receipt.task
+            );
+        };
+        let audited = go_through(&*engine, &receipt.domain, &case).await?;
+        all &= report(receipt, &audited, exact, json)?;
+    }
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Shows what was found; `false` when the miner is convicted.
+fn report(receipt: &ReceiptFile, audited: &Audited, exact: bool, json: bool) -> eyre::Result<bool> {
+    let (body, summary) = (&receipt.receipt.receipt, audited.summary());
+    let faults: Vec<String> = audited.faults.iter().map(ToString::to_string).collect();
+    let differs = exact && summary.identical != summary.tokens;
+    let ok = faults.is_empty() && !differs;
+    if json {
+        let found = serde_json::json!({
+            "task": body.task, "miner": body.miner, "ok": ok, "exact": exact, "faults": faults, "summary": summary,
+        });
+        return output::json(&found).map(|()| ok);
+    }
+    output::say(format!("audit of task {}", body.task));
+    output::say(format!("  miner       {}", body.miner));
+    output::say(format!("  records     {}, of these {} equal to the last bit", summary.tokens, summary.identical));
+    output::say(format!(
+        "  choice      {} tokens would have been others here; the widest margin is {:.3} logits",
+        summary.mismatches,
+        f64::from(summary.margin_max) / 1024.0
+    ));
+    output::say(format!("  probability {:.4} nats apart on average", summary.logprob_difference_micro as f64 / 1e6));
+    output::say(format!(
+        "  sketch      {:.6} apart on average (squared, relative), over {} records",
+        summary.sketch_distance_micro as f64 / 1e6,
+        summary.sketches
+    ));
+    for fault in faults.iter().take(5) {
+        output::say(format!("  ✗ {fault}"));
+    }
+    if faults.len() > 5 {
+        output::say(format!("  ✗ and {} more", faults.len() - 5));
+    }
+    match (ok, exact) {
+        (true, true) => output::say("  ✓ every bit is what this model gives for this request"),
+        (true, false) => output::say(
+            "  ✓ nothing in it convicts the miner; whether the differences are those of another machine says a profile",
+        ),
+        (false, _) if differs => output::say("  ✗ an exact miner of this build would have given the same bits"),
+        (false, _) => output::say("  ✗ the miner's own signature convicts it"),
+    }
+    Ok(ok)
 }
 
 fn read(path: &Path) -> eyre::Result<Vec<ReceiptFile>> {
@@ -125,6 +213,6 @@ fn show(receipt: &ReceiptFile, checks: &[Check], json: bool, online: bool) -> ey
     if !online {
         output::say("  · the miner's registration was not checked: give --rpc URL for that");
     }
-    output::say("  · that the tokens are the model's own can be checked only by replaying them; that is not built yet");
+    output::say("  · that the tokens are the model's own is checked by `cortensor receipt audit`, with the model");
     Ok(())
 }

@@ -1,0 +1,84 @@
+//! `cortensor guard`: a guard as a process of its own.
+
+use super::{
+    miner::engine,
+    roles::{self, Node},
+    up::stop_signal,
+};
+use crate::{cli::RoleArgs, output};
+use cortensor_node::{
+    config::{GUARD_TEMPLATE, GuardFile},
+    guard::{Guard, GuardConfig, accept_miners, declare_class},
+};
+use cortensor_proof::profile::Profile;
+use cortensor_protocol::RoleSet;
+use eyre::Context;
+use std::{path::Path, process::ExitCode, time::Duration};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub(crate) async fn run(arguments: RoleArgs) -> eyre::Result<ExitCode> {
+    if arguments.init {
+        let keystore = |text: &str| Ok(toml::from_str::<GuardFile>(text)?.node.keystore);
+        roles::init(&arguments.config, GUARD_TEMPLATE, keystore).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let file = GuardFile::read(&arguments.config)?;
+    let node = Node::open(&file.chain, &file.node).await?;
+    if arguments.register {
+        node.register(RoleSet::GUARD, file.node.stake_cor).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    node.must_be_active(RoleSet::GUARD, "guard").await?;
+    serve(file, node, arguments.json).await
+}
+
+async fn serve(file: GuardFile, node: Node, json: bool) -> eyre::Result<ExitCode> {
+    let signal = stop_signal()?;
+    let profiles = file.guard.profiles.iter().map(|path| profile(path)).collect::<eyre::Result<Vec<_>>>()?;
+    let mut engines = Vec::new();
+    for model in &file.guard.model {
+        output::progress("loading a model");
+        engines.push(engine(&model.backend, &file.node.data).await?);
+    }
+    if let Some(first) = engines.first() {
+        declare_class(&node.contracts, &node.wallet, &**first).await?;
+    }
+    let operator = node.identity.operator();
+    if !node.contracts.guards.is_enrolled(operator).await? {
+        node.contracts.guards.enroll(&node.wallet).await?;
+        output::progress("enrolled among the guards that may be drawn");
+    }
+    let models: Vec<String> = engines.iter().map(|engine| engine.info().manifest.name.clone()).collect();
+    let config = GuardConfig {
+        store: file.node.data.join("guard.redb"),
+        domain: node.deployment.domain(),
+        from_block: node.deployment.block,
+        interval: Duration::from_secs(2),
+    };
+    let (view, place) = (node.view(), (node.deployment.chain_id, node.deployment.registry));
+    let endpoint = node.endpoint(&file.node).await?;
+    let guard = Guard::start(node.identity, node.contracts, node.wallet, engines, profiles, config)?;
+    let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+    tracker.spawn(accept_miners(guard.clone(), endpoint.clone(), view, place, stop.child_token()));
+    tracker.spawn(guard.keep_auditing(stop.child_token()));
+    let dial = roles::dial_address(&endpoint)?;
+    if json {
+        output::json(&serde_json::json!({ "operator": operator, "address": dial, "models": models }))?;
+    } else {
+        output::say(format!("guard {operator} is up"));
+        output::say(format!("  audits    {}", models.join(", ")));
+        output::say(format!("  miners    put this into their configuration: {dial}"));
+    }
+    signal.await;
+    output::progress("stopping: findings that are not revealed yet are revealed after the next start");
+    stop.cancel();
+    tracker.close();
+    tracker.wait().await;
+    endpoint.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn profile(path: &Path) -> eyre::Result<Profile> {
+    let bytes = std::fs::read(path).wrap_err_with(|| format!("cannot read {}", path.display()))?;
+    Profile::decode(&bytes).wrap_err_with(|| format!("{} is not a profile", path.display()))
+}
