@@ -311,7 +311,30 @@ contract ContradictionsTest is AuditWorld {
         vm.assertTrue(done || bytes4(answer) != bytes4(0x4e487b71), "no panic");
     }
 
-    // --- the rule against a second writing of it ---
+    // --- the rule against the Rust side's vectors, and against a second writing of it ---
+
+    function test_everyVectorOfContradictions() public view {
+        string[] memory lines = vm.split(vm.readFile("../crates/proof/tests/vectors/contradictions.csv"), "\n");
+        uint256 count = 0;
+        for (uint256 i = 1; i < lines.length && bytes(lines[i]).length > 0; ++i) {
+            string[] memory columns = vm.split(lines[i], ",");
+            IReceipts.Sampling memory sampling;
+            sampling.temperature = uint32(vm.parseUint(columns[2]));
+            sampling.topK = uint32(vm.parseUint(columns[3]));
+            sampling.topP = uint32(vm.parseUint(columns[4]));
+            sampling.minP = uint32(vm.parseUint(columns[5]));
+            sampling.repeat = 1_000_000;
+            bytes memory raw = vm.parseBytes(string.concat("0x", columns[6]));
+            Traces.Record memory record =
+                harness.read(bytes.concat(SALT, bytes5(raw)), bytes.concat(SALT, bytes28(tail(raw))), 0);
+            vm.assertTrue(harness.isCanonical(record), lines[i]);
+            bytes32 seed = bytes32(vm.parseBytes(string.concat("0x", columns[0])));
+            bool found = harness.contradicts(record, sampling, seed, uint32(vm.parseUint(columns[1])), 4);
+            vm.assertTrue(found == (bytes(columns[7]).length != 0), lines[i]);
+            ++count;
+        }
+        vm.assertEq(count, 1000, "vectors");
+    }
 
     function testFuzz_theRuleIsTheReferences(bytes32 entropy, uint32 step) public view {
         Traces.Record memory record = randomRecord(entropy);

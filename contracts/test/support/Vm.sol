@@ -18,10 +18,13 @@ interface Vm {
     function expectRevert(bytes4 selector) external;
     function expectPartialRevert(bytes4 selector) external;
     function expectEmit(bool topic1, bool topic2, bool topic3, bool data, address emitter) external;
+    function store(address target, bytes32 slot, bytes32 value) external;
+    function load(address target, bytes32 slot) external view returns (bytes32);
     function etch(address target, bytes calldata code) external;
     function readFile(string calldata path) external view returns (string memory);
     function split(string calldata text, string calldata delimiter) external pure returns (string[] memory);
     function parseUint(string calldata text) external pure returns (uint256);
+    function parseBytes(string calldata text) external pure returns (bytes memory);
     function parseInt(string calldata text) external pure returns (int256);
     function parseJsonAddress(string calldata json, string calldata key) external pure returns (address);
     function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
