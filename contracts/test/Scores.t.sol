@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {Scores} from "../src/Scores.sol";
+import {IScores} from "../src/interfaces/IScores.sol";
+import {AuditWorld} from "./support/AuditWorld.sol";
+import {bound, vm} from "./support/Vm.sol";
+
+/// @dev This contract writes, in place of audits and court.
+contract ScoresTest is AuditWorld {
+    function setUp() public {
+        scores = new Scores(GOVERNANCE, scoreParameters());
+        vm.prank(GOVERNANCE);
+        scores.setWriters(address(this), address(this));
+    }
+
+    function test_onlyTheWritersWrite() public {
+        vm.startPrank(GOVERNANCE);
+        vm.expectRevert(abi.encodeWithSelector(IScores.NotAuditor.selector, GOVERNANCE));
+        scores.record(miner, 1, 1, false, false);
+        vm.expectRevert(abi.encodeWithSelector(IScores.NotCourt.selector, GOVERNANCE));
+        scores.convict(miner);
+        vm.expectRevert(IScores.ZeroAddress.selector);
+        scores.setWriters(address(0), address(this));
+        vm.stopPrank();
+        vm.expectPartialRevert(bytes4(keccak256("OwnableUnauthorizedAccount(address)")));
+        scores.setWriters(address(this), address(this));
+        vm.expectPartialRevert(bytes4(keccak256("OwnableUnauthorizedAccount(address)")));
+        scores.setParameters(scoreParameters());
+    }
+
+    /// @dev Against sums kept here; the CUSUM by its definition as the highest rise above any earlier low.
+    function testFuzz_evidenceAddsUp(int32[24] memory added) public {
+        int256 sum = 0;
+        int256 low = 0;
+        for (uint256 i; i < added.length; ++i) {
+            int64 evidence = int64(added[i]) % (4 * BIT);
+            scores.record(miner, evidence, 10, false, false);
+            sum += evidence;
+            if (sum < low) low = sum;
+            IScores.Score memory score = scores.score(miner);
+            vm.assertEq(int256(score.evidence), sum, "evidence");
+            vm.assertEq(int256(score.cusum), sum - low, "cusum");
+            vm.assertEq(score.jobs, i + 1, "jobs");
+            vm.assertEq(score.tokens, 10 * (i + 1), "tokens");
+            vm.assertTrue(score.state != IScores.State.Slashed, "no committee, no conviction");
+        }
+    }
+
+    function test_statesFollowTheLevelsBothWays() public {
+        checkState(435_411, IScores.State.Good);
+        checkState(1, IScores.State.Watched);
+        checkState(870_824 - 435_412 - 1, IScores.State.Watched);
+        checkState(1, IScores.State.Suspended);
+        checkState(-1, IScores.State.Watched);
+        checkState(-435_412, IScores.State.Good);
+    }
+
+    /// @dev Long honesty cannot be saved up: the CUSUM rises from zero all the same.
+    function test_honestyCannotBeBanked() public {
+        for (uint256 i; i < 100; ++i) {
+            scores.record(miner, -10 * BIT, 100, false, false);
+        }
+        vm.assertEq(uint256(scores.stateAfter(miner, 14 * BIT, false)), uint256(IScores.State.Suspended), "suspended");
+        scores.record(miner, 16 * BIT, 1, false, true);
+        scores.record(miner, 16 * BIT, 1, false, true);
+        vm.assertEq(uint256(scores.score(miner).state), uint256(IScores.State.Suspended), "32 bits convict nobody");
+        (, bool convicted) = scores.record(miner, 16 * BIT, 1, false, true);
+        vm.assertTrue(convicted, "48 bits of CUSUM do");
+    }
+
+    function test_convictionNeedsACommitteeAndIsFinal() public {
+        (IScores.State state, bool convicted) = scores.record(miner, 30 * BIT, 1, true, false);
+        vm.assertTrue(state == IScores.State.Suspended && !convicted, "no committee");
+        vm.assertEq(uint256(scores.stateAfter(miner, 0, false)), uint256(IScores.State.Slashed), "with one");
+        (state, convicted) = scores.record(miner, 0, 1, false, true);
+        vm.assertTrue(state == IScores.State.Slashed && convicted, "with one");
+        (state, convicted) = scores.record(miner, -100 * BIT, 1, false, true);
+        vm.assertTrue(state == IScores.State.Slashed && !convicted, "once, and for good");
+        scores.convict(otherMiner);
+        vm.assertEq(uint256(scores.score(otherMiner).state), uint256(IScores.State.Slashed), "by the court");
+        vm.assertEq(scores.rateOf(otherMiner), 500_000, "rate");
+    }
+
+    function test_ratesOfNewcomersOthersAndSuspects() public {
+        for (uint256 i; i < 40; ++i) {
+            vm.assertEq(scores.rateOf(miner), 1_000_000, "new");
+            scores.record(miner, -1, 1, false, false);
+        }
+        vm.assertEq(scores.rateOf(miner), 30_000, "floor");
+        scores.record(miner, 7 * BIT, 1, false, false);
+        vm.assertEq(scores.rateOf(miner), 500_000, "suspicious");
+    }
+
+    /// @dev Time decides nothing: who is idle is not guilty.
+    function test_nothingHappensToTheIdle() public {
+        scores.record(miner, 3 * BIT, 500, false, false);
+        (bytes memory before, uint256 reputation) = (abi.encode(scores.score(miner)), scores.reputationOf(miner));
+        vm.warp(block.timestamp + 1000 days);
+        vm.assertEq(abi.encode(scores.score(miner)), before, "score");
+        vm.assertEq(scores.reputationOf(miner), reputation, "reputation");
+    }
+
+    function test_reputationGrowsWithAuditsAndFallsWithSuspicion() public {
+        uint256 last = scores.reputationOf(miner);
+        vm.assertEq(last, 500_000, "unknown");
+        for (uint256 i; i < 100; ++i) {
+            scores.record(miner, -BIT, 100, false, false);
+            uint256 next = scores.reputationOf(miner);
+            vm.assertTrue(next > last && next < 1_000_000, "grows");
+            last = next;
+            if (i == 39) vm.assertEq(next, 666_666, "two thirds");
+        }
+        vm.assertEq(scores.scoreOf(miner), 100 * 100 * last / 1_000_000, "power");
+        scores.record(miner, 435_412, 100, false, false);
+        vm.assertTrue(scores.reputationOf(miner) < last * 51 / 100, "half of the way to suspension");
+        scores.record(miner, 435_412, 100, false, false);
+        vm.assertEq(scores.reputationOf(miner), 0, "suspended");
+        vm.assertEq(scores.scoreOf(miner), 0, "no power");
+    }
+
+    // --- profiles ---
+
+    function test_profilesHaveGrowingVersions() public {
+        IScores.Profile memory profile = someProfile(1);
+        vm.expectPartialRevert(bytes4(keccak256("OwnableUnauthorizedAccount(address)")));
+        scores.registerProfile(MODEL, MINER_CLASS, GUARD_CLASS, profile);
+        vm.startPrank(GOVERNANCE);
+        scores.registerProfile(MODEL, MINER_CLASS, GUARD_CLASS, profile);
+        vm.assertEq(abi.encode(scores.profile(MODEL, MINER_CLASS, GUARD_CLASS)), abi.encode(profile), "kept");
+        vm.assertEq(scores.profile(MODEL, GUARD_CLASS, MINER_CLASS).version, 0, "another pair");
+        vm.expectRevert(abi.encodeWithSelector(IScores.ProfileVersionNotNewer.selector, 1, 1));
+        scores.registerProfile(MODEL, MINER_CLASS, GUARD_CLASS, profile);
+        profile = someProfile(2);
+        scores.registerProfile(MODEL, MINER_CLASS, GUARD_CLASS, profile);
+        vm.assertEq(abi.encode(scores.profile(MODEL, MINER_CLASS, GUARD_CLASS)), abi.encode(profile), "replaced");
+        for (uint256 i; i < 3; ++i) {
+            profile = someProfile(3);
+            if (i == 0) profile.contentHash = bytes32(0);
+            if (i == 1) profile.temperPpm = 0;
+            if (i == 2) profile.temperPpm = 1_000_001;
+            vm.expectRevert(IScores.ProfileInvalid.selector);
+            scores.registerProfile(MODEL, MINER_CLASS, GUARD_CLASS, profile);
+        }
+        vm.stopPrank();
+    }
+
+    function testFuzz_weighing(int32[16][3] memory ratios, uint16[16][3] memory bins, uint256 temper) public {
+        IScores.Profile memory profile = someProfile(1);
+        profile.ratios = ratios;
+        profile.temperPpm = uint32(bound(temper, 1, 1_000_000));
+        vm.prank(GOVERNANCE);
+        scores.registerProfile(MODEL, MINER_CLASS, GUARD_CLASS, profile);
+        int256 sum = 0;
+        for (uint256 i; i < 48; ++i) {
+            sum += int256(ratios[i / 16][i % 16]) * int256(uint256(bins[i / 16][i % 16]));
+        }
+        int256 weighed = scores.weigh(MODEL, MINER_CLASS, GUARD_CLASS, bins);
+        vm.assertEq(weighed, sum * int256(uint256(profile.temperPpm)) / 1_000_000, "weight");
+        vm.assertEq(scores.weigh(MODEL, GUARD_CLASS, GUARD_CLASS, bins), int256(0), "without a profile");
+    }
+
+    function test_parametersAreBounded() public {
+        vm.startPrank(GOVERNANCE);
+        for (uint256 i; i < 13; ++i) {
+            IScores.Parameters memory p = scoreParameters();
+            if (i == 0) p.watch = 0;
+            if (i == 1) p.suspend = p.watch;
+            if (i == 2) p.convict = p.suspend;
+            if (i == 3) p.convictCusum = p.convict - 1;
+            if (i == 4) p.convictCusum = 257 * BIT;
+            if (i == 5) p.floorPpm = 0;
+            if (i == 6) p.newcomerPpm = p.floorPpm - 1;
+            if (i == 7) p.newcomerPpm = 1_000_001;
+            if (i == 8) p.suspiciousPpm = p.floorPpm - 1;
+            if (i == 9) p.suspiciousPpm = 1_000_001;
+            if (i == 10) p.newcomerJobs = 1_000_001;
+            if (i == 11) p.reputationJobs = 0;
+            if (i == 12) p.reputationJobs = 1_000_001;
+            vm.expectRevert(IScores.ParametersOutOfBounds.selector);
+            scores.setParameters(p);
+        }
+        scores.setParameters(scoreParameters());
+        vm.stopPrank();
+    }
+
+    function checkState(int64 added, IScores.State state) private {
+        scores.record(miner, added, 1, false, false);
+        vm.assertEq(uint256(scores.score(miner).state), uint256(state), "state");
+    }
+
+    function someProfile(uint32 version) private pure returns (IScores.Profile memory profile) {
+        (profile.version, profile.contentHash, profile.temperPpm) = (version, keccak256(abi.encode(version)), 500_000);
+        for (uint256 i; i < 48; ++i) {
+            profile.ratios[i / 16][i % 16] = int32(uint32(version)) * (int32(uint32(i)) - 24);
+        }
+    }
+}
