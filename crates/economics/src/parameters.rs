@@ -167,11 +167,11 @@ impl Default for Parameters {
             cost_bps: 6_000,
             // Saves 45 % of the fee, as in the design.
             cheap_cost_bps: 1_500,
-            router_bps: 1_000,
+            router_bps: 500,
             protocol_bps: 200,
             emission: 200 * COR,
             emission_cap_bps: 2_000,
-            stake: 1_000 * COR,
+            stake: 10_000 * COR,
             slash_bps: 5_000,
             burn_bps: 4_000,
             client_bps: 3_000,

@@ -12,6 +12,7 @@ mod hashes;
 mod money;
 mod refusals;
 mod registry;
+mod scores;
 mod wallet;
 mod world;
 
@@ -61,6 +62,8 @@ on_every_chain![
     registry::nodes_come_stake_and_go,
     registry::another_account_can_run_an_operator,
     registry::models_are_published_and_retired,
+    scores::scores_weigh_as_the_proof_says,
+    scores::scores_judge_as_the_proof_says,
     wallet::one_account_sends_many_at_once,
     wallet::two_wallets_of_one_account_compete_and_both_win,
 ];
