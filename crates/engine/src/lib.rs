@@ -36,7 +36,8 @@ pub struct EngineInfo {
     pub slots: u32,
     /// Whether [`Engine::embed`] works.
     pub embeds: bool,
-    /// Name and version of the backend, such as `llama.cpp b7001 (cpu)`.
+    /// Name, version and class of the backend, such as `llama.cpp b7001 x86_64+avx2 (cpu)`: engines of one class compute
+    /// alike.
     pub build: String,
 }
 

@@ -200,6 +200,8 @@ pub struct NodeModelView {
     /// What can be checked.
     #[schema(value_type = String)]
     pub tier: Tier,
+    /// Name, version and class of the engine.
+    pub build: String,
     /// Asked price.
     #[schema(value_type = Object)]
     pub price: Price,

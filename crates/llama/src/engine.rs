@@ -451,6 +451,6 @@ fn build_name(exact: bool) -> String {
     if exact {
         format!("llama.cpp {version} {} (cpu)", exact::class())
     } else {
-        format!("llama.cpp {version} ({devices})")
+        format!("llama.cpp {version} {} ({devices})", exact::instruction_set())
     }
 }

@@ -37,6 +37,8 @@ const WEIGHT_TYPES: [(u32, &str); 13] = [
     (14, "Q6_K"),
     (30, "BF16"),
 ];
+/// Context of the check before an engine starts.
+const CHECK_CONTEXT: u32 = 256;
 /// Tokens of the check before an engine starts.
 const CHECK_TOKENS: usize = 12;
 
@@ -93,6 +95,7 @@ pub(crate) fn check_model(model: &Arc<Model>, params: &ContextParams) -> Result<
         return Err(format!("its context is shorter than the {tokens} tokens of the check"));
     }
     let whole = |threads| ContextParams {
+        context_per_sequence: CHECK_CONTEXT,
         sequences: 2,
         batch: 64,
         micro_batch: 64,
@@ -121,7 +124,7 @@ impl Check {
     fn new(model: &Arc<Model>, params: &ContextParams) -> Result<Self, String> {
         let context = Context::new(model, params).ok_or("llama.cpp made no exact context; its log says why")?;
         let vocabulary = u32::try_from(model.vocabulary()).unwrap_or(u32::MAX).max(1);
-        let tokens = (0..CHECK_TOKENS as u32).map(|at| at.wrapping_mul(0x9e37_79b9) % vocabulary).collect();
+        let tokens = (0..).take(CHECK_TOKENS).map(|at: u32| at.wrapping_mul(0x9e37_79b9) % vocabulary).collect();
         Ok(Self { batch: Batch::new(context.batch_capacity()), context, tokens })
     }
 
@@ -152,8 +155,12 @@ impl Check {
 
 /// What engines must have in common to agree bit by bit, beside model and context type.
 pub(crate) fn class() -> String {
-    let instructions = ffi::instruction_sets().join("+");
-    format!("exact {} {instructions} math-{}", std::env::consts::ARCH, mathematics())
+    format!("exact {} math-{}", instruction_set(), mathematics())
+}
+
+/// What kernels were compiled for, such as `x86_64+avx2+fma`.
+pub(crate) fn instruction_set() -> String {
+    [vec![std::env::consts::ARCH.to_owned()], ffi::instruction_sets()].concat().join("+")
 }
 
 /// A fingerprint of the mathematical functions that kernels call: they come from the machine's C library, which chooses

@@ -106,6 +106,8 @@ pub struct ModelOffer {
     pub price: crate::Price,
     /// What can be checked of its work.
     pub tier: Tier,
+    /// Name, version and class of the engine, in its own words: guards of the same class repeat its work most closely.
+    pub build: String,
     /// Longest context that this node serves; at most the manifest's.
     pub context: u32,
     /// Sequences that it runs at once.

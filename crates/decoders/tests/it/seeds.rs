@@ -154,7 +154,15 @@ fn offer() -> ModelOffer {
         tool_format: ToolFormat::Hermes,
         licence: "Apache-2.0".into(),
     };
-    ModelOffer { manifest, price: price(), tier: Tier::A, context: 2048, slots: 4, speed: Speed::default() }
+    ModelOffer {
+        manifest,
+        price: price(),
+        tier: Tier::A,
+        build: "llama.cpp b1 (cpu)".into(),
+        context: 2048,
+        slots: 4,
+        speed: Speed::default(),
+    }
 }
 
 fn hello() -> Hello {

@@ -120,8 +120,11 @@ pub enum UntrainedError {
 /// # Errors
 /// The shape is impossible, or a file cannot be read or written.
 pub fn write_untrained(donor: &Path, out: &Path, shape: &Shape) -> Result<(), UntrainedError> {
-    let fits = shape.heads > 0 && shape.width % shape.heads == 0 && (shape.width / shape.heads) % 2 == 0;
-    if !fits || shape.key_value_heads == 0 || shape.heads % shape.key_value_heads != 0 {
+    // A multiple of zero is zero alone, so none of these may be zero.
+    if !shape.width.is_multiple_of(2 * shape.heads)
+        || !shape.heads.is_multiple_of(shape.key_value_heads)
+        || shape.heads == 0
+    {
         return Err(UntrainedError::Shape);
     }
     let pairs = raw_pairs(&mut BufReader::new(File::open(donor)?))?;

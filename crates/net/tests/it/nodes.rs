@@ -241,6 +241,7 @@ pub(crate) fn offer(name: &str) -> ModelOffer {
         },
         price: Price::default(),
         tier: Tier::A,
+        build: "none".into(),
         context: 512,
         slots: 4,
         speed: Speed::default(),

@@ -50,6 +50,7 @@ impl Offering {
             manifest: info.manifest.clone(),
             price: self.price,
             tier: info.tier,
+            build: info.build.clone(),
             context: info.context,
             slots: info.slots,
             speed: self.engine.speed(),

@@ -140,6 +140,7 @@ impl Miner {
         let models = |served: &Served| NodeModelView {
             name: served.full.manifest.name.clone(),
             tier: served.full.tier,
+            build: served.full.build.clone(),
             price: served.full.price,
             load: served.load,
             speed: served.speed,
