@@ -28,7 +28,8 @@ def test_the_session_pays_what_the_receipts_say(api):
     assert int(body["amount"]) == -(-due // 1_000_000)
     assert api.spent() - before == int(body["amount"])
     assert int(body["amount"]) == int(api.task(task)["attempts"][0]["owed"])
-    assert receipt["tokens"] and len(receipt["tokens"]) == body["output_tokens"]
+    ended = body["finish"] == "end_of_sequence"
+    assert receipt["tokens"] and len(receipt["tokens"]) == body["output_tokens"] + ended, "the token that ended it is there"
 
 
 def test_the_session_is_on_chain(api, network, tmp_path):

@@ -25,7 +25,7 @@ def file(tmp_path):
 
 def test_a_receipt_holds_by_itself(file, receipt):
     said = succeed("receipt", "verify", file(receipt))
-    assert "✓ file" in said and "not built yet" in said, "it also says what it did not check"
+    assert "✓ file" in said and "receipt audit" in said, "it also says what it did not check"
     told = json.loads(succeed("receipt", "verify", file(receipt), "--json"))
     assert told["ok"] is True and told["task"] == receipt["receipt"]["receipt"]["task"]
 
@@ -64,12 +64,14 @@ TAMPERED = {
     "more tokens": (change((*BODY, "output_tokens"), lambda count: count + 1), "the receipt is signed by"),
     "another miner": (change((*BODY, "miner"), "0x" + "11" * 20), "the receipt is signed by"),
     "other tokens": (change(("tokens",), lambda tokens: [{**tokens[0], "id": tokens[0]["id"] ^ 1}, *tokens[1:]]), "trace root"),
-    "a token less": (change(("tokens",), lambda tokens: tokens[:-1]), "output tokens, the file holds"),
+    "a token less": (change(("tokens",), lambda tokens: tokens[:-1]), "tokens, the file holds"),
     "another question": (change(("header", "header", "request_hash"), "0x" + "22" * 32), "the header is signed by"),
+    "another prompt": (change(("request", "max_tokens"), lambda most: most + 1), "request is not the header's"),
+    "other evidence": (change(("evidence",), lambda leaves: ["0x" + "44" * 32, *leaves[1:]]), "trace root"),
     "another salt": (change(("salt",), "0x" + "33" * 32), "trace root"),
     "a cheaper voucher": (change(("voucher", "voucher", "cumulative_amount"), "1"), "the voucher is invalid"),
     "another chain": (change(("domain", "chain_id"), lambda chain: chain + 1), "is signed by"),
-    "another version": (change(("version",), 2), "version 2"),
+    "another version": (change(("version",), 1), "version 1"),
 }
 
 
@@ -108,3 +110,35 @@ def test_no_file(tmp_path):
 def test_a_chain_that_does_not_answer(file, receipt):
     error = fail("receipt", "verify", file(receipt), "--rpc", "http://127.0.0.1:1")
     assert "127.0.0.1:1" in error
+
+
+@pytest.fixture(scope="module")
+def opened(api):
+    _, task = api.ask("What is an audit?")
+    api.receipts(task)
+    return json.loads(api.request(f"/v1/tasks/{task}/receipts?open=true")[2])
+
+
+def test_an_honest_answer_passes_its_audit(file, opened):
+    assert opened[0]["opened"] and len(opened[0]["opened"]) == len(opened[0]["tokens"])
+    told = json.loads(succeed("receipt", "audit", file(opened), "--json"))
+    summary = told["summary"]
+    assert told["ok"] is True and told["faults"] == []
+    assert summary["tokens"] == summary["sketches"] == len(opened[0]["tokens"])
+    assert summary["sketch_distance_micro"] < 10_000
+    assert "✓ nothing in it convicts" in succeed("receipt", "audit", file(opened))
+
+
+def test_an_audit_needs_the_evidence_and_the_right_model(file, receipt, opened, tmp_path):
+    assert "open=true" in fail("receipt", "audit", file(receipt))
+    assert "no model file" in fail("receipt", "audit", file(opened), "--model", tmp_path / "none.gguf")
+    swapped = copy.deepcopy(opened)
+    first, second, *rest = swapped[0]["opened"][0]["alternatives"]
+    swapped[0]["opened"][0]["alternatives"] = [second, first, *rest]
+    assert "does not hold" in fail("receipt", "audit", file(swapped))
+
+
+def test_a_parameter_that_does_not_exist(api):
+    _, task = api.ask()
+    status = api.request(f"/v1/tasks/{task}/receipts?openn=true")[0]
+    assert status == 400

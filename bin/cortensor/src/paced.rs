@@ -70,7 +70,7 @@ impl Engine for Paced {
         self.inner.replay(replay).await
     }
 
-    fn ends(&self, token: TokenId) -> bool {
+    fn ends(&self, token: TokenId) -> Option<bool> {
         self.inner.ends(token)
     }
 

@@ -239,9 +239,9 @@ pub trait Engine: Send + Sync + 'static {
         Err(EngineError::Unsupported { parameter: "replay", problem })
     }
 
-    /// Whether a token ends an answer; `false` where the backend does not know its vocabulary.
-    fn ends(&self, _token: TokenId) -> bool {
-        false
+    /// Whether a token ends an answer; `None` where the backend does not know its vocabulary.
+    fn ends(&self, _token: TokenId) -> Option<bool> {
+        None
     }
 
     /// Embeds texts; one unit-length vector each, and the number of tokens in all.

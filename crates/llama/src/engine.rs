@@ -330,6 +330,10 @@ impl Engine for LlamaEngine {
         answer.await.unwrap_or_else(|_| Err(EngineError::Backend("the engine's thread is gone".into())))
     }
 
+    fn ends(&self, token: TokenId) -> Option<bool> {
+        Some((token as usize) < self.model().vocabulary() && self.model().ends_generation(token))
+    }
+
     async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError> {
         self.alive()?;
         if inputs.is_empty() || inputs.len() > EMBED_INPUTS_MAX {

@@ -203,7 +203,9 @@ fn ends_as_said(engine: &dyn Engine, case: &Case, closed: Option<TokenId>, promp
     let receipt = &case.receipt.receipt;
     let output = u64::from(receipt.first_token) + u64::from(receipt.output_tokens);
     match receipt.finish {
-        FinishReason::EndOfSequence => closed.is_none_or(|token| token == NO_TOKEN || engine.ends(token)),
+        FinishReason::EndOfSequence => {
+            closed.is_none_or(|token| token == NO_TOKEN || engine.ends(token) != Some(false))
+        }
         FinishReason::Length => {
             let context = u64::from(engine.info().manifest.context_length.min(engine.info().context));
             output >= u64::from(case.header.header.max_tokens.min(case.request.max_tokens))

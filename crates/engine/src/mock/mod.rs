@@ -411,8 +411,8 @@ impl Engine for MockEngine {
         Ok(prompt)
     }
 
-    fn ends(&self, token: TokenId) -> bool {
-        token == vocabulary::END
+    fn ends(&self, token: TokenId) -> Option<bool> {
+        Some(token == vocabulary::END)
     }
 
     async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError> {

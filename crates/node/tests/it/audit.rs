@@ -130,7 +130,7 @@ impl Engine for OtherNoise {
         self.0.replay(replay).await
     }
 
-    fn ends(&self, token: TokenId) -> bool {
+    fn ends(&self, token: TokenId) -> Option<bool> {
         self.0.ends(token)
     }
 
