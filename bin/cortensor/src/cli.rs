@@ -385,6 +385,9 @@ pub(crate) enum ModelCommand {
     Inspect {
         /// The file
         file: PathBuf,
+        /// In the exact class, to see whether the model can be served in it
+        #[arg(long)]
+        exact: bool,
         /// As JSON
         #[arg(long)]
         json: bool,

@@ -7,6 +7,7 @@
 use cortensor_llama::bench::{Quantisation, Shape, untrained};
 use std::path::PathBuf;
 
+#[expect(clippy::print_stdout, reason = "the paths are what it is run for")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [donor, folder, width, layers, kinds @ ..] = arguments.as_slice() else {

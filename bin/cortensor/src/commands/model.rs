@@ -16,9 +16,9 @@ const CHOICE: &str = "model-path";
 
 pub(crate) async fn run(command: ModelCommand) -> eyre::Result<ExitCode> {
     match command {
-        ModelCommand::Inspect { file, json } => show(&file, json).await?,
+        ModelCommand::Inspect { file, exact, json } => show(&file, exact, json).await?,
         ModelCommand::Add { file, data } => add(&file, &data).await?,
-        ModelCommand::List { data, json } => show(&served_model(&data)?, json).await?,
+        ModelCommand::List { data, json } => show(&served_model(&data)?, false, json).await?,
         ModelCommand::Reset { data } => {
             let choice = data.join(CHOICE);
             if choice.exists() {
@@ -41,7 +41,7 @@ pub(crate) fn served_model(data: &Path) -> eyre::Result<PathBuf> {
 }
 
 async fn add(file: &Path, data: &Path) -> eyre::Result<()> {
-    show(file, false).await?;
+    show(file, false, false).await?;
     let path = file.canonicalize().wrap_err_with(|| format!("cannot read {}", file.display()))?;
     let Some(text) = path.to_str() else { bail!("the path of the model must be valid UTF-8") };
     std::fs::create_dir_all(data).wrap_err_with(|| format!("cannot make {}", data.display()))?;
@@ -50,9 +50,9 @@ async fn add(file: &Path, data: &Path) -> eyre::Result<()> {
     Ok(())
 }
 
-async fn show(file: &Path, json: bool) -> eyre::Result<()> {
+async fn show(file: &Path, exact: bool, json: bool) -> eyre::Result<()> {
     // Loading it is the test that matters: a file that does not load cannot be served.
-    let engine = engines::llama(file, EngineOptions { slots: Some(1), ..EngineOptions::default() }).await?;
+    let engine = engines::llama(file, EngineOptions { slots: Some(1), exact, ..EngineOptions::default() }).await?;
     let info = engine.info();
     if json {
         return output::json(&serde_json::json!({

@@ -97,7 +97,7 @@ async fn the_hidden_state_is_what_embeddings_are_made_of() {
     let prompt = Prompt::Tokens(tokens[..1].to_vec());
     let replay = Replay { request: request(prompt), output, from: 0, sampler: Box::new(watcher) };
     engine.replay(replay).await.unwrap();
-    let hidden = hidden.lock().unwrap();
+    let hidden = std::mem::take(&mut *hidden.lock().unwrap());
     assert_eq!(hidden.len(), tokens.len());
     let (vectors, count) = engine.embed(&[text.into()]).await.unwrap();
     assert_eq!(count as usize, tokens.len());
