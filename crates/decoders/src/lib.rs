@@ -30,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "receipt", run: messages::receipt, mutations: 800 },
     Target { name: "store", run: messages::store, mutations: 4_000 },
     Target { name: "merkle", run: messages::merkle, mutations: 4_000 },
+    Target { name: "profile", run: messages::profile, mutations: 4_000 },
     Target { name: "bodies", run: text::bodies, mutations: 1_600 },
     Target { name: "tool_calls", run: text::tool_calls, mutations: 4_000 },
     Target { name: "configuration", run: text::configuration, mutations: 2_000 },

@@ -136,3 +136,15 @@ pub(crate) fn merkle(bytes: &[u8]) -> bool {
     }
     forged || index < hashes.len()
 }
+
+/// Calibration profiles: one encoding each, and a table that follows.
+pub(crate) fn profile(bytes: &[u8]) -> bool {
+    let Ok(profile) = cortensor_proof::profile::Profile::decode(bytes) else { return false };
+    assert_eq!(profile.encode(), bytes, "another encoding was accepted");
+    let table = profile.table();
+    assert!(table.temper_ppm > 0 && profile.honest_mismatch_ppm() <= 1_000_000);
+    assert!(
+        !cortensor_proof::report::table(&profile).is_empty() && !cortensor_proof::report::plot(&profile).is_empty()
+    );
+    true
+}

@@ -12,6 +12,7 @@ use cortensor_node::{
     ledger::SessionTerms,
     miner::earnings::{Account, Contradiction},
 };
+use cortensor_proof::profile::{CheatSummary, Histogram, ONE, Pair, Parts, Profile};
 use cortensor_protocol::{
     ChatMessage, Countersignature, Domain, FinishReason, GenerationRequest, ModelId, ModelManifest, ModelOffer,
     Operator, Price, Prompt, Receipt, ReceiptFile, ResponseFormat, Role, SamplingParams, SessionId, SignedReceipt,
@@ -40,7 +41,7 @@ fn key(number: u8) -> PrivateKeySigner {
 
 /// Every seed with its target and name.
 pub(crate) fn all() -> Vec<Seed> {
-    [wire_seeds(), signed_seeds(), stored_seeds(), engine_seeds(), transactions()].concat()
+    [wire_seeds(), signed_seeds(), stored_seeds(), engine_seeds(), transactions(), profiles()].concat()
 }
 
 fn framed<T: Serialize>(kind: u8, messages: &[T]) -> Vec<u8> {
@@ -341,4 +342,33 @@ fn transactions() -> Vec<Seed> {
     let new = TxEnvelope::from(new.into_signed(new_signature)).encoded_2718();
     let old = TxEnvelope::from(old.into_signed(old_signature)).encoded_2718();
     vec![("transaction", "eip1559", new), ("transaction", "legacy", old)]
+}
+
+fn profiles() -> Vec<Seed> {
+    let histogram = Histogram {
+        edges: std::array::from_fn(|edge| 1 << edge),
+        honest: std::array::from_fn(|bin| if bin == 0 { 970 } else { 2 }),
+        bound: std::array::from_fn(|bin| if bin == 0 { ONE } else { ONE / 100 }),
+        cheat: [ONE / 16; 16],
+    };
+    let cheat = |name: &str, weak| CheatSummary {
+        name: name.into(),
+        weak,
+        mismatch_ppm: 200_000,
+        separation_milli: 12_345,
+        drift: -7,
+    };
+    let word = B256::repeat_byte;
+    let parts = Parts {
+        pair: Pair { model: ModelId(word(1)), miner_class: word(2), guard_class: word(3) },
+        version: 4,
+        temper_ppm: 500_000,
+        weights_ppm: [400_000, 300_000, 300_000],
+        hard_margin: 1 << 14,
+        answers: 10,
+        tokens: 1_000,
+        histograms: [histogram; 3],
+        cheats: vec![cheat("KV cache", true), cheat("Q4_0", false)],
+    };
+    vec![("profile", "two-cheats", Profile::new(parts).unwrap().encode())]
 }
