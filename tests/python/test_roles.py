@@ -105,7 +105,24 @@ def router(town):
 
 
 @pytest.fixture(scope="module")
-def miners(town, router):
+def guard(town):
+    """A registered guard, running, on a chain that draws every receipt."""
+    parameters = "(435412,870824,1306236,2621440,40,1000000,30000,1000000,40)"
+    kinds = "(int64,int64,int64,int64,uint32,uint32,uint32,uint32,uint32)"
+    send(town.rpc, town.contracts["scores"], f"setParameters({kinds})", parameters)
+    path, account = town.init("guard", "guard", {
+        'listen = "0.0.0.0:7200"': f'listen = "127.0.0.1:{free_port(socket.SOCK_DGRAM)}"',
+    })
+    town.fund(account, 1_500)
+    succeed("guard", "--config", path, "--register", env=PASSWORD, cwd=town.folder)
+    findings, code = town.doctor(path)
+    assert code == 0, findings
+    daemon = town.start("guard", "--config", path, "--json")
+    return {"path": path, "account": account, "daemon": daemon, **daemon.ready()}
+
+
+@pytest.fixture(scope="module")
+def miners(town, router, guard):
     """Two registered miners, running, by account."""
     miners = {}
     for name in ("first", "second"):
@@ -115,6 +132,8 @@ def miners(town, router):
             # Dear enough for a few answers to be worth redeeming.
             'output_price_cor = "2"': 'output_price_cor = "5000"',
             "redeem_seconds = 600 ": "redeem_seconds = 1 ",
+            "guards = [] ": f'guards = ["{guard["address"]}"] ',
+            "commit_seconds = 300 ": "commit_seconds = 1 ",
         })
         town.fund(account, 1_500)
         succeed("miner", "--config", path, "--register", env=PASSWORD, cwd=town.folder)
@@ -215,6 +234,26 @@ def test_a_question_through_the_router(town, town_api, miners, tmp_path):
     succeed("receipt", "verify", file, "--rpc", town.rpc)
     status, _, body = town_api.request("/readyz")
     assert status == 200, body
+
+
+def jobs(town, miner):
+    """Audits of a miner that are settled, and its state: 0 is good."""
+    score = "score(address)((int64,int64,uint32,uint64,uint8))"
+    shown = cast(town.rpc, "call", town.contracts["scores"], score, miner).strip("()").split(", ")
+    return int(shown[2].split()[0]), int(shown[4])
+
+
+def test_a_guard_that_was_killed_audits_what_it_was_drawn_for(town, town_api, guard, miners):
+    guard["daemon"].kill()
+    _, task = town_api.ask()
+    miner = town_api.task(task)["attempts"][0]["miner"]
+    before, _ = jobs(town, miner)
+    batches = ("logs", "--from-block", "0", "--address", town.contracts["audits"], "AuditOpened(bytes32,address,bytes32,uint32)")
+    wait_for(lambda: cast(town.rpc, *batches).strip() not in ("", "[]"), 60, "the miner to open what was drawn")
+    guard["daemon"] = town.start("guard", "--config", guard["path"], "--json")
+    assert guard["daemon"].ready()["address"] == guard["address"]
+    wait_for(lambda: jobs(town, miner)[0] > before, 120, "the audit to be settled")
+    assert jobs(town, miner)[1] == 0, "an honest miner stays in good standing"
 
 
 def test_a_miner_is_killed_in_the_middle_of_an_answer(town, town_api, miners):

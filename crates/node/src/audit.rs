@@ -159,7 +159,7 @@ pub async fn go_through(engine: &dyn Engine, domain: &Domain, case: &Case) -> Re
     if receipt.prompt_hash != prompt_hash(&prompt) {
         faults.push(Fault::Prompt);
     }
-    if !ends_as_said(engine, case, closed, prompt.len()) {
+    if !ends_as_said(engine, case, closed) {
         faults.push(Fault::Ending(receipt.finish));
     }
     let records = case.tokens.iter().zip(&case.evidence);
@@ -197,21 +197,14 @@ fn replayed_output(case: &Case) -> Result<(Vec<TokenId>, Option<TokenId>), Audit
     Ok((output, closed))
 }
 
-/// Whether the answer ended for the reason that the receipt gives. A reason that nobody but the client or the router can
-/// know is believed.
-fn ends_as_said(engine: &dyn Engine, case: &Case, closed: Option<TokenId>, prompt: usize) -> bool {
-    let receipt = &case.receipt.receipt;
-    let output = u64::from(receipt.first_token) + u64::from(receipt.output_tokens);
-    match receipt.finish {
+/// Whether the answer ended for the reason that the receipt gives. A reason that only others can know is believed: that the
+/// client left, or that the miner's context was full, which may be smaller than this engine's. Ending early earns less.
+fn ends_as_said(engine: &dyn Engine, case: &Case, closed: Option<TokenId>) -> bool {
+    match case.receipt.receipt.finish {
         FinishReason::EndOfSequence => {
             closed.is_none_or(|token| token == NO_TOKEN || engine.ends(token) != Some(false))
         }
-        FinishReason::Length => {
-            let context = u64::from(engine.info().manifest.context_length.min(engine.info().context));
-            output >= u64::from(case.header.header.max_tokens.min(case.request.max_tokens))
-                || output + prompt as u64 >= context
-        }
         FinishReason::Stop => !case.request.stop.is_empty(),
-        FinishReason::Cancelled => true,
+        FinishReason::Length | FinishReason::Cancelled => true,
     }
 }

@@ -115,6 +115,9 @@ pub struct MinerSection {
     /// How often that is looked at, in seconds.
     #[serde(default = "ten_minutes")]
     pub redeem_seconds: u64,
+    /// Receipts are committed on chain when a thousand have gathered, or when the oldest has waited for so many seconds.
+    #[serde(default = "five_minutes")]
+    pub commit_seconds: u64,
 }
 
 /// What a guard adds.
@@ -138,6 +141,10 @@ pub struct AuditedSection {
 
 const fn one() -> u64 {
     1
+}
+
+const fn five_minutes() -> u64 {
+    300
 }
 
 const fn ten_minutes() -> u64 {
@@ -354,6 +361,13 @@ impl MinerFile {
             model.check_price().map_err(|(field, problem)| wrong(field, problem))?;
         }
         Ok(file)
+    }
+
+    /// When receipts are committed on chain.
+    #[must_use]
+    pub fn batch_policy(&self) -> crate::miner::batches::BatchPolicy {
+        let age = Duration::from_secs(self.miner.commit_seconds);
+        crate::miner::batches::BatchPolicy { age, ..Default::default() }
     }
 
     /// How often and above what vouchers are redeemed.

@@ -19,7 +19,7 @@ use cortensor_node::{
     guard::declare_class,
     miner::{
         Miner, MinerConfig, Offering,
-        batches::{BatchPolicy, keep_committing},
+        batches::keep_committing,
         cases::Retention,
         link::{LinkConfig, work},
         redeem::keep_redeeming,
@@ -83,7 +83,7 @@ async fn serve(file: MinerFile, node: Node, json: bool) -> eyre::Result<ExitCode
         miner.clone(),
         node.contracts.clone(),
         node.wallet.clone(),
-        BatchPolicy::default(),
+        file.batch_policy(),
         stop.child_token(),
     ));
     if json {
