@@ -43,8 +43,8 @@ fn open_more_files() {
 
 async fn run(cli: Cli) -> eyre::Result<ExitCode> {
     match cli.command {
-        Command::Demo(arguments) => commands::demo::run(arguments).await,
-        Command::Up(arguments) => commands::up::run(arguments).await,
+        Command::Demo(arguments) => Box::pin(commands::demo::run(arguments)).await,
+        Command::Up(arguments) => Box::pin(commands::up::run(arguments)).await,
         Command::Serve(arguments) => commands::serve::run(arguments).await,
         Command::Chain(arguments) => commands::chain::run(arguments).await,
         Command::Router(arguments) => commands::router::run(arguments).await,

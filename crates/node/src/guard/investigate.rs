@@ -40,7 +40,7 @@ impl Inner {
     pub(super) async fn find(&self, item: B256, audit: &Audit, case: &Case) -> Result<Finding, GuardError> {
         let model = case.receipt.receipt.model;
         let engine = self.engines.iter().find(|engine| engine.info().manifest.id() == model);
-        let engine = engine.ok_or_else(|| AuditError::NoModel { wanted: model })?;
+        let engine = engine.ok_or(AuditError::NoModel { wanted: model })?;
         let audited = go_through(&**engine, &self.config.domain, case).await?;
         let summary = audited.summary();
         tracing::info!(%item, faults = audited.faults.len(), ?summary, "went through an answer");
