@@ -49,7 +49,7 @@ def test_it_says_what_a_program_needs(stopped):
     ready = stopped["ready"]
     for name in ("api_url", "api_key", "l1_rpc", "l2_rpc", "chain_id", "contracts", "funded_account"):
         assert ready[name], name
-    assert set(ready["contracts"]) == {"token", "registry", "models", "sessions"}
+    assert set(ready["contracts"]) == {"token", "registry", "models", "sessions", "guards", "scores", "court", "audits"}
     assert set(ready["funded_account"]) == {"address", "private_key"}
 
 
