@@ -76,12 +76,11 @@ struct Setting {
 
 /// Alone, in whole batches, on one thread.
 const PLAIN: Setting = Setting { threads: 1, slots: 1, batch: 512, micro_batch: 512, chunk: 512 };
-/// More threads than the machine may have, which takes long.
-const MANY_THREADS: Setting = Setting { threads: 4, slots: 3, batch: 512, micro_batch: 512, chunk: 128 };
-/// Everything else: threads, neighbours, prompts cut into odd pieces.
+/// Everything else: threads, neighbours, prompts cut into odd pieces. The smallest pieces on one thread: threads that wait for each
+/// other after every few tokens take long on a busy machine.
 const OTHERS: [Setting; 2] = [
-    Setting { threads: 2, slots: 8, batch: 16, micro_batch: 7, chunk: 5 },
-    Setting { threads: 1, slots: 5, batch: 200, micro_batch: 64, chunk: 17 },
+    Setting { threads: 1, slots: 8, batch: 16, micro_batch: 7, chunk: 5 },
+    Setting { threads: 2, slots: 5, batch: 200, micro_batch: 64, chunk: 17 },
 ];
 
 fn load(path: &Path, exact: bool, setting: Setting, change: impl FnOnce(&mut LlamaConfig)) -> Arc<LlamaEngine> {
@@ -155,7 +154,7 @@ async fn differences(
     let _alone = ALONE.lock().await;
     let load = |setting| load(path, exact, setting, |config| config.kv_type = kv_type);
     let reference = generate(&load(PLAIN), prompts, false).await;
-    assert!(reference.iter().map(|trace| trace.output.len()).sum::<usize>() > 40);
+    assert!(reference.iter().map(|trace| trace.output.len()).sum::<usize>() > 6 * prompts.len());
     let (mut differ, mut all) = (0, 0);
     let mut compare = |same: bool| {
         all += 1;
@@ -184,7 +183,7 @@ async fn differences(
 async fn is_exact(kind: Quantisation) {
     let folder = tempfile::tempdir().unwrap();
     let path = untrained(&model_path(), folder.path(), &Shape::default(), kind).unwrap();
-    let (differ, all) = differences(&path, true, KvType::F16, &OTHERS, &prompts()[..4]).await;
+    let (differ, all) = differences(&path, true, KvType::F16, &OTHERS, &prompts()[..5]).await;
     assert!(all > 30);
     assert_eq!(differ, 0, "{kind:?}: of {all}");
 }
@@ -210,9 +209,12 @@ async fn f32_and_the_bundled_model() {
     assert_eq!(differences(&model_path(), true, KvType::F16, &OTHERS, &prompts()).await.0, 0);
 }
 
+/// As many threads as the machine has, up to four: more than it has wait for each other without end.
 #[tokio::test]
-async fn four_threads() {
-    let (differ, all) = differences(&model_path(), true, KvType::F16, &[MANY_THREADS], &prompts()[..4]).await;
+async fn all_threads() {
+    let threads = std::thread::available_parallelism().map_or(2, |threads| threads.get().clamp(2, 4));
+    let setting = Setting { threads: threads.try_into().unwrap(), slots: 3, batch: 512, micro_batch: 512, chunk: 128 };
+    let (differ, all) = differences(&model_path(), true, KvType::F16, &[setting], &prompts()[..5]).await;
     assert_eq!(differ, 0, "of {all}");
 }
 
