@@ -4,12 +4,20 @@
 //! miner's own signature; the third gives numbers for each token, which mean something only beside what honest miners of
 //! the same build differ by (a calibrated profile).
 
+use alloy::primitives::B256;
 use cortensor_engine::{Engine, EngineError, Replay};
+use cortensor_net::MinerConnection;
 use cortensor_proof::{Finding, Replayer, contradiction};
 use cortensor_protocol::{
-    Case, Domain, Evidence, FinishReason, TokenId, TraceToken, audit::CaseError, receipt::prompt_hash, trace::NO_TOKEN,
+    Case, Domain, Evidence, FinishReason, TokenId, TraceToken,
+    audit::CaseError,
+    receipt::prompt_hash,
+    trace::NO_TOKEN,
+    wire::{TaskOpen, TaskReply},
 };
 use serde::Serialize;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Why an answer could not be gone through. Nothing is said about its miner then.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +142,25 @@ impl Audited {
 fn mean_micro(total: u64, count: u32, one: u64) -> u64 {
     let mean = u128::from(total) * 1_000_000 / (u128::from(count.max(1)) * u128::from(one));
     u64::try_from(mean).unwrap_or(u64::MAX)
+}
+
+/// A miner has this long to show a case.
+const SHOW_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Asks a connected miner for the case of the receipt with this signing hash. `None`: it says that it has none, or none
+/// that the asker may see. An error is a sentence that says why it did not answer.
+pub(crate) async fn show(miner: &MinerConnection, receipt: B256) -> Result<Option<Case>, String> {
+    let asking = async {
+        let mut channel = miner.open_task(&TaskOpen::Audit(receipt)).await.map_err(|error| error.to_string())?;
+        channel.recv().await.map_err(|error| error.to_string())
+    };
+    match timeout(SHOW_TIMEOUT, asking).await {
+        Ok(Ok(Some(TaskReply::Case(case)))) => Ok(case.map(|case| *case)),
+        Ok(Ok(Some(TaskReply::Failed(why)))) => Err(why.to_string()),
+        Ok(Ok(_)) => Err("it did not answer".into()),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err("it took too long".into()),
+    }
 }
 
 /// Goes through an answer with an engine that holds its model.

@@ -27,9 +27,15 @@ use cortensor_contracts::{
 use cortensor_engine::Engine;
 use cortensor_proof::profile::Profile;
 use cortensor_protocol::{Domain, Operator, Receipt};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Audits that this guard was drawn for and that are not over, by their item.
@@ -59,8 +65,6 @@ pub struct GuardConfig {
 /// A duty, as it is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Duty {
-    /// Block in which the guard was first drawn.
-    block: u64,
     /// Once it is known.
     receipt: Option<Receipt>,
     /// Once it is made: for which round, what, and under which salt.
@@ -101,9 +105,7 @@ struct Inner {
     profiles: Vec<Profile>,
     journal: Journal,
     peers: peers::Peers,
-    /// Held while the chain is read and steps are taken.
-    turn: tokio::sync::Mutex<()>,
-    done: Mutex<u64>,
+    ended: AtomicU64,
 }
 
 impl std::fmt::Debug for Guard {
@@ -135,8 +137,7 @@ impl Guard {
             profiles,
             journal,
             peers: peers::Peers::default(),
-            turn: tokio::sync::Mutex::default(),
-            done: Mutex::default(),
+            ended: AtomicU64::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -150,7 +151,7 @@ impl Guard {
     /// Audits that ended since it was started.
     #[must_use]
     pub fn ended(&self) -> u64 {
-        *self.inner.done.lock()
+        self.inner.ended.load(Relaxed)
     }
 
     /// Miners that are connected now.
@@ -159,7 +160,7 @@ impl Guard {
         self.inner.peers.len()
     }
 
-    /// Audits now and then until it is stopped.
+    /// Audits now and then until it is stopped. To be run once.
     pub async fn keep_auditing(self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -198,7 +199,6 @@ pub async fn declare_class(contracts: &Contracts, wallet: &Wallet, engine: &dyn 
 impl Inner {
     /// Reads what is new on the chain, then takes the next step with every audit.
     async fn round(&self) -> Result<(), GuardError> {
-        let _turn = self.turn.lock().await;
         self.read_chain().await?;
         for (key, bytes) in self.journal.scan(DUTIES, &[], DUTIES_MAX)? {
             let duty: Duty = decode("duty", &bytes)?;
@@ -206,7 +206,7 @@ impl Inner {
             match self.step(item, duty).await {
                 Ok(true) => {
                     self.journal.commit(&[Write::Delete(DUTIES, key)])?;
-                    *self.done.lock() += 1;
+                    self.ended.fetch_add(1, Relaxed);
                 }
                 Ok(false) => {}
                 // One audit that does not get on does not keep the others from it.
@@ -221,8 +221,7 @@ impl Inner {
 
     /// Notes the audits that this guard was drawn for since it last looked.
     async fn read_chain(&self) -> Result<(), GuardError> {
-        let newest = self.wallet.provider().get_block_number().await;
-        let newest = newest.map_err(|error| GuardError::Height(error.to_string()))?;
+        let newest = self.newest_block().await?;
         let stored = self.journal.get(PLACE, BLOCK)?;
         let from: u64 = match stored {
             Some(bytes) => decode("block number", &bytes)?,
@@ -241,13 +240,16 @@ impl Inner {
                 tracing::info!(%item, round, "drawn for an audit");
                 let known = self.journal.get(DUTIES, item.as_slice())?;
                 if known.is_none() {
-                    let duty = Duty { block: range.from, ..Duty::default() };
-                    writes.push(Write::Put(DUTIES, item.to_vec(), encode(&duty)));
+                    writes.push(Write::Put(DUTIES, item.to_vec(), encode(&Duty::default())));
                 }
             }
         }
         self.journal.commit(&writes)?;
         Ok(())
+    }
+
+    async fn newest_block(&self) -> Result<u64, GuardError> {
+        self.wallet.provider().get_block_number().await.map_err(|error| GuardError::Height(error.to_string()))
     }
 
     fn keep(&self, item: B256, duty: &Duty) -> Result<(), StoreError> {

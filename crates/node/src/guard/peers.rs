@@ -1,21 +1,18 @@
 //! The miners that are connected to a guard, and taking them in.
 
 use super::Guard;
-use crate::{chain_view::ChainView, router::check_registration};
+use crate::{audit::show, chain_view::ChainView, router::check_registration};
 use alloy::primitives::{Address, B256};
 use async_trait::async_trait;
 use cortensor_net::{Admission, CloseCode, Endpoint, ListenConfig, Listener, MinerConnection, WelcomeExtras};
 use cortensor_protocol::{
     Case, Operator, RoleSet, TransportKey,
-    wire::{Hello, RefusalCode, TaskOpen, TaskReply},
+    wire::{Hello, RefusalCode},
 };
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// A miner has this long to show a case.
-const SHOW_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often miners report their load, which a guard does not use.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
@@ -31,18 +28,7 @@ impl Peers {
     /// Asks a miner to show the case of a receipt.
     pub(super) async fn show(&self, miner: Operator, item: B256) -> Result<Case, String> {
         let connection = self.0.lock().get(&miner).cloned().ok_or("it is not connected to this guard")?;
-        let asking = async {
-            let mut channel = connection.open_task(&TaskOpen::Audit(item)).await.map_err(|error| error.to_string())?;
-            channel.recv().await.map_err(|error| error.to_string())
-        };
-        match timeout(SHOW_TIMEOUT, asking).await {
-            Ok(Ok(Some(TaskReply::Case(Some(case))))) => Ok(*case),
-            Ok(Ok(Some(TaskReply::Case(None)))) => Err("it says that it has no such answer".into()),
-            Ok(Ok(Some(TaskReply::Failed(why)))) => Err(why.to_string()),
-            Ok(Ok(_)) => Err("it did not answer".into()),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err("it took too long".into()),
-        }
+        show(&connection, item).await?.ok_or_else(|| "it says that it has no such answer".to_owned())
     }
 }
 

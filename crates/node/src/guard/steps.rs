@@ -102,9 +102,7 @@ impl Inner {
     /// The receipt under audit: as its miner showed it, or from the transaction that began the audit.
     async fn receipt(&self, item: B256, mut duty: Duty) -> Result<Option<Receipt>, GuardError> {
         if duty.receipt.is_none() {
-            let newest = alloy::providers::Provider::get_block_number(self.wallet.provider()).await;
-            let to = newest.map_err(|error| GuardError::Height(error.to_string()))?;
-            let range = BlockRange { from: self.config.from_block, to };
+            let range = BlockRange { from: self.config.from_block, to: self.newest_block().await? };
             duty.receipt = self.contracts.audits.receipt_of(item, range).await?;
             match &duty.receipt {
                 Some(_) => self.keep(item, &duty)?,

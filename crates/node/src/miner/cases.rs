@@ -12,7 +12,11 @@ use crate::{
 use alloy::primitives::B256;
 use cortensor_protocol::Case;
 use parking_lot::Mutex;
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::oneshot;
 
 /// Cases by the signing hash of their receipt.
@@ -23,6 +27,9 @@ const CASE_ORDER: TableName = "case-order";
 const UNBATCHED: TableName = "unbatched";
 /// The tables that this module needs.
 pub(super) const TABLES: &[TableName] = &[CASES, CASE_ORDER, UNBATCHED, BATCHES];
+
+/// Writes that remove one case.
+const WRITES_PER_REMOVAL: usize = 3;
 
 /// What is kept.
 #[derive(Clone, Copy, Debug)]
@@ -189,7 +196,7 @@ impl Shared {
             return;
         }
         let mut writes = self.expired(&order, offers.len());
-        let dropped = writes.len() / 2;
+        let dropped = writes.len() / WRITES_PER_REMOVAL;
         for offer in &offers {
             writes.push(Write::Put(CASES, offer.id.to_vec(), offer.case.clone()));
             writes.push(Write::Put(CASE_ORDER, order_key(offer.at, offer.id), Vec::new()));
@@ -197,7 +204,9 @@ impl Shared {
         }
         let stored = self.journal.commit(&writes).map_err(|error| KeepError::Store(Arc::new(error)));
         if stored.is_ok() {
-            order.drain(..dropped);
+            let gone: HashSet<B256> = order.drain(..dropped).map(|(_, id)| id).collect();
+            // What cannot be opened any more must not be committed to.
+            self.unbatched.lock().retain(|(_, id)| !gone.contains(id));
             order.extend(offers.iter().map(|offer| (offer.at, offer.id)));
             self.unbatched.lock().extend(offers.iter().map(|offer| (offer.at, offer.id)));
         }
@@ -207,14 +216,93 @@ impl Shared {
         }
     }
 
-    /// The removal of what is too old, or too much with `more` to come: two writes each, from the oldest on.
+    /// The removal of what is too old, or too much with `more` to come: [`WRITES_PER_REMOVAL`] each, from the oldest on.
     fn expired(&self, order: &VecDeque<(u64, B256)>, more: usize) -> Vec<Write> {
         let oldest = now_seconds().saturating_sub(self.retention.age.as_secs());
         let surplus = (order.len() + more).saturating_sub(self.retention.count);
         let gone = order.iter().enumerate().take_while(|(place, (at, _))| *place < surplus || *at < oldest);
-        gone.flat_map(|(_, (at, id))| {
-            [Write::Delete(CASES, id.to_vec()), Write::Delete(CASE_ORDER, order_key(*at, *id))]
-        })
-        .collect()
+        let removal = |(_, (at, id)): (usize, &(u64, B256))| -> [Write; WRITES_PER_REMOVAL] {
+            let key = order_key(*at, *id);
+            [Write::Delete(CASES, id.to_vec()), Write::Delete(CASE_ORDER, key.clone()), Write::Delete(UNBATCHED, key)]
+        };
+        gone.flat_map(removal).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cortensor_protocol::{
+        FinishReason, GenerationRequest, ModelId, Operator, Price, Prompt, Receipt, ResponseFormat, SamplingParams,
+        SessionId, Signature65, SignedReceipt, TaskHeader, TaskId, Tier, Wei, task::SignedHeader,
+    };
+
+    fn case(finished_at: u64) -> Case {
+        let signature = Signature65([7; 65]);
+        let header = TaskHeader {
+            task: TaskId::default(),
+            session: SessionId::default(),
+            model: ModelId::default(),
+            request_hash: B256::ZERO,
+            sampling: B256::ZERO,
+            seed: B256::ZERO,
+            max_tokens: 1,
+            min_tier: Tier::D,
+            client_nonce: 0,
+            deadline: 0,
+        };
+        let request = GenerationRequest {
+            model: "m".into(),
+            prompt: Prompt::Text("p".into()),
+            sampling: SamplingParams::default(),
+            seed: None,
+            max_tokens: 1,
+            stop: Vec::new(),
+            response_format: ResponseFormat::Text,
+            logprobs: None,
+        };
+        let receipt = Receipt {
+            header_hash: B256::ZERO,
+            task: TaskId::default(),
+            session: SessionId::default(),
+            model: ModelId::default(),
+            miner: Operator::default(),
+            prompt_hash: B256::ZERO,
+            trace_root: B256::ZERO,
+            first_token: 0,
+            input_tokens: 0,
+            output_tokens: 0,
+            finish: FinishReason::Length,
+            tier: Tier::A,
+            price: Price::default(),
+            amount: Wei::ZERO,
+            finished_at,
+        };
+        let (header, receipt) = (SignedHeader { header, signature }, SignedReceipt { receipt, signature });
+        Case { header, request, receipt, before: vec![], salt: B256::ZERO, tokens: vec![], evidence: vec![] }
+    }
+
+    /// The oldest beyond the bound is neither kept nor committed to any more, also after a restart.
+    #[tokio::test]
+    async fn what_is_too_much_is_forgotten_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("miner.redb");
+        let retention = Retention { count: 2, ..Retention::default() };
+        let open = || Cases::load(Arc::new(Journal::open(&path, TABLES).unwrap()), retention).unwrap();
+        let id = |byte| B256::repeat_byte(byte);
+        let cases = open();
+        for byte in 1..=3 {
+            cases.keep(id(byte), &case(now_seconds())).await.unwrap();
+        }
+        let check = |cases: &Cases| {
+            assert_eq!(cases.len(), 2);
+            assert_eq!(cases.get(id(1)).unwrap(), None);
+            assert!(cases.get(id(3)).unwrap().is_some());
+            assert_eq!(cases.due(3, Duration::from_secs(3600)), None);
+            assert_eq!(cases.due(2, Duration::from_secs(3600)), Some(vec![id(2), id(3)]));
+        };
+        check(&cases);
+        drop(cases);
+        check(&open());
     }
 }

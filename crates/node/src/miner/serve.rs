@@ -211,13 +211,13 @@ impl Inner {
         };
         let trace = Trace::new(produced.tokens, recording.take(), &outcome);
         let receipt = Box::new(self.receipt(&open.header, usage.input_tokens, produced.prompt_hash, &trace, &outcome));
-        self.earnings.earn(terms.id, receipt.receipt.amount);
         let Trace { closing, tokens, opened, evidence, .. } = trace;
         if !opened.is_empty() {
             let receipt = SignedReceipt::clone(&receipt);
             let (header, request, before) = (open.header.clone(), open.request, open.resume);
             self.keep_case(Case { header, request, receipt, before, salt, tokens, evidence: opened }).await?;
         }
+        self.earnings.earn(terms.id, receipt.receipt.amount);
         let finished = TaskReply::Finished { finish: reason, stop, tail, usage, receipt, salt, closing, evidence };
         self.send(task, finished).await?;
         self.await_payment(task, header.task).await
