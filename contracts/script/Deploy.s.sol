@@ -161,7 +161,7 @@ contract Deploy {
             challengeWindow: 3 days,
             minimumCommittee: 3,
             agreement: 131_072,
-            clip: 1_048_576,
+            clip: 1_572_864,
             hardEvidence: 1_310_720,
             badEvidence: 435_412
         });

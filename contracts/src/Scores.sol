@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
+import {SignedMath} from "@openzeppelin/contracts/utils/math/SignedMath.sol";
 import {IScores} from "./interfaces/IScores.sol";
 import {ModelId} from "./types/ModelId.sol";
 
@@ -12,6 +13,10 @@ contract Scores is IScores, Ownable2Step {
     /// @dev 256 bits: beyond every probability that means something.
     int64 public constant MAX_LEVEL = 256 << 16;
     uint32 public constant MAX_JOBS = 1_000_000;
+    /// @dev Evidence is of a mean, one eighth computation and seven eighths sampling: log2 of 8 and of 8/7, rounded up.
+    int256 private constant COMPUTATION_COST = 3 << 16;
+    int256 private constant SAMPLING_COST = 12_626;
+    uint256 private constant CHARGES = 2;
     uint256 private constant STATISTICS = 3;
     uint256 private constant BINS = 16;
 
@@ -65,8 +70,8 @@ contract Scores is IScores, Ownable2Step {
         current.version = next.version;
         current.contentHash = next.contentHash;
         current.temperPpm = next.temperPpm;
-        for (uint256 statistic; statistic < STATISTICS; ++statistic) {
-            current.ratios[statistic] = next.ratios[statistic];
+        for (uint256 i; i < CHARGES * STATISTICS; ++i) {
+            current.ratios[i / STATISTICS][i % STATISTICS] = next.ratios[i / STATISTICS][i % STATISTICS];
         }
         emit ProfileRegistered(model, minerClass, guardClass, next.version, next.contentHash);
     }
@@ -120,20 +125,29 @@ contract Scores is IScores, Ownable2Step {
     function weigh(ModelId model, bytes32 minerClass, bytes32 guardClass, uint16[16][3] calldata bins)
         external
         view
-        returns (int256 evidence)
+        returns (int256)
     {
         Profile memory table = _profiles[_triple(model, minerClass, guardClass)];
-        for (uint256 statistic; statistic < STATISTICS; ++statistic) {
-            for (uint256 bin; bin < BINS; ++bin) {
-                evidence += int256(uint256(bins[statistic][bin])) * table.ratios[statistic][bin];
-            }
-        }
-        return evidence * int256(uint256(table.temperPpm)) / int256(uint256(ALL_PPM));
+        (int256 a, int256 b) = (_weigh(table, 0, bins), _weigh(table, 1, bins));
+        return SignedMath.max((a + 7 * b) / 8, SignedMath.max(a - COMPUTATION_COST, b - SAMPLING_COST));
     }
 
     /// @inheritdoc IScores
     function parameters() external view returns (Parameters memory) {
         return _parameters;
+    }
+
+    function _weigh(Profile memory table, uint256 charge, uint16[16][3] calldata bins)
+        private
+        pure
+        returns (int256 evidence)
+    {
+        for (uint256 statistic; statistic < STATISTICS; ++statistic) {
+            for (uint256 bin; bin < BINS; ++bin) {
+                evidence += int256(uint256(bins[statistic][bin])) * table.ratios[charge][statistic][bin];
+            }
+        }
+        return evidence * int256(uint256(table.temperPpm)) / int256(uint256(ALL_PPM));
     }
 
     /// @dev Evidence alone; jobs, tokens and state are left to the caller.

@@ -37,13 +37,13 @@ interface IScores {
     /// @param version grows with each registration
     /// @param contentHash of the calibration file that this was made of
     /// @param temperPpm the sum is multiplied by this, because the tokens of one answer depend on each other
-    /// @param ratios log2 of "cheat against honest" in 1/65,536 bit for 16 bins of each statistic: margin, log-probability difference,
-    /// sketch distance
+    /// @param ratios for each charge (another computation, tokens drawn otherwise) log2 of "cheat against honest" in 1/65,536 bit for
+    /// 16 bins of each statistic: margin, log-probability difference, sketch distance
     struct Profile {
         uint32 version;
         bytes32 contentHash;
         uint32 temperPpm;
-        int32[16][3] ratios;
+        int32[16][3][2] ratios;
     }
 
     /// @notice What governance sets. Levels are in 1/65,536 bit, rates in ppm.

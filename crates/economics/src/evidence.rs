@@ -4,7 +4,7 @@ use crate::random::Random;
 use alloy_primitives::keccak256;
 use cortensor_proof::{
     calibration::{Answer, Cheat, Terms, Unseparable, calibrate},
-    evidence::{Counts, Table, TokenStatistics, clip},
+    evidence::{Charge, Counts, Table, TokenStatistics, clip},
     profile::{Pair, Profile},
 };
 use cortensor_protocol::ModelId;
@@ -74,8 +74,12 @@ impl EvidenceSamples {
         let mut random = Random::new(seed);
         let hash = |what: &str| keccak256(what.as_bytes());
         let pair = Pair { model: ModelId(hash("model")), miner_class: hash("miner"), guard_class: hash("guard") };
-        let cheat =
-            Cheat { name: "cheaper model".into(), weak: false, answers: cheaper.answers(100, tokens, &mut random) };
+        let cheat = Cheat {
+            name: "cheaper model".into(),
+            charge: Charge::Computation,
+            weak: false,
+            answers: cheaper.answers(100, tokens, &mut random),
+        };
         let known = honest.answers(300, tokens, &mut random);
         let profile = calibrate(pair, 1, &known, &[cheat], &Terms { clip: clip_at, ..Terms::default() })?;
         let mut weigh = |noise: NoiseModel| {
@@ -94,8 +98,9 @@ fn weigh(profile: &Profile, answer: &Answer, clip_at: i64) -> i64 {
 /// All tokens in the bins that speak most for honesty.
 fn spotless(table: &Table, tokens: u32) -> i128 {
     let mut counts = Counts { tokens, ..Counts::default() };
-    for (row, ratios) in counts.bins.iter_mut().zip(&table.ratios) {
-        let least = (0..ratios.len()).min_by_key(|bin| ratios[*bin]).unwrap_or(0);
+    for (statistic, row) in counts.bins.iter_mut().enumerate() {
+        let both = |bin: usize| -> i64 { table.ratios.iter().map(|ratios| i64::from(ratios[statistic][bin])).sum() };
+        let least = (0..row.len()).min_by_key(|bin| both(*bin)).unwrap_or(0);
         row[least] = u16::try_from(tokens).unwrap_or(u16::MAX);
     }
     table.weigh(&counts)

@@ -178,7 +178,7 @@ impl Default for Parameters {
             guard_pay: COR / 10,
             guard_penalty: COR,
             policy: Policy::default(),
-            clip: 1_048_576,
+            clip: 1_572_864,
             minimum_committee: 3,
             committees: [1, 3, 7, 21],
             collusion_ppm: 100_000,

@@ -6,8 +6,8 @@
 //! are worth simulating.
 
 use crate::{
-    evidence::{BINS, EDGES, Edges, PPM, STATISTICS, Statistic, TokenStatistics, clip},
-    profile::{CheatSummary, Histogram, ONE, Pair, Parts, Profile, ProfileError, ratio},
+    evidence::{BINS, Charge, EDGES, Edges, PPM, STATISTICS, Statistic, TokenStatistics, clip},
+    profile::{CheatSummary, Histogram, ONE, Pair, Parts, Profile, ProfileError, Scales, ratio},
 };
 
 /// The statistics of one answer's tokens.
@@ -18,6 +18,8 @@ pub type Answer = Vec<TokenStatistics>;
 pub struct Cheat {
     /// What it is.
     pub name: String,
+    /// Which table is to show it.
+    pub charge: Charge,
     /// So close to honest that it takes many audits to tell: it does not count for refusals.
     pub weak: bool,
     /// Its answers, replayed with the true model.
@@ -60,8 +62,8 @@ impl Default for Terms {
             bound_failure_ppm: 10_000,
             hard_factor: 3,
             hard_margin_min: 1_024,
-            clip_quantile_ppm: 999_000,
-            clip: 1_048_576,
+            clip_quantile_ppm: 1_000_000,
+            clip: 1_572_864,
         }
     }
 }
@@ -143,17 +145,17 @@ pub fn calibrate(
     let samples =
         Samples { honest: Sample::of(honest.iter().copied()), cheats: cheats.iter().map(Sample::from).collect() };
     let edges = samples.edges(terms);
-    let weak: Vec<bool> = cheats.iter().map(|cheat| cheat.weak).collect();
-    let stakes = Stakes::search(&samples.rows(&edges, terms), &weak);
+    let rows = samples.rows(&edges, terms);
+    let charges = Charge::ALL.map(|charge| search(&rows, &accused(cheats, charge)));
     let mut parts = Parts {
         pair,
         version,
         temper_ppm: terms.temper_ppm,
-        weights_ppm: stakes.weights_ppm,
         hard_margin: samples.hard_margin(terms, &edges),
         answers: saturated(honest.len()),
         tokens: saturated(samples.honest.values[0].len()),
-        histograms: stakes.histograms,
+        histograms: rows.each_ref().map(Row::histogram),
+        charges,
         cheats: samples.summaries(cheats),
     };
     let profile = Profile::new(parts.clone())?;
@@ -306,6 +308,7 @@ impl Samples {
     fn summaries(&self, cheats: &[Cheat]) -> Vec<CheatSummary> {
         let summary = |(cheat, sample): (&Cheat, &Sample)| CheatSummary {
             name: cheat.name.clone(),
+            charge: cheat.charge,
             weak: cheat.weak,
             mismatch_ppm: sample.mismatch_ppm(),
             separation_milli: self.separation_milli(sample),
@@ -380,28 +383,31 @@ struct Row {
 const HONEST_PARTS: [u32; 7] = [4, 16, 32, 48, 56, 60, 62];
 
 /// Weights are multiples of this; each statistic has at least one, for cheats that nobody simulated.
-const WEIGHT_STEP_PPM: u32 = PPM / 8;
+const WEIGHT_STEP_PPM: u32 = PPM / 16;
 
 impl Row {
-    /// The average of the cheats' histograms with so many sixty-fourths of the honest one; sums to at most [`ONE`].
+    const fn histogram(&self) -> Histogram {
+        Histogram { edges: self.edges, honest: self.honest, bound: self.bound }
+    }
+
+    /// The average of the accused cheats' histograms with so many sixty-fourths of the honest one; sums to at most [`ONE`].
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of ONE, rounded down")]
-    fn histogram(&self, honest_parts: u32) -> Histogram {
+    fn mixture(&self, accused: &[usize], honest_parts: u32) -> [u32; BINS] {
         let smooth = shares(&self.honest, 1.0);
-        let cheats: Vec<_> = self.cheats.iter().map(|counts| shares(counts, 0.0)).collect();
+        let cheats: Vec<_> = accused.iter().map(|cheat| shares(&self.cheats[*cheat], 0.0)).collect();
         let honest_part = f64::from(honest_parts) / 64.0;
-        let cheat = std::array::from_fn(|bin| {
+        std::array::from_fn(|bin| {
             let average = cheats.iter().map(|shares| shares[bin]).sum::<f64>() / float(cheats.len().max(1));
             // A little less than all, for the rounding of floats.
             let share = (average * (1.0 - honest_part) + smooth[bin] * honest_part) * (1.0 - 1e-9);
             (share * f64::from(ONE)) as u32
-        });
-        Histogram { edges: self.edges, honest: self.honest, bound: self.bound, cheat }
+        })
     }
 
     /// What a token of each cheat gives on average.
-    fn drifts(&self, histogram: &Histogram) -> Vec<f64> {
+    fn drifts(&self, mixture: &[u32; BINS]) -> Vec<f64> {
         let ratios: [f64; BINS] =
-            std::array::from_fn(|bin| f64::from(ratio(histogram.cheat[bin].max(1), histogram.bound[bin], PPM)));
+            std::array::from_fn(|bin| f64::from(ratio(mixture[bin].max(1), self.bound[bin], PPM)));
         let drift = |counts| shares(counts, 0.0).iter().zip(&ratios).map(|(share, ratio)| share * ratio).sum();
         self.cheats.iter().map(drift).collect()
     }
@@ -412,38 +418,42 @@ fn shares(counts: &[u32; BINS], extra: f64) -> [f64; BINS] {
     counts.map(|count| (f64::from(count) + extra) / all.max(1.0))
 }
 
-/// How the three statistics share the evidence. A cheat that shows in one of them looks honest in the others, which then
-/// speak for it; so weights and honest parts are searched for under which the cheat that is hardest to catch is
-/// caught soonest.
-struct Stakes {
-    weights_ppm: [u32; STATISTICS],
-    histograms: [Histogram; STATISTICS],
+/// The cheats that a charge's table is to show: those of its kind, and of these the weak ones only where there are no others.
+/// Where none of its kind was simulated, all.
+fn accused(cheats: &[Cheat], charge: Charge) -> Vec<usize> {
+    let those = |wanted: &dyn Fn(&Cheat) -> bool| -> Vec<usize> {
+        (0..cheats.len()).filter(|cheat| wanted(&cheats[*cheat])).collect()
+    };
+    let choices = [
+        those(&|cheat| cheat.charge == charge && !cheat.weak),
+        those(&|cheat| cheat.charge == charge),
+        those(&|_| true),
+    ];
+    choices.into_iter().find(|choice| !choice.is_empty()).unwrap_or_default()
 }
 
-impl Stakes {
-    fn search(rows: &[Row; STATISTICS], weak: &[bool]) -> Self {
-        let candidates = rows.each_ref().map(|row| HONEST_PARTS.map(|parts| row.histogram(parts)));
-        let drifts: [Vec<Vec<f64>>; STATISTICS] =
-            std::array::from_fn(|row| candidates[row].iter().map(|histogram| rows[row].drifts(histogram)).collect());
-        // Weak cheats count only where there are no others.
-        let counts = |cheat: &usize| !weak[*cheat] || weak.iter().all(|weak| *weak);
-        let cheats: Vec<usize> = (0..weak.len()).filter(counts).collect();
-        let (mut best, mut chosen) = (f64::NEG_INFINITY, ([PPM / 3; STATISTICS], [0; STATISTICS]));
-        for weights in weight_choices() {
-            for parts in 0..HONEST_PARTS.len().pow(3) {
-                let picks = [parts % 7, parts / 7 % 7, parts / 49];
-                let drift = |cheat: &usize| -> f64 {
-                    (0..STATISTICS).map(|row| f64::from(weights[row]) * drifts[row][picks[row]][*cheat]).sum()
-                };
-                let least = cheats.iter().map(drift).fold(f64::INFINITY, f64::min);
-                if least > best {
-                    (best, chosen) = (least, (weights, picks));
-                }
+/// How the three statistics share a charge's evidence. A cheat that shows in one of them looks honest in the others, which
+/// then speak for it; so weights and honest parts are searched for under which the accused cheat that is hardest to catch is
+/// caught soonest.
+fn search(rows: &[Row; STATISTICS], accused: &[usize]) -> Scales {
+    let candidates = rows.each_ref().map(|row| HONEST_PARTS.map(|parts| row.mixture(accused, parts)));
+    let drifts: [Vec<Vec<f64>>; STATISTICS] =
+        std::array::from_fn(|row| candidates[row].iter().map(|mixture| rows[row].drifts(mixture)).collect());
+    let (mut best, mut chosen) = (f64::NEG_INFINITY, ([PPM / 3; STATISTICS], [0; STATISTICS]));
+    for weights in weight_choices() {
+        for parts in 0..HONEST_PARTS.len().pow(3) {
+            let picks = [parts % 7, parts / 7 % 7, parts / 49];
+            let drift = |cheat: &usize| -> f64 {
+                (0..STATISTICS).map(|row| f64::from(weights[row]) * drifts[row][picks[row]][*cheat]).sum()
+            };
+            let least = accused.iter().map(drift).fold(f64::INFINITY, f64::min);
+            if least > best {
+                (best, chosen) = (least, (weights, picks));
             }
         }
-        let (weights_ppm, picks) = chosen;
-        Self { weights_ppm, histograms: std::array::from_fn(|row| candidates[row][picks[row]]) }
     }
+    let (weights_ppm, picks) = chosen;
+    Scales { weights_ppm, cheat: std::array::from_fn(|row| candidates[row][picks[row]]) }
 }
 
 /// All weights of at least one step each that sum to one.

@@ -23,6 +23,15 @@ pub const EDGES: usize = BINS - 1;
 /// Statistics of one token.
 pub const STATISTICS: usize = 3;
 
+/// Kinds of cheats that are weighed apart.
+pub const CHARGES: usize = 2;
+
+/// log2 of one over the part of [`Charge::Computation`] in the mean: 8, in 1/65,536 bit.
+const COMPUTATION_COST: i128 = 3 << EVIDENCE_FRACTION;
+
+/// The same of [`Charge::Sampling`]: 8/7, rounded up.
+const SAMPLING_COST: i128 = 12_626;
+
 /// Fractional bits of evidence: it counts in 1/65,536 bit.
 pub const EVIDENCE_FRACTION: u32 = 16;
 
@@ -51,6 +60,30 @@ impl Statistic {
             Self::Margin => "margin",
             Self::LogProb => "log-probability",
             Self::Sketch => "sketch",
+        }
+    }
+}
+
+/// A kind of cheats. Each shows in other statistics, and looks honest in the rest: weighed by one table, each would hide
+/// behind what the other leaves untouched. The discriminant is its place in a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Charge {
+    /// Another computation than the model's over the prompt: weights, KV cache, prompt. Sketches tell.
+    Computation = 0,
+    /// Tokens that were not drawn by the rule: seed, temperature, text from elsewhere. Margins tell.
+    Sampling = 1,
+}
+
+impl Charge {
+    /// All of them, in the order of their places.
+    pub const ALL: [Self; CHARGES] = [Self::Computation, Self::Sampling];
+
+    /// What a reader calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Computation => "computation",
+            Self::Sampling => "sampling",
         }
     }
 }
@@ -136,23 +169,39 @@ impl Counts {
     }
 }
 
+/// log2 of the likelihood ratio of each bin, in 1/65,536 bit. The weights of the three statistics, which sum to at most one,
+/// are in it.
+pub type Ratios = [[i32; BINS]; STATISTICS];
+
 /// What each bin weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Table {
-    /// log2 of the likelihood ratio, in 1/65,536 bit. The weights of the three statistics, which sum to one, are in it.
-    pub ratios: [[i32; BINS]; STATISTICS],
+    /// For each charge.
+    pub ratios: [Ratios; CHARGES],
     /// The sum is multiplied by this, in millionths, because the tokens of one answer depend on each other.
     pub temper_ppm: u32,
 }
 
 impl Table {
-    /// The evidence of one answer in 1/65,536 bit, before any clip.
+    /// The evidence of one answer in 1/65,536 bit, before any clip. It stands for the mean of the ratios of both charges, one
+    /// eighth computation and seven eighths sampling: a mean of ratios whose expectations are at most one is such a ratio.
+    /// No logarithm of a sum is computed: of three numbers that are at most that mean's logarithm, the largest counts.
+    /// Computation gives bits a token where sampling gives hundredths, so it can do with the smaller part.
     #[must_use]
     pub fn weigh(&self, counts: &Counts) -> i128 {
-        let rows = counts.bins.iter().zip(&self.ratios);
-        let bins = rows.flat_map(|(counts, ratios)| counts.iter().zip(ratios));
-        let sum: i128 = bins.map(|(count, ratio)| i128::from(*count) * i128::from(*ratio)).sum();
-        sum * i128::from(self.temper_ppm) / i128::from(PPM)
+        let [computation, sampling] = self.charges(counts);
+        let mean = (computation + 7 * sampling) / 8;
+        mean.max(computation - COMPUTATION_COST).max(sampling - SAMPLING_COST)
+    }
+
+    /// The evidence of one answer for each charge.
+    #[must_use]
+    pub fn charges(&self, counts: &Counts) -> [i128; CHARGES] {
+        self.ratios.map(|ratios| {
+            let bins = counts.bins.as_flattened().iter().zip(ratios.as_flattened());
+            let sum: i128 = bins.map(|(count, ratio)| i128::from(*count) * i128::from(*ratio)).sum();
+            sum * i128::from(self.temper_ppm) / i128::from(PPM)
+        })
     }
 }
 
@@ -205,7 +254,7 @@ mod tests {
         let ratios = std::array::from_fn(|row| {
             std::array::from_fn(|bin| i32::try_from(bin * bin * 1_000 + row * 77).unwrap() - 30_000)
         });
-        let table = Table { ratios, temper_ppm: 333_333 };
+        let table = Table { ratios: [ratios; CHARGES], temper_ppm: 333_333 };
         let mut counts = Counts { tokens: 9, ..Counts::default() };
         counts.bins[0][0] = 9;
         assert_eq!(table.weigh(&counts), -89_999, "toward zero");
@@ -216,10 +265,26 @@ mod tests {
         assert_eq!(clip(-2_000_000, 1_048_576), -1_048_576);
     }
 
+    #[test]
+    fn the_largest_bound_of_the_mean_of_both_charges_counts() {
+        let flat = |ratio| [[ratio; BINS]; STATISTICS];
+        let mut counts = Counts { tokens: 1, ..Counts::default() };
+        counts.bins[0][0] = 1;
+        let weigh = |a, b| Table { ratios: [flat(a), flat(b)], temper_ppm: PPM }.weigh(&counts);
+        let bit = 65_536;
+        assert_eq!(weigh(10 * bit, -40 * bit), i128::from(7 * bit));
+        assert_eq!(weigh(-40 * bit, 10 * bit), i128::from(10 * bit - 12_626));
+        assert_eq!(weigh(2 * bit, 2 * bit), i128::from(2 * bit));
+        assert_eq!(weigh(-16 * bit, -8 * bit), i128::from(-8 * bit - 12_626));
+        assert_eq!(weigh(-8 * bit, -8 * bit), i128::from(-8 * bit));
+        assert_eq!(weigh(0, 0), 0);
+        assert!(8.0 / 7.0 <= (12_626.0 / 65_536.0f64).exp2());
+    }
+
     proptest! {
         #[test]
         fn nothing_overflows(ratio in any::<i32>(), count in any::<u16>(), temper_ppm in 0..=PPM) {
-            let table = Table { ratios: [[ratio; BINS]; STATISTICS], temper_ppm };
+            let table = Table { ratios: [[[ratio; BINS]; STATISTICS]; CHARGES], temper_ppm };
             let counts = Counts { tokens: u32::MAX, bins: [[count; BINS]; STATISTICS] };
             let exact = i128::from(ratio) * i128::from(count) * 48 * i128::from(temper_ppm) / 1_000_000;
             prop_assert_eq!(table.weigh(&counts), exact);

@@ -8,13 +8,13 @@
 //!
 //! Why an honest machine's expected ratio is at most one: in every bin its probability is at most the bound `u`, and the
 //! cheat's probabilities `c` sum to at most one, so E\[c/u\] ≤ Σ c ≤ 1. Each statistic's logarithm is multiplied by a
-//! weight, and the three weights sum to at most one: by Hölder's inequality the product over the statistics keeps that
-//! expectation at or below one however they depend on each other. The temper (a power below one) leaves room for tokens
+//! weight, and the three weights of a charge sum to at most one: by Hölder's inequality the product over the statistics
+//! keeps that expectation at or below one however they depend on each other. The temper (a power below one) leaves room for tokens
 //! that depend on each other.
 #![deny(clippy::float_arithmetic)]
 
 use crate::{
-    evidence::{BINS, EDGES, Edges, PPM, STATISTICS, Statistic, Table},
+    evidence::{BINS, CHARGES, Charge, EDGES, Edges, PPM, Ratios, STATISTICS, Statistic, Table},
     fixed::{LN_2_Q64, ln_q64},
     replay::Finding,
 };
@@ -56,8 +56,15 @@ pub struct Histogram {
     pub honest: [u32; BINS],
     /// What an honest machine's probability is at most, in 1/[`ONE`].
     pub bound: [u32; BINS],
-    /// A cheat's probability, in 1/[`ONE`].
-    pub cheat: [u32; BINS],
+}
+
+/// How one kind of cheats is weighed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Scales {
+    /// What each statistic's logarithm is multiplied by, in millionths; at most one together.
+    pub weights_ppm: [u32; STATISTICS],
+    /// For each statistic, a cheat's probability of each bin, in 1/[`ONE`].
+    pub cheat: [[u32; BINS]; STATISTICS],
 }
 
 /// What calibration saw of one cheat.
@@ -65,6 +72,8 @@ pub struct Histogram {
 pub struct CheatSummary {
     /// What it is: printable ASCII.
     pub name: String,
+    /// Which table is to show it.
+    pub charge: Charge,
     /// It may be so close that it takes many audits to tell, and does not count for refusals.
     pub weak: bool,
     /// Tokens that lose under the guard's logits, in millionths.
@@ -84,8 +93,6 @@ pub struct Parts {
     pub version: u32,
     /// See [`Table::temper_ppm`].
     pub temper_ppm: u32,
-    /// What each statistic's logarithm is multiplied by, in millionths; at most one together.
-    pub weights_ppm: [u32; STATISTICS],
     /// A margin above this is no noise: the token was put there.
     pub hard_margin: u32,
     /// Honest answers that were replayed.
@@ -94,6 +101,8 @@ pub struct Parts {
     pub tokens: u32,
     /// In the order of [`Statistic::ALL`].
     pub histograms: [Histogram; STATISTICS],
+    /// In the order of [`Charge::ALL`].
+    pub charges: [Scales; CHARGES],
     /// By name, ascending.
     pub cheats: Vec<CheatSummary>,
 }
@@ -136,6 +145,7 @@ impl Profile {
     pub fn new(parts: Parts) -> Result<Self, ProfileError> {
         for statistic in Statistic::ALL {
             let check = check_histogram(&parts.histograms[statistic as usize], statistic, parts.tokens);
+            let check = check.and_then(|()| check_cheat(&parts.charges, statistic));
             check.map_err(|why| ProfileError::Histogram { statistic, why })?;
         }
         check_numbers(&parts).map_err(ProfileError::Part)?;
@@ -158,11 +168,14 @@ impl Profile {
     /// What each bin weighs.
     #[must_use]
     pub fn table(&self) -> Table {
-        let ratios = std::array::from_fn(|row| {
-            let (histogram, weight) = (&self.0.histograms[row], self.0.weights_ppm[row]);
-            std::array::from_fn(|bin| ratio(histogram.cheat[bin], histogram.bound[bin], weight))
-        });
-        Table { ratios, temper_ppm: self.0.temper_ppm }
+        let ratios = |scales: Scales| -> Ratios {
+            std::array::from_fn(|row| {
+                let (bound, cheat, weight) =
+                    (&self.0.histograms[row].bound, &scales.cheat[row], scales.weights_ppm[row]);
+                std::array::from_fn(|bin| ratio(cheat[bin], bound[bin], weight))
+            })
+        };
+        Table { ratios: self.0.charges.map(ratios), temper_ppm: self.0.temper_ppm }
     }
 
     /// Whether no noise explains how far this token is from winning.
@@ -194,17 +207,21 @@ impl Profile {
             bytes.extend_from_slice(hash.as_slice());
         }
         let mut put = |number: u32| bytes.extend_from_slice(&number.to_be_bytes());
-        [parts.version, parts.temper_ppm].into_iter().chain(parts.weights_ppm).for_each(&mut put);
-        [parts.hard_margin, parts.answers, parts.tokens].into_iter().for_each(&mut put);
+        [parts.version, parts.temper_ppm, parts.hard_margin, parts.answers, parts.tokens]
+            .into_iter()
+            .for_each(&mut put);
         for histogram in &parts.histograms {
             histogram.edges.into_iter().for_each(&mut put);
-            [histogram.honest, histogram.bound, histogram.cheat].into_iter().flatten().for_each(&mut put);
+            [histogram.honest, histogram.bound].into_iter().flatten().for_each(&mut put);
+        }
+        for scales in &parts.charges {
+            scales.weights_ppm.into_iter().chain(scales.cheat.into_iter().flatten()).for_each(&mut put);
         }
         bytes.push(u8::try_from(parts.cheats.len()).expect("at most CHEATS_MAX"));
         for cheat in &parts.cheats {
             bytes.push(u8::try_from(cheat.name.len()).expect("at most NAME_BYTES_MAX"));
             bytes.extend_from_slice(cheat.name.as_bytes());
-            bytes.push(u8::from(cheat.weak));
+            bytes.extend_from_slice(&[cheat.charge as u8, u8::from(cheat.weak)]);
             for number in [cheat.mismatch_ppm, cheat.separation_milli, cheat.drift.cast_unsigned()] {
                 bytes.extend_from_slice(&number.to_be_bytes());
             }
@@ -223,10 +240,9 @@ impl Profile {
             return Err(ProfileError::Format(format));
         }
         let (model, miner_class, guard_class) = (ModelId(reader.hash()?), reader.hash()?, reader.hash()?);
-        let [version, temper_ppm] = reader.numbers()?;
-        let weights_ppm = reader.numbers()?;
-        let [hard_margin, answers, tokens] = reader.numbers()?;
+        let [version, temper_ppm, hard_margin, answers, tokens] = reader.numbers()?;
         let histograms = [reader.histogram()?, reader.histogram()?, reader.histogram()?];
+        let charges = [reader.scales()?, reader.scales()?];
         let count = usize::from(reader.byte()?);
         if count > CHEATS_MAX {
             return Err(ProfileError::Part("it names too many cheats"));
@@ -236,7 +252,7 @@ impl Profile {
             return Err(ProfileError::Trailing(reader.0.len()));
         }
         let pair = Pair { model, miner_class, guard_class };
-        Self::new(Parts { pair, version, temper_ppm, weights_ppm, hard_margin, answers, tokens, histograms, cheats })
+        Self::new(Parts { pair, version, temper_ppm, hard_margin, answers, tokens, histograms, charges, cheats })
     }
 }
 
@@ -248,7 +264,7 @@ pub(crate) fn ratio(cheat: u32, bound: u32, weight_ppm: u32) -> i32 {
 }
 
 fn check_histogram(histogram: &Histogram, statistic: Statistic, tokens: u32) -> Result<(), &'static str> {
-    let Histogram { edges, honest, bound, cheat } = histogram;
+    let Histogram { edges, honest, bound } = histogram;
     if edges[0] == 0 || edges.windows(2).any(|pair| pair[0] >= pair[1]) {
         return Err("its edges do not rise from 1 or more");
     }
@@ -265,22 +281,29 @@ fn check_histogram(histogram: &Histogram, statistic: Statistic, tokens: u32) -> 
     if honest.iter().zip(bound).any(below) {
         return Err("a bound is below what was seen");
     }
-    let sum: u64 = cheat.iter().copied().map(u64::from).sum();
-    if cheat.contains(&0) || sum > u64::from(ONE) {
-        return Err("the cheat's probabilities are not between zero and one together");
+    Ok(())
+}
+
+fn check_cheat(charges: &[Scales; CHARGES], statistic: Statistic) -> Result<(), &'static str> {
+    for scales in charges {
+        let cheat = &scales.cheat[statistic as usize];
+        let sum: u64 = cheat.iter().copied().map(u64::from).sum();
+        if cheat.contains(&0) || sum > u64::from(ONE) {
+            return Err("the cheat's probabilities are not between zero and one together");
+        }
     }
     Ok(())
 }
 
-const fn check_numbers(parts: &Parts) -> Result<(), &'static str> {
+fn check_numbers(parts: &Parts) -> Result<(), &'static str> {
     if parts.version == 0 {
         return Err("versions begin at 1");
     }
     if parts.temper_ppm == 0 || parts.temper_ppm > PPM {
         return Err("the temper is not between zero and one");
     }
-    let [margin, logprob, sketch] = parts.weights_ppm;
-    if margin > PPM || logprob > PPM || sketch > PPM || margin + logprob + sketch > PPM {
+    let together = |scales: &Scales| scales.weights_ppm.iter().fold(0u32, |sum, weight| sum.saturating_add(*weight));
+    if parts.charges.iter().any(|scales| together(scales) > PPM) {
         return Err("the weights are more than one together");
     }
     if parts.answers == 0 || parts.tokens < parts.answers || parts.tokens > TOKENS_MAX {
@@ -335,8 +358,21 @@ impl Reader<'_> {
     }
 
     fn histogram(&mut self) -> Result<Histogram, ProfileError> {
-        let (edges, honest) = (self.numbers()?, self.numbers()?);
-        Ok(Histogram { edges, honest, bound: self.numbers()?, cheat: self.numbers()? })
+        Ok(Histogram { edges: self.numbers()?, honest: self.numbers()?, bound: self.numbers()? })
+    }
+
+    fn scales(&mut self) -> Result<Scales, ProfileError> {
+        let weights_ppm = self.numbers()?;
+        Ok(Scales { weights_ppm, cheat: [self.numbers()?, self.numbers()?, self.numbers()?] })
+    }
+
+    /// Zero or one.
+    fn flag(&mut self) -> Result<bool, ProfileError> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(ProfileError::Part("a flag is neither zero nor one")),
+        }
     }
 
     fn cheat(&mut self) -> Result<CheatSummary, ProfileError> {
@@ -344,12 +380,9 @@ impl Reader<'_> {
         let (name, rest) = self.0.split_at_checked(length).ok_or(ProfileError::Truncated)?;
         let name = std::str::from_utf8(name).map_err(|_| ProfileError::Part("a cheat's name is no text"))?.to_owned();
         self.0 = rest;
-        let weak = match self.byte()? {
-            0 => false,
-            1 => true,
-            _ => return Err(ProfileError::Part("a flag is neither zero nor one")),
-        };
+        let charge = if self.flag()? { Charge::Sampling } else { Charge::Computation };
+        let weak = self.flag()?;
         let [mismatch_ppm, separation_milli, drift] = self.numbers()?;
-        Ok(CheatSummary { name, weak, mismatch_ppm, separation_milli, drift: drift.cast_signed() })
+        Ok(CheatSummary { name, charge, weak, mismatch_ppm, separation_milli, drift: drift.cast_signed() })
     }
 }

@@ -1,7 +1,7 @@
 //! What a profile looks like to people: a table, and a plot as an SVG document.
 
 use crate::{
-    evidence::{BINS, Statistic},
+    evidence::{BINS, Charge, Statistic},
     profile::{Histogram, ONE, Profile},
 };
 use std::fmt::Write as _;
@@ -22,9 +22,9 @@ pub fn table(profile: &Profile) -> String {
         parts.hard_margin,
     );
     text.push_str(
-        "case                                              mismatch  over noise  bits/token  tokens to convict\n",
+        "case                                              charge       mismatch  over noise  bits/token  tokens to convict\n",
     );
-    line(&mut text, "honest", profile.honest_mismatch_ppm(), "1.0", "", "");
+    line(&mut text, ("honest", ""), profile.honest_mismatch_ppm(), "1.0", "", "");
     for cheat in &parts.cheats {
         let name = if cheat.weak { format!("{} (weak)", cheat.name) } else { cheat.name.clone() };
         let separation = format!("{}.{}", cheat.separation_milli / 1_000, cheat.separation_milli % 1_000 / 100);
@@ -33,14 +33,21 @@ pub fn table(profile: &Profile) -> String {
         let bits = format!("{sign}{}.{:03}", milli.abs() / 1_000, milli.abs() % 1_000);
         let tokens =
             if cheat.drift > 0 { (CONVICTING / i64::from(cheat.drift) + 1).to_string() } else { "never".into() };
-        line(&mut text, &name, cheat.mismatch_ppm, &separation, &bits, &tokens);
+        line(&mut text, (&name, cheat.charge.name()), cheat.mismatch_ppm, &separation, &bits, &tokens);
     }
     text
 }
 
-fn line(text: &mut String, name: &str, mismatch_ppm: u32, separation: &str, bits: &str, tokens: &str) {
+fn line(
+    text: &mut String,
+    (name, charge): (&str, &str),
+    mismatch_ppm: u32,
+    separation: &str,
+    bits: &str,
+    tokens: &str,
+) {
     let mismatch = format!("{}.{:02} %", mismatch_ppm / 10_000, mismatch_ppm % 10_000 / 100);
-    let row = format!("{name:<48}  {mismatch:>8}  {separation:>10}  {bits:>10}  {tokens:>17}");
+    let row = format!("{name:<48}  {charge:<11}  {mismatch:>8}  {separation:>10}  {bits:>10}  {tokens:>17}");
     text.push_str(row.trim_end());
     text.push('\n');
 }
@@ -57,17 +64,21 @@ pub fn plot(profile: &Profile) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
          font-size=\"11\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n\
-         <text x=\"40\" y=\"18\"><tspan fill=\"#2a7\">■</tspan> honest  <tspan fill=\"#d43\">■</tspan> cheats, averaged; \
+         <text x=\"40\" y=\"18\"><tspan fill=\"#2a7\">■</tspan> honest  <tspan fill=\"#d43\">■</tspan> cheats in \
+         computation  <tspan fill=\"#47c\">■</tspan> in sampling; \
          share of tokens, 10⁻⁶ to 1</text>\n"
     );
     for (row, statistic) in (0..).zip(Statistic::ALL) {
-        panel(&mut svg, 30 + row * PANEL, statistic, &profile.parts().histograms[statistic as usize]);
+        panel(&mut svg, 30 + row * PANEL, statistic, profile);
     }
     svg.push_str("</svg>\n");
     svg
 }
 
-fn panel(svg: &mut String, top: u32, statistic: Statistic, histogram: &Histogram) {
+fn panel(svg: &mut String, top: u32, statistic: Statistic, profile: &Profile) {
+    let row = statistic as usize;
+    let histogram: &Histogram = &profile.parts().histograms[row];
+    let cheats = Charge::ALL.map(|charge| &profile.parts().charges[charge as usize].cheat[row]);
     let unit = match statistic {
         Statistic::Margin | Statistic::LogProb => "1/1024 nat",
         Statistic::Sketch => "squared distance / 2²⁰",
@@ -76,12 +87,16 @@ fn panel(svg: &mut String, top: u32, statistic: Statistic, histogram: &Histogram
     let mut write = |text: std::fmt::Arguments<'_>| svg.write_fmt(text).expect("strings take everything");
     write(format_args!("<text x=\"40\" y=\"{}\">{}, {unit}</text>\n", top + 12, statistic.name()));
     for (bin, x) in (0..BINS).zip((40..).step_by(36)) {
-        let shares =
-            [(u64::from(histogram.honest[bin]), honest, "#2a7"), (histogram.cheat[bin].into(), ONE.into(), "#d43")];
-        for ((count, all, colour), x) in shares.into_iter().zip([x, x + 15]) {
+        let [computation, sampling] = cheats.map(|cheat| u64::from(cheat[bin]));
+        let shares = [
+            (u64::from(histogram.honest[bin]), honest, "#2a7"),
+            (computation, ONE.into(), "#d43"),
+            (sampling, ONE.into(), "#47c"),
+        ];
+        for ((count, all, colour), x) in shares.into_iter().zip([x, x + 10, x + 20]) {
             let tall = bar(count, all);
             let y = top + FLOOR - tall;
-            write(format_args!("<rect x=\"{x}\" y=\"{y}\" width=\"14\" height=\"{tall}\" fill=\"{colour}\"/>\n"));
+            write(format_args!("<rect x=\"{x}\" y=\"{y}\" width=\"9\" height=\"{tall}\" fill=\"{colour}\"/>\n"));
         }
         let from = bin.checked_sub(1).map_or(0, |edge| histogram.edges[edge]);
         write(format_args!("<text x=\"{x}\" y=\"{}\" font-size=\"8\">{from}</text>\n", top + FLOOR + 11));

@@ -17,6 +17,10 @@
 //! The noise is bounded, so tokens far behind need none; which these are is decided by bounds that never change the
 //! outcome. When every token is masked, token 0 is returned with the lowest log-probability.
 
+mod judge;
+
+pub use judge::Judged;
+
 use crate::{
     fixed::{exp_neg_q32, ln_q64},
     gumbel::{CHUNK, Gumbel, StepKey},
@@ -109,6 +113,18 @@ impl SeededSampler {
             chunk_maxima: Vec::new(),
             trace: None,
         }
+    }
+
+    /// The seed of its noise.
+    #[must_use]
+    pub const fn seed(&self) -> Seed {
+        self.seed
+    }
+
+    /// How it draws.
+    #[must_use]
+    pub const fn params(&self) -> &SamplingParams {
+        &self.params
     }
 
     /// Steps 1 and 2. Returns the highest logit with the lowest id that has it.
@@ -237,56 +253,6 @@ pub(crate) fn evidence(chosen: TokenId, ranked: &[(TokenId, LogProb)], sketch: S
         *alternative = TraceToken { id: *id, logprob: *logprob };
     }
     evidence
-}
-
-/// What a replay finds about a token that somebody else chose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Judged {
-    /// What this sampler would have chosen.
-    pub winner: TokenId,
-    /// By how much the token loses against it, or lies outside of what the truncations keep, in logits (nats at
-    /// temperature 1) with 10 fractional bits, rounded up; 0 for the winner itself.
-    pub margin: u32,
-}
-
-impl SeededSampler {
-    /// Judges the token that stands at this step. `None` when every token is masked.
-    pub(crate) fn judge(&mut self, step: &Step<'_>, token: TokenId) -> Option<Judged> {
-        let best = self.take(step.logits, step.output)?;
-        let winner = self.choose(step.index, best);
-        if winner == token {
-            return Some(Judged { winner, margin: 0 });
-        }
-        let logit = self.logits.get(token as usize).copied().unwrap_or(MASKED);
-        if logit == MASKED {
-            return Some(Judged { winner, margin: u32::MAX });
-        }
-        let distance = best.logit.wrapping_sub(logit).cast_unsigned();
-        let lost = if self.params.temperature.0 == 0 {
-            u64::from(distance)
-        } else {
-            self.lost(step.index, best, winner, (token, distance))
-        };
-        // At least one unit: it did lose, if only a tie.
-        let margin = (lost >> (LOGIT_BITS - 10)).saturating_add(1);
-        Some(Judged { winner, margin: u32::try_from(margin).unwrap_or(u32::MAX) })
-    }
-
-    /// How far a token loses or lies outside, in units of a logit.
-    fn lost(&self, step: u32, best: Highest, winner: TokenId, (token, distance): (TokenId, u32)) -> u64 {
-        let key = StepKey::derive(self.seed, step);
-        let score = |token: TokenId, distance: u32| {
-            i128::from(Gumbel::from_bits(key.bits(token)).0) - i128::from(self.scale.nats(distance))
-        };
-        let ahead = best.logit.wrapping_sub(self.logits[winner as usize]).cast_unsigned();
-        let lost = (score(winner, ahead) - score(token, distance)).max(0);
-        let lost = self.scale.farthest(u64::try_from(lost).unwrap_or(u64::MAX));
-        let reach = self.scale.farthest((Gumbel::MAX.0 - Gumbel::MIN.0).unsigned_abs());
-        let view = View { logits: &self.logits, chunk_maxima: &self.chunk_maxima, highest: best.logit };
-        let kept = self.truncated(&view, reach);
-        let edge = kept.and_then(|kept| kept.into_iter().map(|(distance, _)| distance).max()).unwrap_or(u32::MAX);
-        u64::from(lost.max(distance.saturating_sub(edge.min(self.min_p_limit()))))
-    }
 }
 
 /// Logits that are being changed one by one, with the maxima kept right.

@@ -7,6 +7,7 @@ use crate::id::TokenId;
 use alloy_primitives::{B256, keccak256};
 use alloy_sol_types::SolValue;
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 
 /// A non-negative decimal in millionths: `0.7` is `Micro(700_000)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -165,8 +166,8 @@ pub struct Step<'a> {
 }
 
 /// Draws tokens. One sampler serves one generation; a step depends only on the seed, its index, the logits and the
-/// output so far, so that another node can go on from any step.
-pub trait TokenSampler: Send {
+/// output so far, so that another node can go on from any step. Whoever is handed one may ask which it is (`Any`).
+pub trait TokenSampler: Any + Send {
     /// Chooses the token of a step.
     fn sample(&mut self, step: Step<'_>) -> Sampled;
 

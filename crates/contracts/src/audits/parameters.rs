@@ -168,7 +168,7 @@ impl AuditsParameters {
             challenge_window_s: 72 * 3600,
             minimum_committee: 3,
             agreement: 2 * bit,
-            clip: 16 * bit,
+            clip: 24 * bit,
             hard_evidence: 20 * bit,
             bad_evidence: LEVELS[0],
         }

@@ -55,8 +55,9 @@ pub struct Profile {
     pub content_hash: B256,
     /// The sum is multiplied by this, in ppm.
     pub temper_ppm: u32,
-    /// log2 of "cheat against honest" in 1/65,536 bit for 16 bins of margin, log-probability difference, sketch distance.
-    pub ratios: [[i32; 16]; 3],
+    /// For each charge (computation, sampling), log2 of "cheat against honest" in 1/65,536 bit for 16 bins of margin,
+    /// log-probability difference, sketch distance.
+    pub ratios: [[[i32; 16]; 3]; 2],
 }
 
 /// The scores contract at one address.

@@ -55,8 +55,10 @@ async fn prepare(world: &World) {
     contracts.court.fund(&world.deployer, cor(10)).await.unwrap();
     let everything = ScoresParameters { newcomer_ppm: 1_000_000, ..ScoresParameters::default() };
     contracts.scores.set_parameters(&world.deployer, everything).await.unwrap();
-    let mut profile = Profile { version: 1, content_hash: SALT, temper_ppm: 500_000, ratios: [[0; 16]; 3] };
-    profile.ratios[0][0] = -13_107;
+    let mut profile = Profile { version: 1, content_hash: SALT, temper_ppm: 500_000, ratios: [[[0; 16]; 3]; 2] };
+    for ratios in &mut profile.ratios {
+        ratios[0][0] = -13_107;
+    }
     contracts.scores.register_profile(&world.deployer, MODEL, CLASSES, &profile).await.unwrap();
     assert_eq!(contracts.scores.profile(MODEL, CLASSES).await.unwrap(), Some(profile));
     assert_eq!(contracts.scores.profile(MODEL, (SALT, SALT)).await.unwrap(), None);

@@ -237,7 +237,7 @@ fn guards_and_scores_have_what_the_clients_call() {
     check_call::<Scores::rateOfCall>(artifact, "uint32", false);
     check_call::<Scores::reputationOfCall>(artifact, "uint32", false);
     check_call::<Scores::scoreOfCall>(artifact, "uint256", false);
-    check_call::<Scores::profileCall>(artifact, "(uint32,bytes32,uint32,int32[16][3])", false);
+    check_call::<Scores::profileCall>(artifact, "(uint32,bytes32,uint32,int32[16][3][2])", false);
     let parameters = "(int64,int64,int64,int64,uint32,uint32,uint32,uint32,uint32)";
     check_call::<Scores::parametersCall>(artifact, parameters, false);
     check_call::<Scores::auditorCall>(artifact, "address", false);

@@ -26,12 +26,14 @@ fn number(seed: u64) -> u64 {
 }
 
 fn table(seed: u64) -> Table {
-    let ratio = |row: usize, bin: usize| {
-        let [a, b, c, d, ..] = number(seed * 1_000 + (row * BINS + bin) as u64).to_be_bytes();
+    let ratio = |charge: usize, row: usize, bin: usize| {
+        let [a, b, c, d, ..] = number(seed * 1_000 + ((charge * STATISTICS + row) * BINS + bin) as u64).to_be_bytes();
         i32::from_be_bytes([a, b, c, d]) >> (seed % 3 * 8)
     };
     Table {
-        ratios: std::array::from_fn(|row| std::array::from_fn(|bin| ratio(row, bin))),
+        ratios: std::array::from_fn(|charge| {
+            std::array::from_fn(|row| std::array::from_fn(|bin| ratio(charge, row, bin)))
+        }),
         temper_ppm: u32::try_from(number(seed) % u64::from(PPM)).unwrap() + 1,
     }
 }

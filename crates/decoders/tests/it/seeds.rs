@@ -12,7 +12,10 @@ use cortensor_node::{
     ledger::SessionTerms,
     miner::earnings::{Account, Contradiction},
 };
-use cortensor_proof::profile::{CheatSummary, Histogram, ONE, Pair, Parts, Profile};
+use cortensor_proof::{
+    evidence::Charge,
+    profile::{CheatSummary, Histogram, ONE, Pair, Parts, Profile, Scales},
+};
 use cortensor_protocol::{
     ChatMessage, Countersignature, Domain, FinishReason, GenerationRequest, ModelId, ModelManifest, ModelOffer,
     Operator, Price, Prompt, Receipt, ReceiptFile, ResponseFormat, Role, SamplingParams, SessionId, SignedReceipt,
@@ -349,10 +352,11 @@ fn profiles() -> Vec<Seed> {
         edges: std::array::from_fn(|edge| 1 << edge),
         honest: std::array::from_fn(|bin| if bin == 0 { 970 } else { 2 }),
         bound: std::array::from_fn(|bin| if bin == 0 { ONE } else { ONE / 100 }),
-        cheat: [ONE / 16; 16],
     };
+    let scales = Scales { weights_ppm: [400_000, 300_000, 300_000], cheat: [[ONE / 16; 16]; 3] };
     let cheat = |name: &str, weak| CheatSummary {
         name: name.into(),
+        charge: Charge::Sampling,
         weak,
         mismatch_ppm: 200_000,
         separation_milli: 12_345,
@@ -363,11 +367,11 @@ fn profiles() -> Vec<Seed> {
         pair: Pair { model: ModelId(word(1)), miner_class: word(2), guard_class: word(3) },
         version: 4,
         temper_ppm: 500_000,
-        weights_ppm: [400_000, 300_000, 300_000],
         hard_margin: 1 << 14,
         answers: 10,
         tokens: 1_000,
         histograms: [histogram; 3],
+        charges: [scales; 2],
         cheats: vec![cheat("KV cache", true), cheat("Q4_0", false)],
     };
     vec![("profile", "two-cheats", Profile::new(parts).unwrap().encode())]

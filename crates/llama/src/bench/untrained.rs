@@ -151,7 +151,13 @@ pub fn write_untrained(donor: &Path, out: &Path, shape: &Shape) -> Result<(), Un
 pub fn write_quantised(from: &Path, to: &Path, kind: Quantisation) -> Result<(), UntrainedError> {
     ffi::initialise();
     let threads = std::thread::available_parallelism().map_or(1, |cores| i32::try_from(cores.get()).unwrap_or(1));
-    if quantise(from, to, kind.raw(), threads) { Ok(()) } else { Err(UntrainedError::Quantise) }
+    // Written beside and renamed, so that what has the name is whole.
+    let partial = to.with_extension("partial");
+    if !quantise(from, &partial, kind.raw(), threads) {
+        return Err(UntrainedError::Quantise);
+    }
+    std::fs::rename(&partial, to)?;
+    Ok(())
 }
 
 /// A model of `shape` in `kind` in `folder`, named after both.

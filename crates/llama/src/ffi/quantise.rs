@@ -11,6 +11,8 @@ pub(crate) fn quantise(from: &Path, to: &Path, file_type: sys::llama_ftype, thre
     let mut params = unsafe { sys::llama_model_quantize_default_params() };
     params.ftype = file_type;
     params.nthread = threads;
+    // Also from a file that is quantised already, as somebody would who serves less than was published.
+    params.allow_requantize = true;
     // SAFETY: both paths are null-terminated; every pointer in `params` is the library's own default.
     unsafe { sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &raw const params) == 0 }
 }

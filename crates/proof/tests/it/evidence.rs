@@ -3,8 +3,8 @@
 use alloy_primitives::{B256, keccak256};
 use cortensor_proof::{
     calibration::{Answer, Cheat, Terms, Unseparable, calibrate},
-    evidence::{BINS, Statistic, Table, TokenStatistics, clip},
-    profile::{CheatSummary, Histogram, ONE, Pair, Parts, Profile, ProfileError},
+    evidence::{BINS, Charge, Statistic, Table, TokenStatistics, clip},
+    profile::{CheatSummary, Histogram, ONE, Pair, Parts, Profile, ProfileError, Scales},
     report,
     score::{Outcome, Policy, Score, State},
 };
@@ -65,8 +65,16 @@ fn answers(count: u64, tokens: usize, noise: Noise, seed: u64) -> Vec<Answer> {
 }
 
 fn cheats() -> Vec<Cheat> {
-    let cheat = |name: &str, noise| Cheat { name: name.into(), weak: false, answers: answers(60, 128, noise, 7) };
-    vec![cheat("Q5_K_M served as Q4_K_M", SWAPPED), cheat("T 0.8 instead of 0.7", HOTTER)]
+    let cheat = |name: &str, charge, noise| Cheat {
+        name: name.into(),
+        charge,
+        weak: false,
+        answers: answers(60, 128, noise, 7),
+    };
+    vec![
+        cheat("Q5_K_M served as Q4_K_M", Charge::Computation, SWAPPED),
+        cheat("T 0.8 instead of 0.7", Charge::Sampling, HOTTER),
+    ]
 }
 
 fn pair() -> Pair {
@@ -94,20 +102,20 @@ fn honest_answers_speak_for_honesty_and_cheats_are_convicted_soon() {
     assert!(mean(&bits(HOTTER, 102)) > 0.5, "a temperature adds up: {}", mean(&bits(HOTTER, 102)));
 }
 
-/// In each row, the distribution inside the honest bounds that weighs most, as (probability, ratio), heaviest first.
-fn worst_rows(profile: &Profile) -> [Vec<(f64, f64)>; 3] {
+/// In each row of a charge's table, the distribution inside the honest bounds that weighs most, as (probability, ratio), heaviest first.
+fn worst_rows(profile: &Profile, charge: Charge) -> [Vec<(f64, f64)>; 3] {
     let table = profile.table();
     Statistic::ALL.map(|statistic| {
         let row = statistic as usize;
         let histogram = &profile.parts().histograms[row];
         let mut bins: Vec<usize> = (0..BINS).collect();
-        bins.sort_by_key(|bin| std::cmp::Reverse(table.ratios[row][*bin]));
+        bins.sort_by_key(|bin| std::cmp::Reverse(table.ratios[charge as usize][row][*bin]));
         let mut left = 1.0f64;
         let mut worst = Vec::new();
         for bin in bins {
             let share = (f64::from(histogram.bound[bin]) / f64::from(ONE)).min(left);
             left -= share;
-            worst.push((share, f64::from(table.ratios[row][bin]) / 65_536.0));
+            worst.push((share, f64::from(table.ratios[charge as usize][row][bin]) / 65_536.0));
         }
         worst
     })
@@ -128,10 +136,15 @@ fn at_quantile(rows: &[Vec<(f64, f64)>; 3], quantiles: [f64; 3]) -> f64 {
 
 #[test]
 fn the_expected_ratio_is_at_most_one_for_the_worst_honest_machine() {
-    let rows = worst_rows(&profile());
+    for charge in Charge::ALL {
+        expected_ratio_is_at_most_one(&worst_rows(&profile(), charge));
+    }
+}
+
+fn expected_ratio_is_at_most_one(rows: &[Vec<(f64, f64)>; 3]) {
     // All three move together: nothing weighs more. Exact, by cutting where any of the three changes bins.
     let mut cuts: Vec<f64> = vec![0.0, 1.0];
-    for row in &rows {
+    for row in rows {
         cuts.extend(row.iter().scan(0.0, |sum, (share, _)| {
             *sum += share;
             Some(*sum)
@@ -140,7 +153,7 @@ fn the_expected_ratio_is_at_most_one_for_the_worst_honest_machine() {
     cuts.sort_by(f64::total_cmp);
     let together: f64 = cuts
         .windows(2)
-        .map(|cut| (cut[1] - cut[0]) * at_quantile(&rows, [f64::midpoint(cut[0], cut[1]); 3]).exp2())
+        .map(|cut| (cut[1] - cut[0]) * at_quantile(rows, [f64::midpoint(cut[0], cut[1]); 3]).exp2())
         .sum();
     assert!(together <= 1.0 && together > 0.5, "{together}");
     // Any other dependence: quantiles that are shifted against each other.
@@ -149,7 +162,7 @@ fn the_expected_ratio_is_at_most_one_for_the_worst_honest_machine() {
         let shifts = [0.0, random.share(), random.share()];
         let points = 40_000;
         let sum: f64 = (0..points)
-            .map(|i| at_quantile(&rows, shifts.map(|shift| (f64::from(i) / f64::from(points) + shift).fract())).exp2())
+            .map(|i| at_quantile(rows, shifts.map(|shift| (f64::from(i) / f64::from(points) + shift).fract())).exp2())
             .sum();
         assert!(sum / f64::from(points) <= 1.0 + 1e-3, "{shifts:?}: {sum}");
     }
@@ -157,7 +170,7 @@ fn the_expected_ratio_is_at_most_one_for_the_worst_honest_machine() {
 
 /// Of many runs, how many ever reach the level: tokens of the worst honest machine, `extra` bits heavier each.
 fn runs_that_reach(level_bits: f64, temper: f64, extra: f64, runs: u32) -> u32 {
-    let rows = worst_rows(&profile());
+    let rows = worst_rows(&profile(), Charge::Sampling);
     // A table by quantile, so that a draw is a look-up.
     let points = 1 << 14;
     let draw: Vec<f64> = (0..points)
@@ -194,7 +207,7 @@ fn a_cheat_after_long_honesty_is_suspended_within_a_few_audits() {
     let (edges, table) = (profile.edges(), profile.table());
     let mut score = Score::default();
     let audit = |score: &mut Score, answer: &Answer| {
-        let evidence = clip(table.weigh(&edges.count(answer)), 1_048_576);
+        let evidence = clip(table.weigh(&edges.count(answer)), 16 << 16);
         let worse = score.state_after(&policy, evidence, false) > score.state;
         score.record(&policy, &Outcome { evidence, tokens: 100, hard: false, may_convict: worse });
     };
@@ -224,7 +237,12 @@ fn pairs_that_cannot_be_told_apart_are_refused_with_the_reason() {
     let noisy = answers(250, 64, Noise { mismatch: 0.12, ..HONEST }, 1);
     assert!(matches!(try_with(&noisy, &cheats()), Unseparable::Mismatch { ppm: 100_000..140_000, most: 80_000 }));
     let near = Noise { mismatch: 0.025, margin: 22.0, distance: 0.0066 };
-    let mut close = Cheat { name: "KV cache in q8_0".into(), weak: false, answers: answers(60, 128, near, 3) };
+    let mut close = Cheat {
+        name: "KV cache in q8_0".into(),
+        charge: Charge::Computation,
+        weak: false,
+        answers: answers(60, 128, near, 3),
+    };
     let refused = try_with(&honest, &[cheats(), vec![close.clone()]].concat());
     assert!(matches!(&refused, Unseparable::TooClose { name, .. } if name == "KV cache in q8_0"), "{refused}");
     close.weak = true;
@@ -239,7 +257,12 @@ fn dependent_answers_lower_the_temper_or_are_refused() {
     let mut honest = answers(285, 128, HONEST, 1);
     honest.extend(answers(15, 128, Noise { mismatch: 0.3, margin: 300.0, distance: 0.2 }, 2));
     let far = Noise { mismatch: 0.5, margin: 400.0, distance: 0.3 };
-    let cheat = Cheat { name: "another model".into(), weak: false, answers: answers(60, 128, far, 7) };
+    let cheat = Cheat {
+        name: "another model".into(),
+        charge: Charge::Computation,
+        weak: false,
+        answers: answers(60, 128, far, 7),
+    };
     let lowered = calibrate(pair(), 1, &honest, &[cheat], &Terms::default());
     let temper = lowered.map(|profile| profile.parts().temper_ppm);
     assert!(matches!(temper, Ok(60_000..500_000) | Err(Unseparable::Dependent { .. })), "{temper:?}");
@@ -263,8 +286,10 @@ fn a_guard_without_sketches_calibrates_on_what_it_has() {
     let cheat = |cheat: Cheat| Cheat { answers: blind(cheat.answers), ..cheat };
     let cheats: Vec<_> = cheats().into_iter().map(cheat).collect();
     let profile = calibrate(pair(), 1, &blind(answers(300, 128, HONEST, 1)), &cheats, &Terms::default()).unwrap();
-    let sketch = profile.table().ratios[Statistic::Sketch as usize];
-    assert!(sketch.iter().all(|ratio| *ratio < 0), "what was never seen convicts nobody: {sketch:?}");
+    for ratios in profile.table().ratios {
+        let sketch = ratios[Statistic::Sketch as usize];
+        assert!(sketch.iter().all(|ratio| *ratio < 0), "what was never seen convicts nobody: {sketch:?}");
+    }
 }
 
 /// A small profile made by hand, so that its bytes depend on nothing else.
@@ -273,10 +298,11 @@ fn by_hand() -> Parts {
         edges: std::array::from_fn(|edge| 1 << edge),
         honest: std::array::from_fn(|bin| if bin == 0 { 970 } else { 2 }),
         bound: std::array::from_fn(|bin| if bin == 0 { ONE } else { ONE / 100 }),
-        cheat: [ONE / 16; BINS],
     };
+    let scales = Scales { weights_ppm: [400_000, 300_000, 300_000], cheat: [[ONE / 16; BINS]; 3] };
     let cheat = |name: &str, weak| CheatSummary {
         name: name.into(),
+        charge: if weak { Charge::Computation } else { Charge::Sampling },
         weak,
         mismatch_ppm: 200_000,
         separation_milli: 12_345,
@@ -290,11 +316,11 @@ fn by_hand() -> Parts {
         },
         version: 4,
         temper_ppm: 500_000,
-        weights_ppm: [400_000, 300_000, 300_000],
         hard_margin: 1 << 14,
         answers: 10,
         tokens: 1_000,
         histograms: [histogram; 3],
+        charges: [scales, Scales { weights_ppm: [600_000, 300_000, 0], ..scales }],
         cheats: vec![cheat("KV cache", true), cheat("Q4_0", false)],
     }
 }
@@ -304,17 +330,15 @@ fn by_hand() -> Parts {
 fn golden_profile() {
     let profile = Profile::new(by_hand()).unwrap();
     let bytes = profile.encode();
-    assert_eq!(bytes.len(), 1 + 96 + 32 + 3 * 63 * 4 + 1 + (1 + 8 + 13) + (1 + 4 + 13));
-    assert_eq!(
-        hex::encode(&bytes[97..133]),
-        "000000040007a12000061a80000493e0000493e0000040000000000a000003e800000001"
-    );
+    assert_eq!(bytes.len(), 1 + 96 + 20 + 3 * 47 * 4 + 2 * (3 + 48) * 4 + 1 + (1 + 8 + 14) + (1 + 4 + 14));
+    assert_eq!(hex::encode(&bytes[97..121]), "000000040007a120000040000000000a000003e800000001");
     assert_eq!(
         profile.content_hash().to_string(),
-        "0xdd7468eaa2e892c7e5530c17df9d0f4e518be816a779c3923f6c8982821908df"
+        "0x58e496b856cac531b07aef626c6c2d64d9c0e771a3b02619d746ec97833d2cb9"
     );
     let Table { ratios, temper_ppm } = profile.table();
-    assert_eq!((ratios[0][0], ratios[2][15], temper_ppm), (-104_858, 51_980, 500_000));
+    assert_eq!((ratios[0][0][0], ratios[0][2][15], temper_ppm), (-104_858, 51_980, 500_000));
+    assert_eq!((ratios[1][0][0], ratios[1][2][15]), (-157_287, 0));
     assert_eq!(Profile::decode(&bytes), Ok(profile));
 }
 
@@ -336,15 +360,15 @@ fn malformed_profiles_are_refused() {
     check(&|p| p.temper_ppm = 1_000_001, "temper");
     check(&|p| p.temper_ppm = 0, "temper");
     check(&|p| p.tokens = 1_001, "margin: its counts");
-    check(&|p| p.weights_ppm[1] = 300_001, "weights");
-    check(&|p| p.weights_ppm = [u32::MAX; 3], "weights");
+    check(&|p| p.charges[0].weights_ppm[1] = 300_001, "weights");
+    check(&|p| p.charges[1].weights_ppm = [u32::MAX; 3], "weights");
     check(&|p| p.answers = 0, "honest tokens");
     check(&|p| p.hard_margin = (1 << 14) - 1, "hard margin");
     check(&|p| p.histograms[1].edges[3] = 4, "log-probability: its edges");
     check(&|p| p.histograms[2].edges[0] = 0, "sketch: its edges");
     check(&|p| p.histograms[2].bound[5] = ONE / 1_000, "sketch: a bound is below");
-    check(&|p| p.histograms[0].cheat[5] = 0, "probabilities");
-    check(&|p| p.histograms[0].cheat[5] = ONE / 8, "probabilities");
+    check(&|p| p.charges[0].cheat[0][5] = 0, "probabilities");
+    check(&|p| p.charges[1].cheat[0][5] = ONE / 8, "probabilities");
     check(&|p| p.cheats.clear(), "no cheat");
     check(&|p| p.cheats.swap(0, 1), "order");
     check(&|p| p.cheats[0].name = "a\nb".into(), "printable");
@@ -381,6 +405,6 @@ fn reports_show_every_cheat_and_the_plot_is_well_formed() {
     let plot = report::plot(&profile);
     assert!(plot.starts_with("<svg ") && plot.ends_with("</svg>\n"));
     assert_eq!(plot.matches("<text").count(), plot.matches("</text>").count());
-    assert_eq!(plot.matches("<rect").count(), 1 + 3 * 2 * BINS);
+    assert_eq!(plot.matches("<rect").count(), 1 + 3 * 3 * BINS);
     assert!(plot.len() < 20_000, "{}", plot.len());
 }

@@ -67,6 +67,39 @@ proptest! {
     }
 }
 
+/// Whatever a machine's noise of ε does the margin stays below 2 ε, and below 4 ε at the edge of a truncation, where the order of
+/// the tokens before it changes as well.
+#[test]
+fn margins_stay_near_the_noise_also_at_the_edges() {
+    let truncations = [
+        SamplingParams::default(),
+        SamplingParams { top_p: micro(0.9), ..SamplingParams::default() },
+        SamplingParams { top_k: 5, ..SamplingParams::default() },
+        SamplingParams { min_p: micro(0.05), ..SamplingParams::default() },
+        SamplingParams { top_k: 20, top_p: micro(0.8), temperature: micro(0.7), ..SamplingParams::default() },
+        SamplingParams { temperature: Micro(0), ..SamplingParams::default() },
+    ];
+    let noise = 0.02f32;
+    for params in &truncations {
+        let mut mismatches = 0;
+        for number in 0..3_000u64 {
+            let logits: Vec<f32> = spread(number).iter().map(|logit| logit * 0.4).collect();
+            let other = spread(number + 1_000_000);
+            let largest = other.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+            let noisy: Vec<f32> = logits.iter().zip(&other).map(|(a, b)| a + noise * b / largest).collect();
+            let (token, _) = record(params, number, 0, &noisy);
+            let (mut replayer, findings) = Replayer::new(seed(number), params.clone(), vec![token.id]);
+            replayer.sample(at(0, &mut logits.clone(), &[]));
+            let finding = findings.take()[0];
+            mismatches += u32::from(finding.margin > 0);
+            // Two units for rounding up and for what lies beyond the reach of noise.
+            let most = if params.top_p < Micro::ONE { 4.0 * noise } else { 2.0 * noise };
+            assert!(finding.margin <= (most * 1_024.0) as u32 + 2, "{params:?} {number}: {finding:?}");
+        }
+        assert!(mismatches > 3, "{params:?}: {mismatches} say nothing");
+    }
+}
+
 fn spread(number: u64) -> Vec<f32> {
     crate::logits(400, number)
 }
