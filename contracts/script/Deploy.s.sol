@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {Audits} from "../src/Audits.sol";
+import {Batches} from "../src/Batches.sol";
 import {CortensorToken} from "../src/CortensorToken.sol";
 import {Court} from "../src/Court.sol";
 import {Guards} from "../src/Guards.sol";
@@ -21,7 +22,7 @@ interface ScriptVm {
     function stopBroadcast() external;
 }
 
-/// @title Deploys token, node registry, model registry, sessions, guards, scores, court and audits, in this order, and wires them
+/// @title Deploys token, node registry, model registry, sessions, guards, scores, court, batches and audits, in this order, and wires them
 /// @notice `forge script script/Deploy.s.sol --rpc-url URL --broadcast` with any of forge's ways to sign. The broadcaster
 /// deploys and wires; ownership is then offered to `GOVERNANCE`, which accepts it (two steps) when it is another account.
 /// Environment, all optional: `GOVERNANCE`, `TREASURY`, `INITIAL_SUPPLY` (wei, to the broadcaster), `UNBONDING_DELAY` and
@@ -40,31 +41,19 @@ contract Deploy {
         Guards guards;
         Scores scores;
         Court court;
+        Batches batches;
         Audits audits;
     }
 
-    function run()
-        external
-        returns (
-            CortensorToken token,
-            NodeRegistry registry,
-            ModelRegistry models,
-            Sessions sessions,
-            Guards guards,
-            Scores scores,
-            Court court,
-            Audits audits
-        )
-    {
+    function run() external returns (Deployed memory all) {
         address deployer = msg.sender;
         address governance = vm.envOr("GOVERNANCE", deployer);
 
         vm.startBroadcast();
-        Deployed memory all = market(deployer, vm.envOr("TREASURY", governance));
+        all = market(deployer, vm.envOr("TREASURY", governance));
         audit(all, deployer, vm.envOr("TREASURY", governance));
         if (governance != deployer) handOver(all, governance);
         vm.stopBroadcast();
-        return (all.token, all.registry, all.models, all.sessions, all.guards, all.scores, all.court, all.audits);
     }
 
     function market(address deployer, address treasury) private returns (Deployed memory all) {
@@ -72,7 +61,7 @@ contract Deploy {
         uint64 unbonding = uint64(vm.envOr("UNBONDING_DELAY", uint256(7 days)));
         all.registry = new NodeRegistry(all.token, deployer, unbonding, stakes());
         all.models = new ModelRegistry(deployer);
-        all.sessions = new Sessions(all.token, all.registry, all.models, deployer, treasury, defaultParameters());
+        all.sessions = new Sessions(all.token, all.registry, all.models, deployer, treasury, sessionParameters());
         all.registry.setSlasher(address(all.sessions), true);
     }
 
@@ -80,12 +69,13 @@ contract Deploy {
         all.guards = new Guards(all.registry, uint32(vm.envOr("EPOCH", uint256(1 hours))));
         all.scores = new Scores(deployer, scoreParameters());
         all.court = new Court(all.token, all.registry, all.sessions, all.scores, deployer, treasury, courtParameters());
-        all.audits = new Audits(
-            all.registry, address(all.sessions), all.guards, all.scores, all.court, deployer, auditParameters()
-        );
+        all.batches = new Batches(all.registry, all.guards, all.scores, deployer);
+        all.audits =
+            new Audits(all.registry, address(all.sessions), all.batches, all.court, deployer, auditParameters());
         all.registry.setSlasher(address(all.court), true);
         all.scores.setWriters(address(all.audits), address(all.court));
         all.court.setAuditor(address(all.audits));
+        all.batches.setAuditor(address(all.audits));
     }
 
     /// @dev Guards belong to nobody.
@@ -97,28 +87,32 @@ contract Deploy {
         all.scores.transferOwnership(governance);
         all.court.transferOwnership(governance);
         all.audits.transferOwnership(governance);
+        all.batches.transferOwnership(governance);
     }
 
-    function stakes() private view returns (uint128[5] memory minimums) {
-        minimums[0] = uint128(vm.envOr("ROUTER_STAKE", uint256(10_000e18)));
-        minimums[1] = uint128(vm.envOr("MINER_STAKE", uint256(1000e18)));
-        minimums[2] = uint128(vm.envOr("GUARD_STAKE", uint256(1000e18)));
-        // Validators and storage nodes have nothing to lose yet: their minimums come with their duties.
+    // The parameters of a public chain; test/Deploy.t.sol and crates/contracts hold them to artifacts/parameters.json.
+
+    function stakes() public view returns (uint128[5] memory minimums) {
+        minimums[0] = uint128(vm.envOr("ROUTER_STAKE", uint256(100_000e18)));
+        minimums[1] = uint128(vm.envOr("MINER_STAKE", uint256(10_000e18)));
+        minimums[2] = uint128(vm.envOr("GUARD_STAKE", uint256(10_000e18)));
+        // Their duties come later.
+        (minimums[3], minimums[4]) = (100_000e18, 10_000e18);
     }
 
-    function defaultParameters() private view returns (ISessions.Parameters memory) {
+    function sessionParameters() public view returns (ISessions.Parameters memory) {
         return ISessions.Parameters({
-            routerBps: 1000,
+            routerBps: 500,
             protocolBps: 200,
-            equivocationSlashBps: 3000,
-            reporterBps: 2000,
+            equivocationSlashBps: 5000,
+            reporterBps: 1000,
             overdraftPenaltyBps: 1000,
             grace: uint32(vm.envOr("GRACE", uint256(1 days)))
         });
     }
 
     /// @dev Levels are log2 of 1e2, 1e4 and 1e6, and 40 bits, times 65,536.
-    function scoreParameters() private pure returns (IScores.Parameters memory) {
+    function scoreParameters() public pure returns (IScores.Parameters memory) {
         return IScores.Parameters({
             watch: 435_412,
             suspend: 870_824,
@@ -128,11 +122,14 @@ contract Deploy {
             newcomerPpm: 200_000,
             floorPpm: 30_000,
             suspiciousPpm: 500_000,
-            reputationJobs: 40
+            reputationJobs: 40,
+            missingEvidence: 458_752,
+            missingLimit: 4,
+            missingMemory: 30 days
         });
     }
 
-    function courtParameters() private pure returns (ICourt.Parameters memory) {
+    function courtParameters() public pure returns (ICourt.Parameters memory) {
         return ICourt.Parameters({
             traceTolerance: 4,
             detectionPpm: 950_000,
@@ -144,15 +141,16 @@ contract Deploy {
             poolBps: 2000,
             reporterBps: 1000,
             challengedBps: 5000,
-            guardPay: 0.1e18,
-            guardPenalty: 1e18,
-            trapPenalty: 10e18,
+            guardPay: 0.001e18,
+            guardPenalty: 0.01e18,
+            trapPenalty: 0.1e18,
             appealBond: 10e18,
-            challengeBond: 10e18
+            challengeBond: 10e18,
+            missingPenalty: 1e18
         });
     }
 
-    function auditParameters() private pure returns (IAudits.Parameters memory) {
+    function auditParameters() public pure returns (IAudits.Parameters memory) {
         return IAudits.Parameters({
             commitWindow: 4 hours,
             revealWindow: 2 hours,

@@ -15,6 +15,7 @@ const CONTRACTS = [
   "Scores",
   "Court",
   "Audits",
+  "Batches",
 ];
 
 /** SHA-256 over every source the contract was compiled from, each as path, newline, content. */

@@ -7,6 +7,8 @@ import { options } from "./foundry.mjs";
 // Anvil's first account: unlocked there, worthless anywhere else.
 const SENDER = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
 const ATTEMPTS = 100;
+// In the order of `Deployed`.
+const CONTRACTS = ["token", "registry", "models", "sessions", "guards", "scores", "court", "batches", "audits"];
 const run = (tool, args) => execFileSync(tool, args, { ...options, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 
 function freePort() {
@@ -34,7 +36,9 @@ function deploy(rpc) {
   const args = ["script", "script/Deploy.s.sol", "--rpc-url", rpc, "--broadcast", "--unlocked", "--sender", SENDER, "--json"];
   const lines = run("forge", args).split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
   const { returns } = lines.find((line) => line.returns);
-  return Object.fromEntries(Object.entries(returns).map(([name, { value }]) => [name, value]));
+  // A struct of addresses: (0x..., 0x..., ...).
+  const addresses = returns.all.value.match(/0x[0-9a-fA-F]{40}/g);
+  return Object.fromEntries(CONTRACTS.map((name, place) => [name, addresses[place]]));
 }
 
 function check(what, actual, expected) {
@@ -47,7 +51,7 @@ const rpc = `http://127.0.0.1:${port}`;
 const anvil = spawn("anvil", ["--port", String(port), "--silent"], { ...options, stdio: "inherit" });
 try {
   console.log(`anvil: chain ${await waitFor(rpc)}`);
-  const { token, registry, models, sessions, guards, scores, court, audits } = deploy(rpc);
+  const { token, registry, models, sessions, guards, scores, court, batches, audits } = deploy(rpc);
   const call = (to, signature, ...args) => run("cast", ["call", "--rpc-url", rpc, to, signature, ...args]);
   check("sessions.token", call(sessions, "token()(address)"), token);
   check("sessions.nodeRegistry", call(sessions, "nodeRegistry()(address)"), registry);
@@ -64,6 +68,8 @@ try {
   check("scores.court", call(scores, "court()(address)"), court);
   check("court.auditor", call(court, "auditor()(address)"), audits);
   check("court.token", call(court, "token()(address)"), token);
+  check("audits.batches", call(audits, "batches()(address)"), batches);
+  check("batches.auditor", call(batches, "auditor()(address)"), audits);
   check("audits.owner", call(audits, "owner()(address)"), SENDER);
   check("sessions.owner", call(sessions, "owner()(address)"), SENDER);
 } finally {

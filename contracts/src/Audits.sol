@@ -5,17 +5,17 @@ import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {IAudits} from "./interfaces/IAudits.sol";
+import {IBatches} from "./interfaces/IBatches.sol";
 import {ICourt} from "./interfaces/ICourt.sol";
 import {IGuards} from "./interfaces/IGuards.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IScores} from "./interfaces/IScores.sol";
-import {Merkle} from "./libraries/Merkle.sol";
 import {Messages} from "./libraries/Messages.sol";
 import {Traces} from "./libraries/Traces.sol";
-import {MINER} from "./types/Roles.sol";
+import {SessionId} from "./types/SessionId.sol";
 
 /// @title Audits
-/// @dev Holds no money. Calls registry, guards, court and scores only, which are trusted; an audit's status is changed before them.
+/// @dev Holds no money. Calls batches, guards, court and scores only, which are trusted; an audit's status is changed before them.
 contract Audits is IAudits, Ownable2Step {
     uint32 public constant MAX_WINDOW = 30 days;
     /// @dev 64 bits.
@@ -25,25 +25,23 @@ contract Audits is IAudits, Ownable2Step {
     uint8 private constant TIER_B = 2;
     uint32 private constant ALL_PPM = 1_000_000;
 
-    /// @notice Where miners are looked up.
+    /// @notice Whose delay before stakes leave bounds all windows.
     INodeRegistry public immutable nodeRegistry;
     /// @notice Under whose domain receipts are signed.
     address public immutable sessions;
+    /// @inheritdoc IAudits
+    IBatches public immutable batches;
     /// @inheritdoc IAudits
     IGuards public immutable guards;
     /// @inheritdoc IAudits
     IScores public immutable scores;
     /// @inheritdoc IAudits
     ICourt public immutable court;
-    // As `guards` has them, so that `commit` need not ask.
+    // As `guards` has them.
     uint32 private immutable _EPOCH_LENGTH;
     uint64 private immutable _GENESIS;
 
     Parameters private _parameters;
-    /// @dev By miner and root.
-    mapping(bytes32 batch => Batch) private _batches;
-    /// @dev What `commit` notes, so that it need not ask `Scores`; zero before a miner's first batch.
-    mapping(address miner => uint32) private _rates;
     mapping(bytes32 item => Audit) private _audits;
     mapping(bytes32 item => mapping(uint256 index => Seat)) private _seats;
     /// @dev By item and seat.
@@ -52,55 +50,52 @@ contract Audits is IAudits, Ownable2Step {
     constructor(
         INodeRegistry nodeRegistry_,
         address sessions_,
-        IGuards guards_,
-        IScores scores_,
+        IBatches batches_,
         ICourt court_,
         address initialOwner,
         Parameters memory initialParameters
     ) Ownable(initialOwner) {
         if (
-            address(nodeRegistry_) == address(0) || sessions_ == address(0) || address(guards_) == address(0)
-                || address(scores_) == address(0) || address(court_) == address(0)
+            address(nodeRegistry_) == address(0) || sessions_ == address(0) || address(batches_) == address(0)
+                || address(court_) == address(0)
         ) revert ZeroAddress();
         nodeRegistry = nodeRegistry_;
         sessions = sessions_;
-        guards = guards_;
-        scores = scores_;
+        batches = batches_;
+        (guards, scores) = (batches_.guards(), batches_.scores());
         court = court_;
-        _EPOCH_LENGTH = guards_.epochLength();
-        _GENESIS = guards_.genesis();
+        _EPOCH_LENGTH = guards.epochLength();
+        _GENESIS = guards.genesis();
         _setParameters(initialParameters);
-    }
-
-    /// @inheritdoc IAudits
-    function commit(bytes32 root, uint32 count) external {
-        if (root == bytes32(0) || count == 0) revert BatchEmpty();
-        bytes32 key = _batchKey(msg.sender, root);
-        if (_batches[key].count != 0) revert BatchKnown(root);
-        if (!nodeRegistry.isActive(msg.sender, MINER)) revert MinerInactive(msg.sender);
-        uint32 ratePpm = _rates[msg.sender];
-        if (ratePpm == 0) ratePpm = refreshRate(msg.sender);
-        _batches[key] = Batch({count: count, epoch: _epoch(), ratePpm: ratePpm, committedAt: uint40(block.timestamp)});
-        emit BatchCommitted(msg.sender, root, count);
     }
 
     /// @inheritdoc IAudits
     function openAudit(Receipt calldata receipt, Inclusion calldata inclusion, bytes32 commitment) external {
         bytes32 item = _itemOf(receipt);
-        if (_audits[item].status != Status.None) revert AuditKnown(item);
-        Batch memory batch = _knownBatch(receipt.miner, inclusion.root);
-        uint256 last = uint256(batch.committedAt) + _EPOCH_LENGTH + _parameters.openWindow;
+        IBatches.Batch memory batch = batches.take(receipt.miner, inclusion.root, inclusion.index, item, inclusion.path);
+        uint256 last = _lastOpening(batch);
         if (block.timestamp > last) revert TooLate(last);
-        if (!Merkle.verify(inclusion.root, Merkle.leaf(item), inclusion.index, batch.count, inclusion.path)) {
-            revert NotIncluded(inclusion.root, inclusion.index);
+        // Where the receipt was challenged before, this shows that its miner does not hide it.
+        if (_audits[item].status == Status.None) {
+            _begin(item, receipt.miner, batch.epoch, batch.ratePpm);
+            emit AuditOpened(item, receipt.miner, inclusion.root, inclusion.index);
+            // Where there is nobody to judge, nobody is guilty.
+            if (!_drawCommittee(item)) _void(item, _audits[item]);
         }
-        if (!_isDrawn(batch, receipt.miner, inclusion.root, inclusion.index)) {
-            revert NotDrawn(inclusion.root, inclusion.index);
-        }
-        _begin(item, receipt.miner, batch.epoch);
-        emit AuditOpened(item, receipt.miner, inclusion.root, inclusion.index);
-        if (!_drawCommittee(item)) revert NoGuards();
         if (commitment != bytes32(0)) _commitFinding(item, commitment);
+    }
+
+    /// @inheritdoc IAudits
+    function reportMissing(address miner, bytes32 root, uint32 index) external {
+        IBatches.Batch memory batch = batches.takeMissing(miner, root, index);
+        uint256 last = _lastOpening(batch);
+        if (block.timestamp <= last) revert NotDue(last);
+        bytes32 missing = keccak256(abi.encode(miner, root, index));
+        emit ReceiptMissing(miner, root, index, msg.sender);
+        bool convicted = scores.recordMissing(miner, batch.committedAt);
+        batches.refreshRate(miner);
+        court.punishMissing(missing, miner, msg.sender);
+        if (convicted) court.punish(missing, miner, SessionId.wrap(0));
     }
 
     /// @inheritdoc IAudits
@@ -112,7 +107,7 @@ contract Audits is IAudits, Ownable2Step {
         (address signer, ECDSA.RecoverError failure,) = ECDSA.tryRecoverCalldata(item, signature);
         if (failure != ECDSA.RecoverError.NoError || signer != receipt.miner) revert SignatureInvalid();
         uint32 epoch = _epoch();
-        _begin(item, receipt.miner, epoch);
+        _begin(item, receipt.miner, epoch, 0);
         emit AuditOpened(item, receipt.miner, bytes32(0), 0);
         emit Challenged(item, receipt.miner, msg.sender, epoch);
         court.takeBond(item, ICourt.BondKind.Challenge, msg.sender);
@@ -212,26 +207,8 @@ contract Audits is IAudits, Ownable2Step {
     }
 
     /// @inheritdoc IAudits
-    function refreshRate(address miner) public returns (uint32 ratePpm) {
-        ratePpm = scores.rateOf(miner);
-        _rates[miner] = ratePpm;
-    }
-
-    /// @inheritdoc IAudits
     function setParameters(Parameters calldata next) external onlyOwner {
         _setParameters(next);
-    }
-
-    /// @inheritdoc IAudits
-    function batchOf(address miner, bytes32 root) external view returns (Batch memory) {
-        return _batches[_batchKey(miner, root)];
-    }
-
-    /// @inheritdoc IAudits
-    function isDrawn(address miner, bytes32 root, uint32 index) external view returns (bool) {
-        Batch memory batch = _knownBatch(miner, root);
-        if (index >= batch.count) revert NotIncluded(root, index);
-        return _isDrawn(batch, miner, root, index);
     }
 
     /// @inheritdoc IAudits
@@ -253,7 +230,7 @@ contract Audits is IAudits, Ownable2Step {
 
     /// @inheritdoc IAudits
     function assignedFirst(address miner, bytes32 root, bytes32 item) external view returns (address) {
-        address[] memory drawn = _committee(item, miner, 0, _knownBatch(miner, root).epoch, 0);
+        address[] memory drawn = _committee(item, miner, 0, batches.batchOf(miner, root).epoch, 0);
         return drawn.length == 0 ? address(0) : drawn[0];
     }
 
@@ -277,13 +254,14 @@ contract Audits is IAudits, Ownable2Step {
 
     // --- rounds ---
 
-    function _begin(bytes32 item, address miner, uint32 epoch) private {
+    function _begin(bytes32 item, address miner, uint32 epoch, uint32 ratePpm) private {
         Audit storage state = _audits[item];
         state.miner = miner;
         state.status = Status.Waiting;
         state.firstEpoch = epoch;
         state.epoch = epoch;
         state.openedAt = uint40(block.timestamp);
+        state.ratePpm = ratePpm;
     }
 
     /// @return found whether there are guards enough for the round; otherwise nothing was changed
@@ -421,8 +399,8 @@ contract Audits is IAudits, Ownable2Step {
         _close(item, state, Status.Settled);
         (address miner, bool hard, int64 evidence) = (state.miner, state.hard, state.evidence);
         bool mayConvict = state.decidedSize >= _parameters.minimumCommittee && (hard || receipt.tier >= TIER_B);
-        (, bool convicted) = scores.record(miner, evidence, state.tokens, hard, mayConvict);
-        refreshRate(miner);
+        (, bool convicted) = scores.record(miner, evidence, _tokensServed(state), hard, mayConvict);
+        batches.refreshRate(miner);
         uint256 count = state.seats;
         for (uint256 i; i < count; ++i) {
             Seat memory seat = _seats[item][i];
@@ -511,21 +489,24 @@ contract Audits is IAudits, Ownable2Step {
         if (state.status != status) revert WrongStatus(item, state.status);
     }
 
-    function _knownBatch(address miner, bytes32 root) private view returns (Batch memory batch) {
-        batch = _batches[_batchKey(miner, root)];
-        if (batch.count == 0) revert BatchUnknown(root);
-    }
-
-    function _isDrawn(Batch memory batch, address miner, bytes32 root, uint32 index) private view returns (bool) {
-        bytes32 random = keccak256(abi.encode(guards.knownBeacon(batch.epoch), miner, root, index));
-        return uint256(random) % ALL_PPM < batch.ratePpm;
-    }
-
     function _seatOf(bytes32 item, Audit storage state, address guard) private view returns (uint256) {
         for (uint256 i = state.first; i < state.seats; ++i) {
             if (_seats[item][i].guard == guard) return i;
         }
         revert NotAssigned(item, guard);
+    }
+
+    /// @dev What was checked stands for the tokens that were served and not drawn, so that being audited more earns no more. A
+    /// challenge draws nothing, so that nobody raises its own score by challenging itself.
+    function _tokensServed(Audit storage state) private view returns (uint64) {
+        uint32 ratePpm = state.ratePpm;
+        // 16 bits times a million.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        return ratePpm == 0 ? 0 : uint64(uint256(state.tokens) * ALL_PPM / ratePpm);
+    }
+
+    function _lastOpening(IBatches.Batch memory batch) private view returns (uint256) {
+        return uint256(batch.committedAt) + _EPOCH_LENGTH + _parameters.openWindow;
     }
 
     function _weigh(Receipt calldata receipt, uint32 epoch, Finding calldata finding) private view returns (int64) {
@@ -563,10 +544,6 @@ contract Audits is IAudits, Ownable2Step {
 
     function _itemOf(Receipt calldata receipt) private view returns (bytes32) {
         return Messages.digest(sessions, Messages.hashReceipt(receipt));
-    }
-
-    function _batchKey(address miner, bytes32 root) private pure returns (bytes32) {
-        return keccak256(abi.encode(miner, root));
     }
 
     function _seatKey(bytes32 item, uint256 index) private pure returns (bytes32) {

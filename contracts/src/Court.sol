@@ -32,6 +32,7 @@ contract Court is ICourt, Ownable2Step, ReentrancyGuardTransient {
     uint256 public constant MIN_TRAP_FACTOR = 50;
     uint256 public constant MAX_TRAPS = 256;
     uint16 public constant MAX_TRACE_TOLERANCE = 1024;
+    uint96 public constant MAX_MISSING_PENALTY = 1000e18;
     uint16 private constant ALL_BPS = 10_000;
     uint32 private constant ALL_PPM = 1_000_000;
 
@@ -63,6 +64,8 @@ contract Court is ICourt, Ownable2Step, ReentrancyGuardTransient {
     mapping(address account => bool) public isTrapSetter;
     /// @inheritdoc ICourt
     mapping(bytes32 commitment => uint256) public plantedAt;
+    /// @inheritdoc ICourt
+    mapping(bytes32 commitment => uint256) public announcedIn;
 
     Parameters private _parameters;
 
@@ -93,7 +96,12 @@ contract Court is ICourt, Ownable2Step, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ICourt
-    function proveContradiction(Opening calldata opening) external nonReentrant {
+    function announce(bytes32 commitment) external {
+        if (announcedIn[commitment] == 0) announcedIn[commitment] = block.number;
+    }
+
+    /// @inheritdoc ICourt
+    function proveContradiction(Opening calldata opening, bytes32 salt) external nonReentrant {
         Receipt calldata receipt = opening.receipt;
         bytes32 item = itemOf(receipt);
         if (isProven[item]) revert AlreadyProven(item);
@@ -103,7 +111,8 @@ contract Court is ICourt, Ownable2Step, ReentrancyGuardTransient {
         isProven[item] = true;
         emit ContradictionProven(item, receipt.miner, msg.sender, malformed, opening.window, opening.position);
         scores.convict(receipt.miner);
-        _slash(item, receipt.miner, receipt.session, _parameters.contradictionSlashBps, msg.sender);
+        address reporter = _wasAnnounced(item, salt) ? msg.sender : address(0);
+        _slash(item, receipt.miner, receipt.session, _parameters.contradictionSlashBps, reporter);
     }
 
     /// @inheritdoc ICourt
@@ -186,6 +195,19 @@ contract Court is ICourt, Ownable2Step, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc ICourt
+    function punishMissing(bytes32 missing, address miner, address reporter) external onlyAuditor nonReentrant {
+        Parameters storage current = _parameters;
+        uint128 slashed = nodeRegistry.slash(miner, current.missingPenalty, address(this));
+        uint128 burnt = Shares.part(slashed, current.burnBps);
+        uint128 toReporter = Shares.part(slashed, current.reporterBps);
+        uint128 toPool = slashed - burnt - toReporter;
+        pool += toPool;
+        balanceOf[reporter] += toReporter;
+        emit MinerSlashed(missing, miner, slashed, burnt, 0, toReporter, toPool);
+        if (burnt != 0) ICortensorToken(address(token)).burn(burnt);
+    }
+
+    /// @inheritdoc ICourt
     function setTrapSetter(address setter, bool authorised) external onlyOwner {
         if (setter == address(0)) revert ZeroAddress();
         isTrapSetter[setter] = authorised;
@@ -241,6 +263,11 @@ contract Court is ICourt, Ownable2Step, ReentrancyGuardTransient {
         bonds -= bond.amount;
     }
 
+    function _wasAnnounced(bytes32 item, bytes32 salt) private view returns (bool) {
+        uint256 announced = announcedIn[keccak256(abi.encode(item, msg.sender, salt))];
+        return announced != 0 && announced < block.number;
+    }
+
     /// @param reporter zero for none; then the pool has its part
     function _slash(bytes32 item, address miner, SessionId session, uint16 slashBps, address reporter) private {
         uint128 penalty = Shares.part(nodeRegistry.slashable(miner), slashBps);
@@ -294,7 +321,7 @@ contract Court is ICourt, Ownable2Step, ReentrancyGuardTransient {
             split != ALL_BPS || next.contradictionSlashBps > ALL_BPS || next.committeeSlashBps > ALL_BPS
                 || next.challengedBps > ALL_BPS || next.trapPenalty < MIN_TRAP_FACTOR * next.guardPay
                 || next.traceTolerance > MAX_TRACE_TOLERANCE || next.detectionPpm > ALL_PPM
-                || next.collusionPpm > ALL_PPM
+                || next.collusionPpm > ALL_PPM || next.missingPenalty > MAX_MISSING_PENALTY
         ) revert ParametersOutOfBounds();
         _parameters = next;
         emit ParametersChanged(next);

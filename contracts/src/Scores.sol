@@ -2,17 +2,19 @@
 pragma solidity ^0.8.28;
 
 import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SignedMath} from "@openzeppelin/contracts/utils/math/SignedMath.sol";
 import {IScores} from "./interfaces/IScores.sol";
 import {ModelId} from "./types/ModelId.sol";
 
 /// @title Scores
-/// @dev Holds no money. One slot a miner.
+/// @dev Holds no money. One slot a miner, another for one that failed to show receipts.
 contract Scores is IScores, Ownable2Step {
     uint32 private constant ALL_PPM = 1_000_000;
     /// @dev 256 bits: beyond every probability that means something.
     int64 public constant MAX_LEVEL = 256 << 16;
     uint32 public constant MAX_JOBS = 1_000_000;
+    uint32 public constant MAX_MEMORY = 366 days;
     /// @dev Evidence is of a mean, one eighth computation and seven eighths sampling: log2 of 8 and of 8/7, rounded up.
     int256 private constant COMPUTATION_COST = 3 << 16;
     int256 private constant SAMPLING_COST = 12_626;
@@ -27,6 +29,7 @@ contract Scores is IScores, Ownable2Step {
 
     Parameters private _parameters;
     mapping(address miner => Score) private _scores;
+    mapping(address miner => Failures) private _failures;
     mapping(bytes32 triple => Profile) private _profiles;
 
     constructor(address initialOwner, Parameters memory initialParameters) Ownable(initialOwner) {
@@ -47,6 +50,27 @@ contract Scores is IScores, Ownable2Step {
         next.state = state;
         _scores[miner] = next;
         emit ScoreChanged(miner, evidence, tokens, next);
+        if (convicted) emit Convicted(miner);
+    }
+
+    /// @inheritdoc IScores
+    function recordMissing(address miner, uint40 committedAt) external returns (bool convicted) {
+        if (msg.sender != auditor) revert NotAuditor(msg.sender);
+        if (committedAt <= _failures[miner].countedAt) return false;
+        forget(miner);
+        Failures memory failures = _failures[miner];
+        if (failures.count == 0) failures.since = uint40(block.timestamp);
+        failures.countedAt = uint40(block.timestamp);
+        bool tooMany = ++failures.count >= _parameters.missingLimit;
+        _failures[miner] = failures;
+        emit FailuresChanged(miner, failures.count);
+
+        Score memory next = _after(_scores[miner], _parameters.missingEvidence);
+        State state = _stateOf(next, tooMany, tooMany);
+        convicted = state == State.Slashed && next.state != State.Slashed;
+        next.state = state;
+        _scores[miner] = next;
+        emit ScoreChanged(miner, _parameters.missingEvidence, 0, next);
         if (convicted) emit Convicted(miner);
     }
 
@@ -94,6 +118,11 @@ contract Scores is IScores, Ownable2Step {
     }
 
     /// @inheritdoc IScores
+    function failuresOf(address miner) external view returns (Failures memory) {
+        return _failures[miner];
+    }
+
+    /// @inheritdoc IScores
     function stateAfter(address miner, int64 evidence, bool hard) external view returns (State) {
         return _stateOf(_after(_scores[miner], evidence), hard, true);
     }
@@ -135,6 +164,26 @@ contract Scores is IScores, Ownable2Step {
     /// @inheritdoc IScores
     function parameters() external view returns (Parameters memory) {
         return _parameters;
+    }
+
+    /// @inheritdoc IScores
+    function forget(address miner) public {
+        Failures memory failures = _failures[miner];
+        uint256 memory_ = _parameters.missingMemory;
+        uint256 count = Math.min(failures.count, (block.timestamp - failures.since) / memory_);
+        if (count == 0) return;
+        // At most `failures.count`, and a time that has passed.
+        // forge-lint: disable-start(unsafe-typecast)
+        failures.count -= uint32(count);
+        failures.since += uint40(count * memory_);
+        int64 evidence = -int64(uint64(count)) * _parameters.missingEvidence;
+        // forge-lint: disable-end(unsafe-typecast)
+        _failures[miner] = failures;
+        emit FailuresChanged(miner, failures.count);
+        Score memory next = _after(_scores[miner], evidence);
+        next.state = _stateOf(next, false, false);
+        _scores[miner] = next;
+        emit ScoreChanged(miner, evidence, 0, next);
     }
 
     function _weigh(Profile memory table, uint256 charge, uint16[16][3] calldata bins)
@@ -186,7 +235,9 @@ contract Scores is IScores, Ownable2Step {
         bool rates = next.floorPpm != 0 && next.floorPpm <= next.newcomerPpm && next.newcomerPpm <= ALL_PPM
             && next.floorPpm <= next.suspiciousPpm && next.suspiciousPpm <= ALL_PPM;
         bool jobs = next.newcomerJobs <= MAX_JOBS && next.reputationJobs != 0 && next.reputationJobs <= MAX_JOBS;
-        if (!levels || !rates || !jobs) revert ParametersOutOfBounds();
+        bool missing = 0 < next.missingEvidence && next.missingEvidence <= next.suspend && next.missingLimit > 1
+            && 0 < next.missingMemory && next.missingMemory <= MAX_MEMORY;
+        if (!levels || !rates || !jobs || !missing) revert ParametersOutOfBounds();
         _parameters = next;
         emit ParametersChanged(next);
     }

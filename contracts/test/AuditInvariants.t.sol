@@ -25,7 +25,7 @@ contract AuditInvariantsTest {
         vm.assertEq(handler.totalSupply() + handler.burnt(), handler.supply(), "only slashes burn");
         vm.assertEq(handler.courtBonds(), handler.bondsOfRunningAudits(), "bonds end with their audits");
         (int256 fromAudits, int256 inScores, uint256 settled, uint256 jobs) = handler.evidence();
-        vm.assertEq(fromAudits, inScores, "evidence comes from settled audits alone");
+        vm.assertEq(fromAudits, inScores, "evidence comes from settled audits and failures alone");
         vm.assertEq(settled, jobs, "each once");
         vm.assertFalse(handler.settledTwice(), "no audit twice");
     }
@@ -37,7 +37,7 @@ contract AuditInvariantsTest {
 
     /// @dev A campaign whose actions mostly return early would prove little: a fixed one must reach every outcome.
     function test_auditCampaignsReachEveryOutcome() public {
-        bytes32[14] memory outcomes = [
+        bytes32[15] memory outcomes = [
             bytes32("open"),
             "challenge",
             "commit",
@@ -51,7 +51,8 @@ contract AuditInvariantsTest {
             "plant",
             "spring",
             "withdraw",
-            "fund"
+            "fund",
+            "hide"
         ];
         for (uint256 step; step < 2000; ++step) {
             act(uint256(keccak256(abi.encode(step))));
@@ -75,5 +76,7 @@ contract AuditInvariantsTest {
         if (kind == 13) handler.appeal(seed);
         if (kind == 14) handler.spring(seed, seed % 4 == 0);
         if (kind == 15) seed % 2 == 0 ? handler.withdraw(seed >> 8) : handler.fundPool(uint128(seed));
+        if (kind == 0 && seed % 32 == 0) handler.hide(seed >> 5);
+        if (kind == 1 && seed % 8 == 0) handler.forget();
     }
 }

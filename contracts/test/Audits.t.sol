@@ -3,6 +3,7 @@ pragma solidity ^0.8.28;
 
 import {Audits} from "../src/Audits.sol";
 import {IAudits} from "../src/interfaces/IAudits.sol";
+import {IBatches} from "../src/interfaces/IBatches.sol";
 import {ICourt} from "../src/interfaces/ICourt.sol";
 import {IGuards} from "../src/interfaces/IGuards.sol";
 import {IReceipts} from "../src/interfaces/IReceipts.sol";
@@ -29,8 +30,8 @@ contract AuditsTest is AuditWorld {
     function test_aBatchKeepsEpochRateAndTime() public {
         uint32 epoch = guards.currentEpoch();
         vm.prank(miner);
-        audits.commit(bytes32(uint256(1)), 1000);
-        IAudits.Batch memory batch = audits.batchOf(miner, bytes32(uint256(1)));
+        batches.commit(bytes32(uint256(1)), 1000);
+        IBatches.Batch memory batch = batches.batchOf(miner, bytes32(uint256(1)));
         vm.assertEq(batch.count, 1000, "count");
         vm.assertEq(batch.epoch, epoch, "epoch");
         vm.assertEq(batch.ratePpm, 1_000_000, "rate");
@@ -39,16 +40,18 @@ contract AuditsTest is AuditWorld {
 
     function test_commitRefusals() public {
         vm.startPrank(miner);
-        vm.expectRevert(IAudits.BatchEmpty.selector);
-        audits.commit(bytes32(0), 1);
-        vm.expectRevert(IAudits.BatchEmpty.selector);
-        audits.commit(bytes32(uint256(1)), 0);
-        audits.commit(bytes32(uint256(1)), 1);
-        vm.expectRevert(abi.encodeWithSelector(IAudits.BatchKnown.selector, bytes32(uint256(1))));
-        audits.commit(bytes32(uint256(1)), 2);
+        vm.expectPartialRevert(IBatches.BatchInvalid.selector);
+        batches.commit(bytes32(0), 1);
+        vm.expectPartialRevert(IBatches.BatchInvalid.selector);
+        batches.commit(bytes32(uint256(1)), 0);
+        vm.expectPartialRevert(IBatches.BatchInvalid.selector);
+        batches.commit(bytes32(uint256(1)), 65_537);
+        batches.commit(bytes32(uint256(1)), 1);
+        vm.expectRevert(abi.encodeWithSelector(IBatches.BatchKnown.selector, bytes32(uint256(1))));
+        batches.commit(bytes32(uint256(1)), 2);
         vm.stopPrank();
-        vm.expectRevert(abi.encodeWithSelector(IAudits.MinerInactive.selector, address(this)));
-        audits.commit(bytes32(uint256(1)), 1);
+        vm.expectRevert(abi.encodeWithSelector(IBatches.MinerInactive.selector, address(this)));
+        batches.commit(bytes32(uint256(1)), 1);
     }
 
     /// @dev The part that is drawn is the rate, and anyone can recompute it.
@@ -58,45 +61,45 @@ contract AuditsTest is AuditWorld {
         vm.prank(GOVERNANCE);
         scores.setParameters(parameters);
         bytes32 root = keccak256("batch");
-        audits.refreshRate(miner);
+        batches.refreshRate(miner);
         vm.prank(miner);
-        audits.commit(root, 2000);
+        batches.commit(root, 2000);
         uint32 epoch = guards.currentEpoch();
         vm.expectRevert(abi.encodeWithSelector(IGuards.BeaconUnknown.selector, epoch));
-        audits.isDrawn(miner, root, 0);
+        batches.isDrawn(miner, root, 0);
         nextEpoch();
         uint256 drawn = 0;
         for (uint32 i; i < 2000; ++i) {
             bool expected = uint256(keccak256(abi.encode(guards.beaconOf(epoch), miner, root, i))) % 1_000_000 < 200_000;
-            vm.assertTrue(audits.isDrawn(miner, root, i) == expected, "recomputed");
+            vm.assertTrue(batches.isDrawn(miner, root, i) == expected, "recomputed");
             if (expected) ++drawn;
         }
         vm.assertTrue(drawn > 320 && drawn < 480, "a fifth");
-        vm.expectRevert(abi.encodeWithSelector(IAudits.NotIncluded.selector, root, 2000));
-        audits.isDrawn(miner, root, 2000);
-        vm.expectRevert(abi.encodeWithSelector(IAudits.BatchUnknown.selector, bytes32(0)));
-        audits.isDrawn(miner, bytes32(0), 0);
+        vm.expectRevert(abi.encodeWithSelector(IBatches.NotIncluded.selector, root, 2000));
+        batches.isDrawn(miner, root, 2000);
+        vm.expectRevert(abi.encodeWithSelector(IBatches.BatchUnknown.selector, bytes32(0)));
+        batches.isDrawn(miner, bytes32(0), 0);
     }
 
     function test_openRefusals() public {
         IReceipts.Receipt memory receipt = receiptOf(1);
         IAudits.Inclusion memory inclusion;
         inclusion.root = leafOf(bytes.concat(itemOf(receipt)));
-        vm.expectRevert(abi.encodeWithSelector(IAudits.BatchUnknown.selector, inclusion.root));
+        vm.expectRevert(abi.encodeWithSelector(IBatches.BatchUnknown.selector, inclusion.root));
         audits.openAudit(receipt, inclusion, 0);
         inclusion = commitOne(receipt);
         inclusion.index = 1;
-        vm.expectRevert(abi.encodeWithSelector(IAudits.NotIncluded.selector, inclusion.root, 1));
+        vm.expectRevert(abi.encodeWithSelector(IBatches.NotIncluded.selector, inclusion.root, 1));
         audits.openAudit(receipt, inclusion, 0);
         inclusion.index = 0;
         inclusion.path = new bytes32[](1);
-        vm.expectRevert(abi.encodeWithSelector(IAudits.NotIncluded.selector, inclusion.root, 0));
+        vm.expectRevert(abi.encodeWithSelector(IBatches.NotIncluded.selector, inclusion.root, 0));
         audits.openAudit(receipt, inclusion, 0);
         inclusion.path = new bytes32[](0);
         vm.expectPartialRevert(IAudits.NotAssigned.selector);
         audits.openAudit(receipt, inclusion, bytes32(uint256(1)));
         audits.openAudit(receipt, inclusion, 0);
-        vm.expectRevert(abi.encodeWithSelector(IAudits.AuditKnown.selector, itemOf(receipt)));
+        vm.expectRevert(abi.encodeWithSelector(IBatches.AlreadyTaken.selector, inclusion.root, 0));
         audits.openAudit(receipt, inclusion, 0);
     }
 
@@ -116,11 +119,148 @@ contract AuditsTest is AuditWorld {
         (parameters.newcomerPpm, parameters.floorPpm) = (1, 1);
         vm.prank(GOVERNANCE);
         scores.setParameters(parameters);
-        audits.refreshRate(miner);
+        batches.refreshRate(miner);
         IReceipts.Receipt memory receipt = receiptOf(1);
         IAudits.Inclusion memory inclusion = commitOne(receipt);
-        vm.expectRevert(abi.encodeWithSelector(IAudits.NotDrawn.selector, inclusion.root, 0));
+        vm.expectRevert(abi.encodeWithSelector(IBatches.NotDrawn.selector, inclusion.root, 0));
         audits.openAudit(receipt, inclusion, 0);
+    }
+
+    /// @dev Where there is nobody to judge, the miner that opens has done its duty.
+    function test_withoutGuardsWhatIsOpenedIsVoid() public {
+        IReceipts.Receipt memory receipt = receiptOf(1);
+        IAudits.Inclusion memory inclusion = commitOne(receipt);
+        for (uint256 i; i < 33; ++i) {
+            vm.prank(vm.addr(GUARD_KEYS + i));
+            guards.retire();
+        }
+        audits.openAudit(receipt, inclusion, 0);
+        vm.assertEq(uint256(audits.audit(itemOf(receipt)).status), uint256(IAudits.Status.Void), "void");
+        vm.warp(block.timestamp + 30 days);
+        vm.expectRevert(abi.encodeWithSelector(IBatches.AlreadyTaken.selector, inclusion.root, 0));
+        audits.reportMissing(miner, inclusion.root, 0);
+    }
+
+    /// @dev A receipt that was challenged and drawn has one audit, and its miner is not reported for the other.
+    function test_whatWasChallengedBeforeCanBeOpened() public {
+        IReceipts.Receipt memory receipt = challenged(1);
+        IAudits.Inclusion memory inclusion = commitOne(receipt);
+        audits.openAudit(receipt, inclusion, 0);
+        vm.assertEq(uint256(audits.audit(itemOf(receipt)).status), uint256(IAudits.Status.Waiting), "the challenge");
+        vm.assertTrue(batches.isTaken(miner, inclusion.root, 0), "shown");
+    }
+
+    /// @dev What an audit checked stands for what was not drawn; a challenge stands for nothing.
+    function test_tokensAreWeightedByTheRate() public {
+        IScores.Parameters memory parameters = scoreParameters();
+        parameters.newcomerPpm = 500_000;
+        vm.prank(GOVERNANCE);
+        scores.setParameters(parameters);
+        batches.refreshRate(miner);
+        uint256 number = 1;
+        IReceipts.Receipt memory receipt = receiptOf(number);
+        IAudits.Inclusion memory inclusion = commitOne(receipt);
+        while (!batches.isDrawn(miner, inclusion.root, 0)) {
+            receipt = receiptOf(++number);
+            inclusion = commitOne(receipt);
+        }
+        audits.openAudit(receipt, inclusion, 0);
+        settleWith(receipt, findingIn(HONEST, 100));
+        vm.assertEq(scores.score(miner).tokens, 200, "at a half each counts twice");
+        receipt = challenged(1000);
+        nextEpoch();
+        audits.draw(itemOf(receipt));
+        settleWith(receipt, findingIn(HONEST, 100));
+        vm.assertEq(scores.score(miner).tokens, 200, "a challenge adds none");
+        vm.assertEq(scores.score(miner).jobs, 2, "but is an audit");
+    }
+
+    // --- what is not shown ---
+
+    function test_whatNobodyOpensIsReported() public {
+        IReceipts.Receipt memory receipt = receiptOf(1);
+        uint256 last = block.timestamp + EPOCH + 1 days;
+        IAudits.Inclusion memory inclusion = commitOne(receipt);
+        vm.warp(last);
+        vm.expectRevert(abi.encodeWithSelector(IAudits.NotDue.selector, last));
+        audits.reportMissing(miner, inclusion.root, 0);
+        vm.warp(last + 1);
+        uint256 pool = court.pool();
+        vm.prank(challenger);
+        audits.reportMissing(miner, inclusion.root, 0);
+        vm.assertEq(registry.slashable(miner), MINER_STAKE - MISSING_PENALTY, "penalty");
+        vm.assertEq(court.balanceOf(challenger), MISSING_PENALTY / 10, "reporter");
+        vm.assertEq(court.pool(), pool + MISSING_PENALTY / 2, "pool");
+        vm.assertEq(uint256(scores.score(miner).state), uint256(IScores.State.Watched), "watched");
+        vm.expectRevert(abi.encodeWithSelector(IBatches.AlreadyTaken.selector, inclusion.root, 0));
+        audits.reportMissing(miner, inclusion.root, 0);
+        vm.expectRevert(abi.encodeWithSelector(IBatches.AlreadyTaken.selector, inclusion.root, 0));
+        audits.openAudit(receipt, inclusion, 0);
+    }
+
+    function test_whatWasOpenedOrNotDrawnIsNotReported() public {
+        vm.expectRevert(abi.encodeWithSelector(IBatches.BatchUnknown.selector, bytes32(uint256(1))));
+        audits.reportMissing(miner, bytes32(uint256(1)), 0);
+        IReceipts.Receipt memory receipt = receiptOf(1);
+        IAudits.Inclusion memory inclusion = commitOne(receipt);
+        audits.openAudit(receipt, inclusion, 0);
+        vm.warp(block.timestamp + 10 days);
+        vm.expectRevert(abi.encodeWithSelector(IBatches.AlreadyTaken.selector, inclusion.root, 0));
+        audits.reportMissing(miner, inclusion.root, 0);
+        vm.expectRevert(abi.encodeWithSelector(IBatches.NotIncluded.selector, inclusion.root, 1));
+        audits.reportMissing(miner, inclusion.root, 1);
+
+        IScores.Parameters memory parameters = scoreParameters();
+        (parameters.newcomerPpm, parameters.floorPpm) = (1, 1);
+        vm.prank(GOVERNANCE);
+        scores.setParameters(parameters);
+        batches.refreshRate(miner);
+        inclusion = commitOne(receiptOf(2));
+        vm.warp(block.timestamp + 10 days);
+        vm.expectRevert(abi.encodeWithSelector(IBatches.NotDrawn.selector, inclusion.root, 0));
+        audits.reportMissing(miner, inclusion.root, 0);
+    }
+
+    /// @dev Each index of a batch is its own: showing one excuses no other.
+    function testFuzz_everyIndexCountsOnce(uint256 count, uint256 shown) public {
+        count = bound(count, 2, 300);
+        shown = bound(shown, 0, count - 1);
+        bytes32[] memory leaves = new bytes32[](count);
+        for (uint256 i; i < count; ++i) {
+            leaves[i] = leafOf(bytes.concat(bytes32(i)));
+        }
+        leaves[shown] = leafOf(bytes.concat(itemOf(receiptOf(1))));
+        bytes32 root = treeRoot(leaves);
+        vm.prank(miner);
+        batches.commit(root, uint32(count));
+        IReceipts.Receipt memory receipt = receiptOf(1);
+        nextEpoch();
+        receipt.finishedAt = uint64(block.timestamp - EPOCH);
+        audits.openAudit(receipt, IAudits.Inclusion(root, uint32(shown), treePath(leaves, shown)), 0);
+        vm.warp(block.timestamp + 2 days);
+        uint256 reported = 0;
+        for (uint32 i; i < count; ++i) {
+            if (batches.isTaken(miner, root, i)) continue;
+            audits.reportMissing(miner, root, i);
+            ++reported;
+        }
+        vm.assertEq(reported, count - 1, "all but the one that was shown");
+        vm.assertEq(scores.failuresOf(miner).count, 1, "one failure");
+        vm.assertEq(registry.slashable(miner), MINER_STAKE - reported * MISSING_PENALTY, "a penalty each");
+    }
+
+    /// @dev Three failures, each after the last was counted: the third convicts.
+    function test_repeatedFailuresConvict() public {
+        drawEverything();
+        for (uint256 i; i < 3; ++i) {
+            vm.warp(block.timestamp + 1);
+            IAudits.Inclusion memory inclusion = commitOne(receiptOf(10 + i));
+            vm.warp(block.timestamp + 2 days);
+            audits.reportMissing(miner, inclusion.root, 0);
+            vm.assertEq(uint256(scores.score(miner).state), i + 1, "one state worse");
+        }
+        uint256 left = MINER_STAKE - 3 * MISSING_PENALTY;
+        vm.assertEq(registry.slashable(miner), left - left * 4 / 10, "slashed");
     }
 
     function testFuzz_everyReceiptOfABatchIsProvedWhereItStands(uint256 count, uint256 index, uint256 other) public {
@@ -133,10 +273,10 @@ contract AuditsTest is AuditWorld {
         IReceipts.Receipt memory receipt = receiptOf(index);
         IAudits.Inclusion memory inclusion = IAudits.Inclusion(treeRoot(leaves), uint32(other), treePath(leaves, index));
         vm.prank(miner);
-        audits.commit(inclusion.root, uint32(count));
+        batches.commit(inclusion.root, uint32(count));
         nextEpoch();
         if (other != index) {
-            vm.expectPartialRevert(IAudits.NotIncluded.selector);
+            vm.expectPartialRevert(IBatches.NotIncluded.selector);
             audits.openAudit(receipt, inclusion, 0);
             inclusion.index = uint32(index);
         }
@@ -667,9 +807,9 @@ contract AuditsTest is AuditWorld {
 
     function test_itNeedsAllOfTheOthers() public {
         vm.expectRevert(IAudits.ZeroAddress.selector);
-        new Audits(registry, address(0), guards, scores, court, GOVERNANCE, auditParameters());
+        new Audits(registry, address(0), batches, court, GOVERNANCE, auditParameters());
         vm.expectRevert(IAudits.ZeroAddress.selector);
-        new Audits(registry, address(sessions), guards, scores, ICourt(address(0)), GOVERNANCE, auditParameters());
+        new Audits(registry, address(sessions), batches, ICourt(address(0)), GOVERNANCE, auditParameters());
     }
 
     // --- steps ---

@@ -53,8 +53,9 @@ contract ContradictionsTest is AuditWorld {
     function test_aTokenThatLosesAtTemperatureZeroSlashes() public {
         IReceipts.Opening memory opening = opened(recordOf(7, -2000, 5, -100), 0);
         address reporter = address(0x4E9);
+        announce(reporter, opening);
         vm.prank(reporter);
-        court.proveContradiction(opening);
+        court.proveContradiction(opening, SALT);
         // Half of the stake, of which 40, 30, 20 and 10 %.
         vm.assertEq(registry.slashable(miner), MINER_STAKE / 2, "slashed");
         vm.assertEq(court.pool(), MINER_STAKE / 2 / 5, "pool");
@@ -66,12 +67,31 @@ contract ContradictionsTest is AuditWorld {
         vm.assertTrue(court.isProven(itemOf(opening.receipt)), "proven");
     }
 
+    /// @dev A proof that was read in the mempool was not announced by whoever copies it.
+    function test_whoCopiesAProofEarnsNothing() public {
+        IReceipts.Opening memory opening = opened(recordOf(7, -2000, 5, -100), 0);
+        (address reporter, address copier) = (address(0x4E9), address(0xC0B1));
+        announce(reporter, opening);
+        bytes32 late = keccak256(abi.encode(itemOf(opening.receipt), copier, SALT));
+        vm.startPrank(copier);
+        court.announce(late);
+        court.proveContradiction(opening, SALT);
+        vm.stopPrank();
+        vm.assertEq(court.balanceOf(copier), 0, "announced in the same block");
+        vm.assertEq(court.pool(), MINER_STAKE / 2 * 3 / 10, "the reporter's part");
+        // Announcing again does not make an announcement younger.
+        uint256 block_ = court.announcedIn(late);
+        vm.roll(block.number + 5);
+        court.announce(late);
+        vm.assertEq(court.announcedIn(late), block_, "once");
+    }
+
     function test_theHarmedClientIsTheSessionsOwner() public {
         SessionId id = openSession();
         IReceipts.Opening memory opening = opened(recordOf(7, -2000, 5, -100), 0);
         opening.receipt.session = id;
         sign(opening);
-        court.proveContradiction(opening);
+        court.proveContradiction(opening, SALT);
         vm.assertEq(court.balanceOf(client), MINER_STAKE / 2 * 3 / 10, "client");
         vm.assertEq(court.balanceOf(TREASURY), 0, "treasury");
         court.withdraw(client);
@@ -81,9 +101,9 @@ contract ContradictionsTest is AuditWorld {
 
     function test_onceAReceipt() public {
         IReceipts.Opening memory opening = opened(recordOf(7, -2000, 5, -100), 0);
-        court.proveContradiction(opening);
+        court.proveContradiction(opening, SALT);
         vm.expectRevert(abi.encodeWithSelector(ICourt.AlreadyProven.selector, itemOf(opening.receipt)));
-        court.proveContradiction(opening);
+        court.proveContradiction(opening, SALT);
     }
 
     function test_theNoiseOfTheSeedDecidesAboveTemperatureZero() public {
@@ -98,7 +118,7 @@ contract ContradictionsTest is AuditWorld {
             sign(opening);
             if (!loses) vm.expectRevert(ICourt.NoContradiction.selector);
             else ++proven;
-            court.proveContradiction(opening);
+            court.proveContradiction(opening, SALT);
         }
         vm.assertTrue(proven > 0 && proven < 10, "both were seen");
     }
@@ -113,7 +133,7 @@ contract ContradictionsTest is AuditWorld {
         for (uint32 window; window < 3; ++window) {
             IReceipts.Opening memory opening = openedAt(records, 0, window, 4);
             if (window != 2) vm.expectRevert(ICourt.NoContradiction.selector);
-            court.proveContradiction(opening);
+            court.proveContradiction(opening, SALT);
         }
     }
 
@@ -127,10 +147,10 @@ contract ContradictionsTest is AuditWorld {
         opening.receipt.outputTokens = 32;
         sign(opening);
         vm.expectRevert(abi.encodeWithSelector(Traces.WindowOutOfRange.selector, 1, 1));
-        court.proveContradiction(opening);
+        court.proveContradiction(opening, SALT);
         opening.receipt.finish = 0;
         sign(opening);
-        court.proveContradiction(opening);
+        court.proveContradiction(opening, SALT);
     }
 
     function test_recordsWithoutCanonicalFormSlash() public {
@@ -156,7 +176,7 @@ contract ContradictionsTest is AuditWorld {
             opening.sampling.repeat = 1_100_000;
             opening.receipt.task = bytes32(i);
             sign(opening);
-            court.proveContradiction(opening);
+            court.proveContradiction(opening, SALT);
         }
     }
 
@@ -171,7 +191,7 @@ contract ContradictionsTest is AuditWorld {
             opening.receipt.traceRoot = pairOf(opening);
             opening.receipt.task = bytes32(i);
             sign(opening);
-            court.proveContradiction(opening);
+            court.proveContradiction(opening, SALT);
         }
     }
 
@@ -180,7 +200,8 @@ contract ContradictionsTest is AuditWorld {
     function test_aFalseProofIsRefusedAndItsSenderHasPaid() public {
         IReceipts.Opening memory opening = opened(recordOf(7, -100, 5, -2000), 0);
         uint256 before = gasleft();
-        (bool done, bytes memory answer) = address(court).call(abi.encodeCall(ICourt.proveContradiction, (opening)));
+        (bool done, bytes memory answer) =
+            address(court).call(abi.encodeCall(ICourt.proveContradiction, (opening, SALT)));
         vm.assertFalse(done, "refused");
         vm.assertEq(answer, abi.encodeWithSelector(ICourt.NoContradiction.selector), "by name");
         vm.assertLt(30_000, before - gasleft(), "the gas is gone");
@@ -192,7 +213,7 @@ contract ContradictionsTest is AuditWorld {
         for (int16 lead = 3; lead <= 5; ++lead) {
             IReceipts.Opening memory opening = opened(recordOf(7, -100, 5, lead - 100), 0);
             if (lead <= 4) vm.expectRevert(ICourt.NoContradiction.selector);
-            court.proveContradiction(opening);
+            court.proveContradiction(opening, SALT);
         }
     }
 
@@ -207,19 +228,19 @@ contract ContradictionsTest is AuditWorld {
             opening.receipt.task = bytes32(i);
             sign(opening);
             if (i != 0) vm.expectRevert(ICourt.NoContradiction.selector);
-            court.proveContradiction(opening);
+            court.proveContradiction(opening, SALT);
         }
         // Where it is more probable than the chosen token by more than rounding, no truncation can have removed it.
         IReceipts.Opening memory stays = opened(recordOf(chosen, -505, rival, -500), 1_000_000);
         (stays.sampling.topP, stays.sampling.topK, stays.sampling.minP) = (1, 1, 999_999);
         sign(stays);
-        court.proveContradiction(stays);
+        court.proveContradiction(stays, SALT);
     }
 
     function test_nothingIsSaidAboutNoToken() public {
         IReceipts.Opening memory opening = opened(recordOf(0xFFFFFF, -2000, 5, -100), 0);
         vm.expectRevert(ICourt.NoContradiction.selector);
-        court.proveContradiction(opening);
+        court.proveContradiction(opening, SALT);
     }
 
     function test_everyOtherRefusalHasItsName() public {
@@ -293,7 +314,8 @@ contract ContradictionsTest is AuditWorld {
         if (what == 7) opening.header.deadline = uint64(bound(value, 1, type(uint64).max));
         if (what == 8) opening.sampling.minP = uint32(bound(value, 1, type(uint32).max));
         vm.assume(what != 6 || opening.receipt.outputTokens != 1);
-        (bool done, bytes memory answer) = address(court).call(abi.encodeCall(ICourt.proveContradiction, (opening)));
+        (bool done, bytes memory answer) =
+            address(court).call(abi.encodeCall(ICourt.proveContradiction, (opening, SALT)));
         vm.assertFalse(done, "refused");
         vm.assertTrue(answer.length >= 4 && bytes4(answer) != bytes4(0x4e487b71), "by name");
     }
@@ -307,7 +329,8 @@ contract ContradictionsTest is AuditWorld {
         opening.receipt.outputTokens = uint32(bound(count, 0, 40));
         opening.receipt.traceRoot = pairOf(opening);
         sign(opening);
-        (bool done, bytes memory answer) = address(court).call(abi.encodeCall(ICourt.proveContradiction, (opening)));
+        (bool done, bytes memory answer) =
+            address(court).call(abi.encodeCall(ICourt.proveContradiction, (opening, SALT)));
         vm.assertTrue(done || bytes4(answer) != bytes4(0x4e487b71), "no panic");
     }
 
@@ -562,8 +585,15 @@ contract ContradictionsTest is AuditWorld {
         opening.signature = signDigest(MINER_KEY, itemOf(opening.receipt));
     }
 
+    function announce(address reporter, IReceipts.Opening memory opening) private {
+        bytes32 item = itemOf(opening.receipt);
+        vm.prank(reporter);
+        court.announce(keccak256(abi.encode(item, reporter, SALT)));
+        vm.roll(block.number + 1);
+    }
+
     function refused(IReceipts.Opening memory opening, bytes4 selector) private {
         vm.expectPartialRevert(selector);
-        court.proveContradiction(opening);
+        court.proveContradiction(opening, SALT);
     }
 }

@@ -34,6 +34,8 @@ contract CourtTest is AuditWorld {
         court.loseBond(ITEM, ICourt.BondKind.Appeal, miner);
         vm.expectRevert(refusal);
         court.punish(ITEM, miner, SessionId.wrap(0));
+        vm.expectRevert(refusal);
+        court.punishMissing(ITEM, miner, challenger);
         vm.stopPrank();
     }
 
@@ -130,6 +132,20 @@ contract CourtTest is AuditWorld {
         if (!reported) vm.assertEq(court.balanceOf(challenger), 0, "nobody reported");
     }
 
+    function testFuzz_theMissingPenaltyIsSplitToTheWei(uint96 penalty) public {
+        ICourt.Parameters memory p = courtParameters();
+        p.missingPenalty = uint96(bound(penalty, 0, MINER_STAKE));
+        vm.prank(GOVERNANCE);
+        court.setParameters(p);
+        (uint256 supply, uint256 before) = (token.totalSupply(), registry.slashable(miner));
+        court.punishMissing(ITEM, miner, challenger);
+        uint256 slashed = before - registry.slashable(miner);
+        vm.assertEq(slashed, p.missingPenalty, "penalty");
+        vm.assertEq(supply - token.totalSupply(), slashed * 4 / 10, "burnt");
+        vm.assertEq(court.balanceOf(challenger), slashed / 10, "reporter");
+        vm.assertEq(court.pool() + court.balanceOf(challenger), token.balanceOf(address(court)), "held");
+    }
+
     function test_trapsAreCommittedToOnce() public {
         bytes32[] memory commitments = new bytes32[](1);
         vm.expectRevert(abi.encodeWithSelector(ICourt.NotTrapSetter.selector, address(this)));
@@ -154,7 +170,7 @@ contract CourtTest is AuditWorld {
 
     function test_parametersAreBounded() public {
         vm.startPrank(GOVERNANCE);
-        for (uint256 i; i < 9; ++i) {
+        for (uint256 i; i < 10; ++i) {
             ICourt.Parameters memory p = courtParameters();
             if (i == 0) p.burnBps += 1;
             if (i == 1) p.reporterBps -= 1;
@@ -165,6 +181,7 @@ contract CourtTest is AuditWorld {
             if (i == 6) p.traceTolerance = 1025;
             if (i == 7) p.detectionPpm = 1_000_001;
             if (i == 8) p.collusionPpm = 1_000_001;
+            if (i == 9) p.missingPenalty = 1000e18 + 1;
             vm.expectRevert(ICourt.ParametersOutOfBounds.selector);
             court.setParameters(p);
         }

@@ -125,9 +125,18 @@ contract GasTest is AuditWorld {
         vm.assertLt(total, 900_000, "audit");
     }
 
+    function test_reportingWhatIsMissing() public {
+        registerProfile();
+        IAudits.Inclusion memory inclusion = commitOne(receiptOf(1));
+        vm.warp(block.timestamp + 2 days);
+        audits.reportMissing(miner, inclusion.root, 0);
+        log("reportMissing", lastGas());
+        vm.assertLt(lastGas(), 350_000, "report");
+    }
+
     function commitBatchOf(uint32 count, uint256 seed) private returns (uint256 used) {
         vm.prank(miner);
-        audits.commit(keccak256(abi.encode("batch", seed)), count);
+        batches.commit(keccak256(abi.encode("batch", seed)), count);
         return lastGas();
     }
 

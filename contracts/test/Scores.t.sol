@@ -20,6 +20,8 @@ contract ScoresTest is AuditWorld {
         scores.record(miner, 1, 1, false, false);
         vm.expectRevert(abi.encodeWithSelector(IScores.NotCourt.selector, GOVERNANCE));
         scores.convict(miner);
+        vm.expectRevert(abi.encodeWithSelector(IScores.NotAuditor.selector, GOVERNANCE));
+        scores.recordMissing(miner, 1);
         vm.expectRevert(IScores.ZeroAddress.selector);
         scores.setWriters(address(0), address(this));
         vm.stopPrank();
@@ -119,6 +121,71 @@ contract ScoresTest is AuditWorld {
         vm.assertEq(scores.scoreOf(miner), 0, "no power");
     }
 
+    // --- what was not shown ---
+
+    /// @dev Whatever was lost together is one failure: all that was committed before the first of it was counted.
+    function test_whatWasCommittedBeforeCountsOnce() public {
+        vm.warp(1000);
+        scores.recordMissing(miner, uint40(block.timestamp - 50));
+        checkFailures(1, 7 * BIT, IScores.State.Watched);
+        scores.recordMissing(miner, uint40(block.timestamp - 10));
+        scores.recordMissing(miner, uint40(block.timestamp));
+        checkFailures(1, 7 * BIT, IScores.State.Watched);
+        vm.assertEq(scores.score(miner).jobs, 0, "no audit");
+    }
+
+    function test_whoFailsAgainAndAgainIsConvicted() public {
+        vm.assertFalse(fail(), "first");
+        checkFailures(1, 7 * BIT, IScores.State.Watched);
+        vm.assertFalse(fail(), "second");
+        checkFailures(2, 14 * BIT, IScores.State.Suspended);
+        vm.assertTrue(fail(), "third");
+        checkFailures(3, 21 * BIT, IScores.State.Slashed);
+        vm.assertFalse(fail(), "once");
+        vm.warp(block.timestamp + 300 days);
+        scores.forget(miner);
+        vm.assertEq(uint256(scores.score(miner).state), uint256(IScores.State.Slashed), "a conviction stays");
+    }
+
+    /// @dev Good audits cancel the evidence of a failure, but not the failure.
+    function test_goodAuditsDoNotExcuseFailures() public {
+        for (uint256 i; i < 2; ++i) {
+            fail();
+            scores.record(miner, -16 * BIT, 1, false, false);
+            vm.assertEq(uint256(scores.score(miner).state), uint256(IScores.State.Good), "good again");
+        }
+        vm.assertTrue(fail(), "third");
+    }
+
+    function testFuzz_timeMakesFailuresForgotten(uint256 time, uint256 more) public {
+        fail();
+        fail();
+        IScores.Failures memory failures = scores.failuresOf(miner);
+        uint256 first = failures.since;
+        (time, more) = (bound(time, 0, 100 days), bound(more, 0, 100 days));
+        vm.warp(first + time);
+        scores.forget(miner);
+        vm.warp(first + time + more);
+        scores.forget(miner);
+        scores.forget(miner);
+        uint256 left = (time + more) / 30 days >= 2 ? 0 : 2 - (time + more) / 30 days;
+        // Whenever it was called, one for each whole month is gone, and what it weighed.
+        checkFailures(uint32(left), int64(int256(left)) * 7 * BIT, IScores.State(left));
+    }
+
+    function fail() private returns (bool) {
+        vm.warp(block.timestamp + 1 hours);
+        return scores.recordMissing(miner, uint40(block.timestamp));
+    }
+
+    function checkFailures(uint32 count, int64 evidence, IScores.State state) private view {
+        IScores.Score memory score = scores.score(miner);
+        vm.assertEq(scores.failuresOf(miner).count, count, "failures");
+        vm.assertEq(int256(score.evidence), evidence, "evidence");
+        vm.assertEq(int256(score.cusum), evidence, "cusum");
+        vm.assertEq(uint256(score.state), uint256(state), "state");
+    }
+
     // --- profiles ---
 
     function test_profilesHaveGrowingVersions() public {
@@ -168,7 +235,7 @@ contract ScoresTest is AuditWorld {
 
     function test_parametersAreBounded() public {
         vm.startPrank(GOVERNANCE);
-        for (uint256 i; i < 13; ++i) {
+        for (uint256 i; i < 18; ++i) {
             IScores.Parameters memory p = scoreParameters();
             if (i == 0) p.watch = 0;
             if (i == 1) p.suspend = p.watch;
@@ -183,6 +250,11 @@ contract ScoresTest is AuditWorld {
             if (i == 10) p.newcomerJobs = 1_000_001;
             if (i == 11) p.reputationJobs = 0;
             if (i == 12) p.reputationJobs = 1_000_001;
+            if (i == 13) p.missingEvidence = 0;
+            if (i == 14) p.missingEvidence = p.suspend + 1;
+            if (i == 15) p.missingLimit = 1;
+            if (i == 16) p.missingMemory = 0;
+            if (i == 17) p.missingMemory = 367 days;
             vm.expectRevert(IScores.ParametersOutOfBounds.selector);
             scores.setParameters(p);
         }

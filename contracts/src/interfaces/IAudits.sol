@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IBatches} from "./IBatches.sol";
 import {ICourt} from "./ICourt.sol";
 import {IGuards} from "./IGuards.sol";
 import {IReceipts} from "./IReceipts.sol";
 import {IScores} from "./IScores.sol";
 
 /// @title Audits of what miners answered, and what follows from them
-/// @notice Miners commit to their receipts in batches. The beacon of the epoch draws some of them, and for each a guard; the guard
+/// @notice Miners commit to their receipts in `Batches`. The beacon of the epoch draws some of them, and for each a guard; the guard
 /// computes the answer again, commits to what it found and reveals it. Committees of 3, 7 and 21 other guards follow where
 /// the finding would change a miner's state, or where somebody appeals with a bond. Only what is settled counts in `Scores`. An
 /// audit is named by the digest of its receipt, so that no receipt is audited twice. Times are seconds, evidence 1/65,536 bit.
@@ -40,18 +41,6 @@ interface IAudits is IReceipts {
         NotOpened
     }
 
-    /// @notice One batch of receipts, as a miner committed to it.
-    /// @param count how many receipts
-    /// @param epoch the epoch whose beacon draws
-    /// @param ratePpm the audit rate of this miner at that time
-    /// @param committedAt when
-    struct Batch {
-        uint32 count;
-        uint32 epoch;
-        uint32 ratePpm;
-        uint40 committedAt;
-    }
-
     /// @notice Where a receipt stands in a batch.
     /// @param root of the batch; its leaves are `keccak256(0x00 || receipt digest)`
     struct Inclusion {
@@ -72,7 +61,8 @@ interface IAudits is IReceipts {
         uint16[16][3] bins;
     }
 
-    /// @notice An audit as it stands. Fields from `decidedSize` on say what the last committee that agreed had decided.
+    /// @notice An audit as it stands. The fields `hard`, `decidedSize`, `tokens` and `evidence`
+    /// say what the last committee that agreed had decided.
     /// @param round 0 to 3: committees of 1, 3, 7, 21
     /// @param firstEpoch the epoch of the batch, or of the challenge
     /// @param epoch the epoch whose beacon draws this round
@@ -85,6 +75,7 @@ interface IAudits is IReceipts {
     /// @param until last second for findings, or for appeals once decided
     /// @param exhausted there are not enough guards for a larger committee
     /// @param decidedSize size of the committee; zero while none agreed
+    /// @param ratePpm the audit rate that drew it; zero for a challenge
     /// @param appealed whether an appeal runs, against the decision that the last two fields tell
     struct Audit {
         address miner;
@@ -104,6 +95,7 @@ interface IAudits is IReceipts {
         uint8 decidedSize;
         uint16 tokens;
         int64 evidence;
+        uint32 ratePpm;
         bool appealed;
         bool appealedHard;
         int64 appealedEvidence;
@@ -142,8 +134,6 @@ interface IAudits is IReceipts {
         int64 badEvidence;
     }
 
-    /// @notice A miner committed to a batch; `batchOf` tells the rest. Short, because every request served pays for it.
-    event BatchCommitted(address indexed miner, bytes32 root, uint32 count);
     /// @notice An audit began: of `root` at `index`, or by challenge where the root is zero.
     event AuditOpened(bytes32 indexed item, address indexed miner, bytes32 root, uint32 index);
     event CommitteeDrawn(bytes32 indexed item, uint8 indexed round, address[] guards, uint40 commitUntil, uint40 until);
@@ -166,41 +156,38 @@ interface IAudits is IReceipts {
     event AuditSettled(
         bytes32 indexed item, address indexed miner, Status status, bool hard, int64 evidence, uint16 tokens
     );
+    /// @notice A miner committed to a receipt that was drawn and showed it to nobody.
+    event ReceiptMissing(address indexed miner, bytes32 root, uint32 index, address indexed reporter);
     event Challenged(bytes32 indexed item, address indexed miner, address indexed challenger, uint32 epoch);
     event Appealed(bytes32 indexed item, address indexed appellant);
     event TrapSprung(bytes32 indexed item, address indexed setter, bool bad);
     event ParametersChanged(Parameters parameters);
 
-    error MinerInactive(address miner);
-    error BatchEmpty();
-    error BatchKnown(bytes32 root);
-    error BatchUnknown(bytes32 root);
-    error NotIncluded(bytes32 root, uint32 index);
-    error NotDrawn(bytes32 root, uint32 index);
     error TooLate(uint256 last);
     error AuditKnown(bytes32 item);
     error WrongStatus(bytes32 item, Status status);
-    error NoGuards();
     error NotAssigned(bytes32 item, address guard);
     error SeatTaken(bytes32 item, address guard, SeatState state);
     error CommitmentZero();
     error CommitmentMismatch();
     error RevealTooEarly(uint40 commitUntil);
     error FindingInvalid();
-    error NotDue(uint40 until);
+    error NotDue(uint256 until);
     error NoAppeal(bytes32 item);
     error SignatureInvalid();
     error TrapUnknown(bytes32 commitment);
     error ZeroAddress();
     error ParametersOutOfBounds();
 
-    /// @notice Commits the caller, an active miner, to a batch of receipts.
-    /// @param root Merkle root over `keccak256(0x00 || receipt digest)`
-    function commit(bytes32 root, uint32 count) external;
-
     /// @notice Opens the audit of a receipt that the beacon drew, and draws its guard. Anyone may, within the open window.
+    /// @dev Where no guard can be drawn the audit is void at once. Where the receipt was challenged before, its audit goes on.
     /// @param commitment the caller's, when it is the guard that is drawn; zero otherwise
     function openAudit(Receipt calldata receipt, Inclusion calldata inclusion, bytes32 commitment) external;
+
+    /// @notice Reports a receipt that the beacon drew and that nobody opened within the open window. Anyone may, once a receipt. It
+    /// costs the miner a part of its stake, of which the caller has a share, and counts against it: `IScores.recordMissing`.
+    /// @dev To record the beacon, where nobody else has, is a miner's own duty.
+    function reportMissing(address miner, bytes32 root, uint32 index) external;
 
     /// @notice Opens the audit of any receipt that a miner signed, committed or not, for a bond. Guards are drawn with the
     /// beacon of the running epoch, which nobody knows yet.
@@ -231,18 +218,8 @@ interface IAudits is IReceipts {
     /// whose finding was expected are paid, others lose the trap penalty, and nothing counts in the scores.
     function springTrap(bytes32 item, bool bad, bytes32 salt) external;
 
-    /// @notice Brings the rate that `commit` notes for a miner up to date. Anyone may.
-    function refreshRate(address miner) external returns (uint32 ratePpm);
-
     /// @notice Changes the parameters. Only governance; bounded by constants, and by the registry's unbonding delay.
     function setParameters(Parameters calldata next) external;
-
-    /// @notice A batch; all zero where there is none.
-    function batchOf(address miner, bytes32 root) external view returns (Batch memory);
-
-    /// @notice Whether the beacon drew one receipt of a batch:
-    /// `uint256(keccak256(abi.encode(beacon, miner, root, index))) % 1,000,000 < rate`.
-    function isDrawn(address miner, bytes32 root, uint32 index) external view returns (bool);
 
     /// @notice The guards of one round of an audit: those that were drawn, or those that would be if `draw` were called now.
     function assigned(bytes32 item, uint8 round) external view returns (address[] memory);
@@ -255,6 +232,9 @@ interface IAudits is IReceipts {
 
     /// @notice The guards of all rounds of an audit, in the order of rounds.
     function seats(bytes32 item) external view returns (Seat[] memory);
+
+    /// @notice What miners committed to, and what was drawn.
+    function batches() external view returns (IBatches);
 
     /// @notice Where time, randomness and guards come from.
     function guards() external view returns (IGuards);

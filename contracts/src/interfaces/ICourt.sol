@@ -53,6 +53,7 @@ interface ICourt is IReceipts {
     /// @param trapPenalty for failing a trap; at least `MIN_TRAP_FACTOR` times the pay
     /// @param appealBond lost unless a larger committee overturns
     /// @param challengeBond lost unless the answer is found bad
+    /// @param missingPenalty what each receipt that was drawn and not shown costs its miner
     struct Parameters {
         uint16 traceTolerance;
         uint32 detectionPpm;
@@ -69,6 +70,7 @@ interface ICourt is IReceipts {
         uint96 trapPenalty;
         uint96 appealBond;
         uint96 challengeBond;
+        uint96 missingPenalty;
     }
 
     /// @notice `malformed`: the records had no canonical form; otherwise the chosen token loses by the miner's own numbers.
@@ -122,7 +124,12 @@ interface ICourt is IReceipts {
     /// @notice Slashes a miner by its own signature: the record's alternatives and the seed say that another token had won, or
     /// the records have no canonical form. Once a receipt; only tier A, where the miner itself draws by the rule.
     /// @dev Anything that is not a contradiction reverts, and its sender has paid the gas.
-    function proveContradiction(Opening calldata opening) external;
+    /// @param salt of the caller's announcement in an earlier block. Without one the miner is slashed all the same, and the
+    /// reporter's part is the pool's: who copies a proof out of the mempool earns nothing.
+    function proveContradiction(Opening calldata opening, bytes32 salt) external;
+
+    /// @notice Announces a proof without showing what it is about: `keccak256(abi.encode(item, reporter, salt))`. Anyone may.
+    function announce(bytes32 commitment) external;
 
     /// @notice Commits to the expected outcomes of audits to come, `keccak256(abi.encode(setter, item, bad, salt))` each, so that guards
     /// cannot tell a trap from any other audit. Only trap setters; `IAudits.springTrap` shows what it was.
@@ -149,6 +156,11 @@ interface ICourt is IReceipts {
     /// @notice Slashes a miner that a committee convicted, unless a contradiction in the same receipt did already. Only the auditor.
     /// @dev Whoever challenged the receipt is the reporter.
     function punish(bytes32 item, address miner, SessionId session) external;
+
+    /// @notice Takes the penalty for a receipt that was drawn and not shown: a part is burnt, a part is the reporter's, the rest the
+    /// pool's, since nobody knows whose receipt it was. Only the auditor.
+    /// @param missing names the receipt in the event: `keccak256(abi.encode(miner, root, index))`
+    function punishMissing(bytes32 missing, address miner, address reporter) external;
 
     /// @notice Names or dismisses a trap setter. Only governance.
     function setTrapSetter(address setter, bool authorised) external;
@@ -179,6 +191,9 @@ interface ICourt is IReceipts {
 
     /// @notice When a trap was committed to; zero for never.
     function plantedAt(bytes32 commitment) external view returns (uint256);
+
+    /// @notice The block in which a proof was announced; zero for never.
+    function announcedIn(bytes32 commitment) external view returns (uint256);
 
     /// @notice Whether an account may set traps.
     function isTrapSetter(address account) external view returns (bool);

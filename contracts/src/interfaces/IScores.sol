@@ -6,7 +6,7 @@ import {ModelId} from "../types/ModelId.sol";
 /// @title What audits have shown about each miner
 /// @notice Evidence is the logarithm to base 2, in 1/65,536 bit, of a product of likelihood ratios "cheat against honest"
 /// (an e-process): an honest miner's ever reaches log2(x) with a probability of at most 1/x, however often one looks. Beside it runs a
-/// sum that never falls below zero (CUSUM), so that long honesty cannot be saved up before cheating. Both move on audited work only:
+/// sum that never falls below zero (CUSUM), so that long honesty cannot be saved up before cheating. Both move on committed work only:
 /// who is idle is not guilty, and nothing counts against anyone because time passes.
 /// @dev Written by `Audits` and `Court` alone. Integers throughout.
 interface IScores {
@@ -23,7 +23,7 @@ interface IScores {
     /// @param evidence sum of all audits, in 1/65,536 bit; below zero speaks for honesty
     /// @param cusum the same, never below zero
     /// @param jobs audits that were settled
-    /// @param tokens LLM tokens that those audits checked
+    /// @param tokens LLM tokens served, as those audits estimate them: what each checked over the rate that drew it
     /// @param state what follows
     struct Score {
         int64 evidence;
@@ -57,6 +57,9 @@ interface IScores {
     /// @param floorPpm audit rate of all others in good standing
     /// @param suspiciousPpm audit rate of those that are not
     /// @param reputationJobs settled audits after which a miner without blemish has two thirds of all reputation
+    /// @param missingEvidence what a failure to show drawn receipts weighs
+    /// @param missingLimit so many failures convict
+    /// @param missingMemory seconds after which one failure is forgotten
     struct Parameters {
         int64 watch;
         int64 suspend;
@@ -67,12 +70,27 @@ interface IScores {
         uint32 floorPpm;
         uint32 suspiciousPpm;
         uint32 reputationJobs;
+        int64 missingEvidence;
+        uint8 missingLimit;
+        uint32 missingMemory;
+    }
+
+    /// @notice How often a miner failed to show receipts that were drawn.
+    /// @param count failures that are not forgotten
+    /// @param countedAt when the last one was counted; what was committed before belongs to it
+    /// @param since from when on time makes the next one forgotten
+    struct Failures {
+        uint32 count;
+        uint40 countedAt;
+        uint40 since;
     }
 
     /// @notice An audit's evidence was added.
     event ScoreChanged(address indexed miner, int64 added, uint64 tokens, Score score);
     /// @notice A miner was convicted; there is no way back for this operator.
     event Convicted(address indexed miner);
+    /// @notice A failure to show drawn receipts was counted, or some were forgotten.
+    event FailuresChanged(address indexed miner, uint32 count);
     event ProfileRegistered(
         ModelId indexed model,
         bytes32 indexed minerClass,
@@ -99,6 +117,15 @@ interface IScores {
         external
         returns (State state, bool convicted);
 
+    /// @notice Notes that a receipt that was drawn was not shown. Only the auditor. The first adds `missingEvidence`; others count only
+    /// when they were committed to after the last failure had been counted, so that one lost disk is one failure.
+    /// @return convicted whether this one was the last of `missingLimit`
+    function recordMissing(address miner, uint40 committedAt) external returns (bool convicted);
+
+    /// @notice Forgets a miner's failures, with what they weighed, one for each `missingMemory` that has passed. Anyone may; a
+    /// conviction stays.
+    function forget(address miner) external;
+
     /// @notice Convicts a miner that contradicted itself under its own signature. Only the court.
     function convict(address miner) external;
 
@@ -114,6 +141,9 @@ interface IScores {
     /// @notice A miner's score; all zero for one that was never audited.
     function score(address miner) external view returns (Score memory);
 
+    /// @notice A miner's failures as they were last counted or forgotten.
+    function failuresOf(address miner) external view returns (Failures memory);
+
     /// @notice The state that a miner would have after an audit with this outcome, if a committee stands behind it.
     function stateAfter(address miner, int64 evidence, bool hard) external view returns (State);
 
@@ -124,7 +154,7 @@ interface IScores {
     /// from there on.
     function reputationOf(address miner) external view returns (uint32 ppm);
 
-    /// @notice Audited LLM tokens weighted by reputation: what consensus power is made of. Zero once suspended.
+    /// @notice Served LLM tokens, estimated from audits, weighted by reputation: what consensus power is made of. Zero once suspended.
     function scoreOf(address operator) external view returns (uint256);
 
     /// @notice The ratios for a triple; all zero where there are none.

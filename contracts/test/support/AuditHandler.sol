@@ -27,6 +27,8 @@ contract AuditHandler is AuditWorld {
     uint256 public supply;
     uint256 public burnt;
     bool public settledTwice;
+    /// @dev What failures to show receipts weigh.
+    int256 public fromMissing;
 
     constructor() {
         deployAuditWorld(GUARDS);
@@ -56,13 +58,9 @@ contract AuditHandler is AuditWorld {
             ++calls["plant"];
         }
         IAudits.Inclusion memory inclusion = commitOne(receipt);
-        try audits.openAudit(receipt, inclusion, bytes32(0)) {
-            track(receipt, item);
-            ++calls["open"];
-        } catch (bytes memory reason) {
-            if (bytes4(reason) != IAudits.NoGuards.selector) revert("opening");
-            ++calls["noGuards"];
-        }
+        audits.openAudit(receipt, inclusion, bytes32(0));
+        track(receipt, item);
+        ++calls[audits.audit(item).status == IAudits.Status.Void ? bytes32("noGuards") : bytes32("open")];
     }
 
     function challenge() external {
@@ -188,6 +186,29 @@ contract AuditHandler is AuditWorld {
         vm.warp(block.timestamp + bound(time, 1, 3 hours));
     }
 
+    /// @dev A batch that nobody opens, reported when that is due.
+    function hide(uint256 seed) external {
+        if (!registry.isActive(miner, MINER)) return;
+        IAudits.Inclusion memory inclusion = commitOne(receiptOf(100_000 + calls["hide"]));
+        vm.warp(block.timestamp + 1 days + 1 + seed % 40 days);
+        int64 before = scores.score(miner).evidence;
+        uint256 total = token.totalSupply();
+        vm.prank(challenger);
+        audits.reportMissing(miner, inclusion.root, 0);
+        burnt += total - token.totalSupply();
+        fromMissing += scores.score(miner).evidence - before;
+        ++calls["hide"];
+        try audits.reportMissing(miner, inclusion.root, 0) {
+            settledTwice = true;
+        } catch {}
+    }
+
+    function forget() external {
+        int64 before = scores.score(miner).evidence;
+        scores.forget(miner);
+        fromMissing += scores.score(miner).evidence - before;
+    }
+
     // --- books ---
 
     function accounts() public view returns (address[] memory all) {
@@ -210,6 +231,11 @@ contract AuditHandler is AuditWorld {
             fromAudits += state.evidence;
             ++settled;
         }
+        fromAudits += fromMissing;
+        vm.assertTrue(
+            fromMissing == int256(uint256(scores.failuresOf(miner).count)) * scores.parameters().missingEvidence,
+            "what failures weigh"
+        );
         return (fromAudits, scores.score(miner).evidence, settled, scores.score(miner).jobs);
     }
 

@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {Audits} from "../../src/Audits.sol";
+import {Batches} from "../../src/Batches.sol";
 import {Court} from "../../src/Court.sol";
 import {Guards} from "../../src/Guards.sol";
 import {Scores} from "../../src/Scores.sol";
@@ -15,7 +16,7 @@ import {SessionId} from "../../src/types/SessionId.sol";
 import {vm} from "./Vm.sol";
 import {World} from "./World.sol";
 
-/// @dev The world with guards, scores, court and audits: receipts, batches, and guards that do what they are told.
+/// @dev The world with guards, scores, court, batches and audits: receipts, batches, and guards that do what they are told.
 abstract contract AuditWorld is World {
     uint256 internal constant GUARD_KEYS = 0xE000;
     uint128 internal constant GUARD_STAKE = 1000e18;
@@ -29,10 +30,12 @@ abstract contract AuditWorld is World {
     uint96 internal constant TRAP_PENALTY = 50e18;
     uint96 internal constant APPEAL_BOND = 20e18;
     uint96 internal constant CHALLENGE_BOND = 30e18;
+    uint96 internal constant MISSING_PENALTY = 2e18;
 
     Guards internal guards;
     Scores internal scores;
     Court internal court;
+    Batches internal batches;
     Audits internal audits;
     address internal challenger = address(0xC4A);
     uint256 internal guardCount;
@@ -42,11 +45,13 @@ abstract contract AuditWorld is World {
         guards = new Guards(registry, EPOCH);
         scores = new Scores(GOVERNANCE, scoreParameters());
         court = new Court(token, registry, sessions, scores, GOVERNANCE, TREASURY, courtParameters());
-        audits = new Audits(registry, address(sessions), guards, scores, court, GOVERNANCE, auditParameters());
+        batches = new Batches(registry, guards, scores, GOVERNANCE);
+        audits = new Audits(registry, address(sessions), batches, court, GOVERNANCE, auditParameters());
         vm.startPrank(GOVERNANCE);
         registry.setSlasher(address(court), true);
         scores.setWriters(address(audits), address(court));
         court.setAuditor(address(audits));
+        batches.setAuditor(address(audits));
         vm.stopPrank();
         for (uint256 i; i < count; ++i) {
             addGuard();
@@ -65,7 +70,10 @@ abstract contract AuditWorld is World {
             newcomerPpm: 1_000_000,
             floorPpm: 30_000,
             suspiciousPpm: 500_000,
-            reputationJobs: 40
+            reputationJobs: 40,
+            missingEvidence: 7 * BIT,
+            missingLimit: 3,
+            missingMemory: 30 days
         });
     }
 
@@ -85,7 +93,8 @@ abstract contract AuditWorld is World {
             guardPenalty: PENALTY,
             trapPenalty: TRAP_PENALTY,
             appealBond: APPEAL_BOND,
-            challengeBond: CHALLENGE_BOND
+            challengeBond: CHALLENGE_BOND,
+            missingPenalty: MISSING_PENALTY
         });
     }
 
@@ -188,7 +197,7 @@ abstract contract AuditWorld is World {
     function commitOne(IReceipts.Receipt memory receipt) internal returns (IAudits.Inclusion memory inclusion) {
         inclusion.root = leafOf(bytes.concat(itemOf(receipt)));
         vm.prank(receipt.miner);
-        audits.commit(inclusion.root, 1);
+        batches.commit(inclusion.root, 1);
         nextEpoch();
     }
 

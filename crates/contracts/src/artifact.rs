@@ -47,11 +47,14 @@ pub static COURT: LazyLock<Artifact> = LazyLock::new(|| parse(include_str!("../.
 /// `Audits`.
 pub static AUDITS: LazyLock<Artifact> =
     LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Audits.json")));
+/// `Batches`.
+pub static BATCHES: LazyLock<Artifact> =
+    LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Batches.json")));
 
 /// All of them.
 #[must_use]
-pub fn all() -> [&'static Artifact; 8] {
-    [&TOKEN, &NODE_REGISTRY, &MODEL_REGISTRY, &SESSIONS, &GUARDS, &SCORES, &COURT, &AUDITS]
+pub fn all() -> [&'static Artifact; 9] {
+    [&TOKEN, &NODE_REGISTRY, &MODEL_REGISTRY, &SESSIONS, &GUARDS, &SCORES, &COURT, &AUDITS, &BATCHES]
 }
 
 #[cfg(test)]

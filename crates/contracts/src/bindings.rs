@@ -70,11 +70,20 @@ pub mod court {
     );
 }
 
-/// `Audits`: batches, committees, findings.
+/// `Audits`: committees, findings, what was not shown.
 pub mod audits {
     alloy::sol!(
         #[sol(extra_derives(Debug))]
         Audits,
         "abi/Audits.json"
+    );
+}
+
+/// `Batches`: what miners committed to, and what was drawn.
+pub mod batches {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        Batches,
+        "abi/Batches.json"
     );
 }

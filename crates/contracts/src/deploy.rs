@@ -8,8 +8,8 @@ use crate::{
     artifact::{self, Artifact},
     audits::{AuditsParameters, CourtParameters, GuardsParameters, ScoresParameters},
     bindings::{
-        audits::Audits, court::Court, guards::Guards, models::ModelRegistry, registry::NodeRegistry, scores::Scores,
-        sessions::Sessions, token::CortensorToken,
+        audits::Audits, batches::Batches, court::Court, guards::Guards, models::ModelRegistry, registry::NodeRegistry,
+        scores::Scores, sessions::Sessions, token::CortensorToken,
     },
     deployment::{Deployment, DeploymentFileError, VerifyError},
     read::{ReadError, head},
@@ -277,6 +277,7 @@ async fn create_all(wallet: &Wallet, parameters: &DeployParameters, block: u64) 
         scores: unset,
         court: unset,
         audits: unset,
+        batches: unset,
     };
     create_audits(wallet, parameters, market).await
 }
@@ -303,17 +304,23 @@ async fn create_audits(
         initialParameters: parameters.court.into(),
     };
     let court = create(wallet, "Court", &artifact::COURT, &court).await?;
+    let batches = Batches::constructorCall {
+        nodeRegistry_: market.registry,
+        guards_: guards,
+        scores_: scores,
+        initialOwner: deployer,
+    };
+    let batches = create(wallet, "Batches", &artifact::BATCHES, &batches).await?;
     let audits = Audits::constructorCall {
         nodeRegistry_: market.registry,
         sessions_: market.sessions,
-        guards_: guards,
-        scores_: scores,
+        batches_: batches,
         court_: court,
         initialOwner: deployer,
         initialParameters: parameters.audits.into(),
     };
     let audits = create(wallet, "Audits", &artifact::AUDITS, &audits).await?;
-    Ok(Deployment { guards, scores, court, audits, ..market })
+    Ok(Deployment { guards, scores, court, audits, batches, ..market })
 }
 
 /// Tells the contracts of each other what they could not know when they were created.
@@ -326,6 +333,8 @@ async fn wire(wallet: &Wallet, deployment: &Deployment) -> Result<(), DeployErro
     set_up(wallet, "let the audits write scores", deployment.scores, &writers).await?;
     let auditor = Court::setAuditorCall { next: deployment.audits };
     set_up(wallet, "let the audits use the court", deployment.court, &auditor).await?;
+    let auditor = Batches::setAuditorCall { next: deployment.audits };
+    set_up(wallet, "let the audits take receipts", deployment.batches, &auditor).await?;
     Ok(())
 }
 
@@ -346,8 +355,8 @@ async fn create<C: SolConstructor>(
 async fn hand_over(wallet: &Wallet, deployment: &Deployment, owner: Address) -> Result<(), DeployError> {
     // All inherit the same function; guards belong to nobody.
     let call = Sessions::transferOwnershipCall { newOwner: owner };
-    let Deployment { token, registry, models, sessions, scores, court, audits, .. } = *deployment;
-    for contract in [token, registry, models, sessions, scores, court, audits] {
+    let Deployment { token, registry, models, sessions, scores, court, audits, batches, .. } = *deployment;
+    for contract in [token, registry, models, sessions, scores, court, audits, batches] {
         set_up(wallet, "offer a contract to its owner", contract, &call).await?;
     }
     Ok(())
@@ -372,6 +381,18 @@ mod tests {
         for parameters in [DeployParameters::development(account), DeployParameters::public(account)] {
             assert!(u64::from(parameters.sessions.grace_s) <= parameters.unbonding_delay_s);
         }
+    }
+
+    /// `script/Deploy.s.sol` is held to the same file by `contracts/test/Deploy.t.sol`.
+    #[test]
+    fn public_parameters_are_those_of_the_deployment_script() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/artifacts/parameters.json");
+        let text = serde_json::to_string_pretty(&DeployParameters::public(Address::ZERO)).unwrap() + "\n";
+        if std::env::var_os("CORTENSOR_UPDATE_ABI").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let hint = "out of date: CORTENSOR_UPDATE_ABI=1 cargo test -p cortensor-contracts public_parameters";
+        assert_eq!(std::fs::read_to_string(path).unwrap(), text, "{hint}");
     }
 
     #[test]

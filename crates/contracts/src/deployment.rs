@@ -5,7 +5,7 @@
 
 use crate::{
     artifact,
-    audits::{Audits, Court, Guards, Scores},
+    audits::{Audits, Batches, Court, Guards, Scores},
     bindings::{self, registry::NodeRegistry, sessions::Sessions},
     connection::Provider,
     models::Models,
@@ -53,6 +53,8 @@ pub struct Deployment {
     pub court: Address,
     /// `Audits`.
     pub audits: Address,
+    /// `Batches`.
+    pub batches: Address,
 }
 
 /// Clients for all contracts of one deployment.
@@ -74,6 +76,8 @@ pub struct Contracts {
     pub court: Court,
     /// Audits.
     pub audits: Audits,
+    /// What miners committed to.
+    pub batches: Batches,
 }
 
 /// Why a deployment record is not true of a chain.
@@ -167,6 +171,7 @@ impl Deployment {
             scores: Scores::new(provider.clone(), self.scores),
             court: Court::new(provider.clone(), self.court),
             audits: Audits::new(provider.clone(), self.audits),
+            batches: Batches::new(provider.clone(), self.batches),
         }
     }
 
@@ -199,6 +204,7 @@ impl Deployment {
             ("Scores", self.scores, &artifact::SCORES),
             ("Court", self.court, &artifact::COURT),
             ("Audits", self.audits, &artifact::AUDITS),
+            ("Batches", self.batches, &artifact::BATCHES),
         ];
         for (contract, address, artifact) in contracts {
             let code = provider.get_code_at(address).await.map_err(|error| VerifyError::Read(error.into()))?;
@@ -235,7 +241,9 @@ impl Deployment {
     }
 
     async fn verify_audits(&self, provider: &Provider) -> Result<(), VerifyError> {
-        use bindings::{audits::Audits as A, court::Court as C, guards::Guards as G, scores::Scores as S};
+        use bindings::{
+            audits::Audits as A, batches::Batches as B, court::Court as C, guards::Guards as G, scores::Scores as S,
+        };
         let latest = BlockId::latest();
         let guards_registry = read(provider, self.guards, &G::nodeRegistryCall {}, latest).await;
         let scores_auditor = read(provider, self.scores, &S::auditorCall {}, latest).await;
@@ -245,6 +253,8 @@ impl Deployment {
         let audits_guards = read(provider, self.audits, &A::guardsCall {}, latest).await;
         let audits_scores = read(provider, self.audits, &A::scoresCall {}, latest).await;
         let audits_court = read(provider, self.audits, &A::courtCall {}, latest).await;
+        let audits_batches = read(provider, self.audits, &A::batchesCall {}, latest).await;
+        let batches_auditor = read(provider, self.batches, &B::auditorCall {}, latest).await;
         let audits_sessions = read(provider, self.audits, &A::sessionsCall {}, latest).await;
         require([
             ("Guards", "node registry", self.registry, guards_registry),
@@ -256,6 +266,8 @@ impl Deployment {
             ("Audits", "scores contract", self.scores, audits_scores),
             ("Audits", "court", self.court, audits_court),
             ("Audits", "sessions contract", self.sessions, audits_sessions),
+            ("Audits", "batches contract", self.batches, audits_batches),
+            ("Batches", "auditor", self.audits, batches_auditor),
         ])
     }
 
@@ -323,6 +335,7 @@ mod tests {
             scores: Address::repeat_byte(6),
             court: Address::repeat_byte(7),
             audits: Address::repeat_byte(8),
+            batches: Address::repeat_byte(9),
         }
     }
 

@@ -1,10 +1,6 @@
-//! `Audits`: batches of receipts, committees of guards, what they found, and what was decided.
+//! `Audits`: committees of guards, what they found, and what was decided.
 
-use super::{
-    AuditEvent, AuditsError, AuditsParameters, Caller, Court, MAX_EVENTS,
-    events::{batches_filter, item_filter},
-    sol_receipt,
-};
+use super::{AuditEvent, AuditsError, AuditsParameters, Caller, Court, MAX_EVENTS, events::item_filter, sol_receipt};
 use crate::{
     bindings::audits::{Audits as sol, IAudits},
     connection::Provider,
@@ -16,26 +12,12 @@ use alloy::{
     consensus::Transaction as _,
     primitives::{Address, B256, Bytes, keccak256},
     providers::Provider as _,
-    rpc::types::Filter,
     sol_types::{SolEvent as _, SolInterface as _, SolValue as _},
 };
 use cortensor_protocol::{
     FinishReason, ModelId, Operator, Price, Receipt, SessionId, SignedReceipt, TaskId, Tier, Wei,
 };
 use serde::{Deserialize, Serialize};
-
-/// A batch of receipts, as a miner committed to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Batch {
-    /// How many receipts.
-    pub count: u32,
-    /// The epoch whose beacon draws.
-    pub epoch: u32,
-    /// The miner's audit rate at that time.
-    pub rate_ppm: u32,
-    /// When, in seconds since 1970.
-    pub committed_at: u64,
-}
 
 /// Where a receipt stands in a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,14 +199,6 @@ impl Audits {
         self.0.address
     }
 
-    /// Commits the wallet's operator, an active miner, to `count` receipts: the Merkle root over [`Receipt::leaf`].
-    ///
-    /// # Errors
-    /// When the transaction fails.
-    pub async fn commit(&self, wallet: &Wallet, root: B256, count: u32) -> Result<Confirmed, AuditsError> {
-        self.0.send(wallet, "commit to the receipts", &sol::commitCall { root, count }).await
-    }
-
     /// Opens the audit of a receipt that the beacon drew. `commitment` is the wallet's own, when it is the guard drawn.
     ///
     /// # Errors
@@ -246,6 +220,21 @@ impl Audits {
             commitment: commitment.unwrap_or_default(),
         };
         self.0.send(wallet, "open the audit", &call).await
+    }
+
+    /// Reports a drawn receipt that nobody opened in time; the wallet earns a part of the penalty.
+    ///
+    /// # Errors
+    /// When the transaction fails: `NotDue` while it may still be opened, `AlreadyTaken` when it was opened or reported.
+    pub async fn report_missing(
+        &self,
+        wallet: &Wallet,
+        miner: Operator,
+        root: B256,
+        index: u32,
+    ) -> Result<Confirmed, AuditsError> {
+        let call = sol::reportMissingCall { miner: miner.0, root, index };
+        self.0.send(wallet, "report a receipt that was not shown", &call).await
     }
 
     /// Opens the audit of any signed receipt, for a bond. Approves the bond first where needed.
@@ -333,14 +322,6 @@ impl Audits {
         self.0.send(wallet, "spring the trap", &sol::springTrapCall { item, bad, salt }).await
     }
 
-    /// Brings the rate that commitments note for a miner up to date. Anyone may.
-    ///
-    /// # Errors
-    /// When the transaction fails.
-    pub async fn refresh_rate(&self, wallet: &Wallet, miner: Operator) -> Result<Confirmed, AuditsError> {
-        self.0.send(wallet, "refresh an audit rate", &sol::refreshRateCall { miner: miner.0 }).await
-    }
-
     /// Changes the parameters; only governance.
     ///
     /// # Errors
@@ -357,29 +338,6 @@ impl Audits {
 
 /// Reading.
 impl Audits {
-    /// A batch, or `None` when the miner did not commit to that root.
-    ///
-    /// # Errors
-    /// When the read fails.
-    pub async fn batch(&self, miner: Operator, root: B256) -> Result<Option<Batch>, AuditsError> {
-        let batch = self.0.read("a batch", &sol::batchOfCall { miner: miner.0, root }).await?;
-        Ok((batch.count != 0).then_some(Batch {
-            count: batch.count,
-            epoch: batch.epoch,
-            rate_ppm: batch.ratePpm,
-            committed_at: batch.committedAt.to(),
-        }))
-    }
-
-    /// Whether the beacon drew one receipt of a batch; `None` while the beacon is not recorded.
-    ///
-    /// # Errors
-    /// When the read fails.
-    pub async fn is_drawn(&self, miner: Operator, root: B256, index: u32) -> Result<Option<bool>, AuditsError> {
-        let call = sol::isDrawnCall { miner: miner.0, root, index };
-        self.0.read_unless("a draw", &call, "BeaconUnknown").await
-    }
-
     /// The guard that opening the audit of a drawn receipt would find now: `None` while the beacon is not recorded or
     /// when no guard may serve.
     ///
@@ -481,24 +439,13 @@ impl Audits {
         self.0.read("the parameters", &sol::parametersCall {}).await.map(Into::into)
     }
 
-    /// The batches that miners, or one of them, committed to in these blocks, in chain order.
-    ///
-    /// # Errors
-    /// When the read fails or there are too many.
-    pub async fn batches(&self, miner: Option<Operator>, range: BlockRange) -> Result<Vec<AuditEvent>, AuditsError> {
-        self.events_of(&batches_filter(self.0.address, miner), range).await
-    }
-
     /// Everything that happened in these blocks, or to one audit, in chain order.
     ///
     /// # Errors
     /// When the read fails or there is too much.
     pub async fn events(&self, item: Option<B256>, range: BlockRange) -> Result<Vec<AuditEvent>, AuditsError> {
-        self.events_of(&item_filter(self.0.address, item), range).await
-    }
-
-    async fn events_of(&self, filter: &Filter, range: BlockRange) -> Result<Vec<AuditEvent>, AuditsError> {
-        let found = logs(&self.0.provider, filter, range, MAX_EVENTS).await;
+        let filter = item_filter(self.0.address, item);
+        let found = logs(&self.0.provider, &filter, range, MAX_EVENTS).await;
         let found = found.map_err(|source| self.0.failed("events", source))?.ok_or(AuditsError::TooManyEvents)?;
         found.iter().filter_map(|log| AuditEvent::decode(log).map_err(AuditsError::Log).transpose()).collect()
     }

@@ -7,7 +7,10 @@ use crate::{
     token::Token,
     wallet::{Confirmed, Wallet},
 };
-use alloy::primitives::{Address, B256, Bytes};
+use alloy::{
+    primitives::{Address, B256, Bytes, keccak256},
+    sol_types::SolValue as _,
+};
 use cortensor_protocol::{Operator, Receipt, SamplingParams, SignedReceipt, TaskHeader, Wei};
 
 /// Why a bond was laid down.
@@ -117,12 +120,28 @@ impl Court {
         self.0.address
     }
 
-    /// Slashes a miner by its own signature; the wallet earns the reporter's part.
+    /// Announces a proof, so that whoever copies it out of the mempool does not earn the reporter's part. It counts from the
+    /// next block on; [`Self::prove_contradiction`] shows it with the same salt.
+    ///
+    /// # Errors
+    /// When the transaction fails.
+    pub async fn announce(&self, wallet: &Wallet, item: B256, salt: B256) -> Result<Confirmed, AuditsError> {
+        let commitment = keccak256((item, wallet.address(), salt).abi_encode());
+        self.0.send(wallet, "announce a proof", &sol::announceCall { commitment }).await
+    }
+
+    /// Slashes a miner by its own signature; the wallet earns the reporter's part if it announced the proof in an earlier
+    /// block, else the guards' pool does.
     ///
     /// # Errors
     /// When the transaction fails: what is no contradiction is refused by name, and its sender has paid the gas.
-    pub async fn prove_contradiction(&self, wallet: &Wallet, proof: &Contradiction) -> Result<Confirmed, AuditsError> {
-        let call = sol::proveContradictionCall { opening: proof.into() };
+    pub async fn prove_contradiction(
+        &self,
+        wallet: &Wallet,
+        proof: &Contradiction,
+        salt: B256,
+    ) -> Result<Confirmed, AuditsError> {
+        let call = sol::proveContradictionCall { opening: proof.into(), salt };
         self.0.send(wallet, "prove the contradiction", &call).await
     }
 
@@ -131,7 +150,7 @@ impl Court {
     /// # Errors
     /// When the chain cannot be asked.
     pub async fn refusal_of(&self, proof: &Contradiction) -> Result<Option<crate::Revert>, AuditsError> {
-        let call = sol::proveContradictionCall { opening: proof.into() };
+        let call = sol::proveContradictionCall { opening: proof.into(), salt: B256::ZERO };
         crate::read::try_call(&self.0.provider, self.0.address, &call)
             .await
             .map_err(|source| self.0.failed("a proof", source))

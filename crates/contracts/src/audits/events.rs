@@ -5,7 +5,7 @@ use crate::bindings::audits::Audits as sol;
 use alloy::{
     primitives::{Address, B256},
     rpc::types::{Filter, Log},
-    sol_types::{SolEvent as _, SolEventInterface as _},
+    sol_types::SolEventInterface as _,
 };
 use cortensor_protocol::Operator;
 
@@ -14,15 +14,6 @@ use cortensor_protocol::Operator;
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AuditEvent {
-    /// A miner committed to a batch; [`super::Audits::batch`] tells the rest.
-    BatchCommitted {
-        /// The miner.
-        miner: Operator,
-        /// Merkle root over its receipts.
-        root: B256,
-        /// How many.
-        count: u32,
-    },
     /// An audit began.
     Opened {
         /// The audit.
@@ -122,6 +113,17 @@ pub enum AuditEvent {
         /// Who.
         appellant: Address,
     },
+    /// A miner committed to a receipt that was drawn and showed it to nobody.
+    Missing {
+        /// The miner.
+        miner: Operator,
+        /// The batch.
+        root: B256,
+        /// Position in the batch.
+        index: u32,
+        /// Who reported it.
+        reporter: Address,
+    },
     /// It was a trap for guards.
     TrapSprung {
         /// The audit.
@@ -136,7 +138,6 @@ impl AuditEvent {
     pub(super) fn decode(log: &Log) -> Result<Option<Self>, alloy::sol_types::Error> {
         use sol::AuditsEvents as E;
         Ok(Some(match E::decode_log(&log.inner)?.data {
-            E::BatchCommitted(e) => Self::BatchCommitted { miner: Operator(e.miner), root: e.root, count: e.count },
             E::AuditOpened(e) => Self::Opened { item: e.item, miner: Operator(e.miner), root: e.root, index: e.index },
             E::CommitteeDrawn(e) => Self::Drawn {
                 item: e.item,
@@ -166,6 +167,10 @@ impl AuditEvent {
                 Self::Challenged { item: e.item, miner: Operator(e.miner), challenger: e.challenger, epoch: e.epoch }
             }
             E::Appealed(e) => Self::Appealed { item: e.item, appellant: e.appellant },
+            E::ReceiptMissing(e) => {
+                let (miner, reporter) = (Operator(e.miner), e.reporter);
+                Self::Missing { miner, root: e.root, index: e.index, reporter }
+            }
             E::TrapSprung(e) => Self::TrapSprung { item: e.item, bad: e.bad },
             _ => return Ok(None),
         }))
@@ -177,15 +182,6 @@ pub(super) fn item_filter(contract: Address, item: Option<B256>) -> Filter {
     let filter = Filter::new().address(contract);
     match item {
         Some(item) => filter.topic1(item),
-        None => filter,
-    }
-}
-
-/// Selects batches, of one miner where given.
-pub(super) fn batches_filter(contract: Address, miner: Option<Operator>) -> Filter {
-    let filter = Filter::new().address(contract).event_signature(sol::BatchCommitted::SIGNATURE_HASH);
-    match miner {
-        Some(miner) => filter.topic1(miner.0.into_word()),
         None => filter,
     }
 }

@@ -1,9 +1,10 @@
-//! Proof of Inference on chain: `Guards` (epochs, beacons, who may be drawn), `Audits` (batches, committees, findings),
-//! `Scores` (evidence about each miner) and `Court` (pool, bonds, slashes, contradictions).
+//! Proof of Inference on chain: `Guards` (epochs, beacons, who may be drawn), `Batches` (what miners committed to),
+//! `Audits` (committees, findings), `Scores` (evidence about each miner) and `Court` (pool, bonds, slashes, contradictions).
 //!
-//! One client a contract, one error for all four, because their calls fail in the same ways and into each other. Nothing
+//! One client a contract, one error for all, because their calls fail in the same ways and into each other. Nothing
 //! here judges an answer or keeps a secret: findings and their salts are the caller's.
 
+mod batches;
 mod client;
 mod court;
 mod events;
@@ -11,7 +12,8 @@ mod guards;
 mod parameters;
 mod scores;
 
-pub use client::{Audit, AuditStatus, Audits, Batch, Finding, Inclusion, Seat, SeatState};
+pub use batches::{Batch, BatchCommitted, Batches};
+pub use client::{Audit, AuditStatus, Audits, Finding, Inclusion, Seat, SeatState};
 pub use court::{BondKind, Contradiction, Court, Guarantee};
 pub use events::AuditEvent;
 pub use guards::{Enrolment, Guards};
@@ -38,7 +40,7 @@ pub const EVIDENCE_PER_BIT: i64 = 65_536;
 /// Most events that one query returns.
 const MAX_EVENTS: usize = 100_000;
 
-/// Why an operation on one of the four contracts failed.
+/// Why an operation on one of the contracts failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuditsError {
@@ -84,7 +86,7 @@ impl AuditsError {
     }
 }
 
-/// One contract, as all four clients call it.
+/// One contract, as all clients call it.
 #[derive(Clone, Debug)]
 struct Caller {
     provider: Provider,

@@ -38,6 +38,12 @@ pub struct ScoresParameters {
     pub suspicious_ppm: u32,
     /// Settled audits after which a miner without blemish has two thirds of all reputation.
     pub reputation_jobs: u32,
+    /// What a failure to show drawn receipts weighs.
+    pub missing_evidence: i64,
+    /// So many failures convict.
+    pub missing_limit: u8,
+    /// Seconds after which one failure is forgotten.
+    pub missing_memory_s: u32,
 }
 
 impl Default for ScoresParameters {
@@ -53,6 +59,10 @@ impl Default for ScoresParameters {
             floor_ppm: 30_000,
             suspicious_ppm: 500_000,
             reputation_jobs: 40,
+            // Just above what makes a miner watched; two suspend.
+            missing_evidence: 7 * super::EVIDENCE_PER_BIT,
+            missing_limit: 4,
+            missing_memory_s: 30 * 24 * 3600,
         }
     }
 }
@@ -91,6 +101,8 @@ pub struct CourtParameters {
     pub appeal_bond: Wei,
     /// Lost unless the answer is found bad.
     pub challenge_bond: Wei,
+    /// What each receipt that was drawn and not shown costs its miner.
+    pub missing_penalty: Wei,
 }
 
 impl Default for CourtParameters {
@@ -106,11 +118,13 @@ impl Default for CourtParameters {
             pool_bps: 2_000,
             reporter_bps: 1_000,
             challenged_bps: 5_000,
-            guard_pay: Wei(Wei::COR.0 / 10),
-            guard_penalty: Wei::COR,
-            trap_penalty: Wei(10 * Wei::COR.0),
+            // Two thirds of what an answer of 500 tokens costs.
+            guard_pay: Wei(Wei::COR.0 / 1_000),
+            guard_penalty: Wei(Wei::COR.0 / 100),
+            trap_penalty: Wei(Wei::COR.0 / 10),
             appeal_bond: Wei(10 * Wei::COR.0),
             challenge_bond: Wei(10 * Wei::COR.0),
+            missing_penalty: Wei::COR,
         }
     }
 }
@@ -207,6 +221,9 @@ mirror!(ScoresParameters, IScores::Parameters, {
     floor_ppm = floorPpm,
     suspicious_ppm = suspiciousPpm,
     reputation_jobs = reputationJobs,
+    missing_evidence = missingEvidence,
+    missing_limit = missingLimit,
+    missing_memory_s = missingMemory,
 }, {});
 
 mirror!(CourtParameters, ICourt::Parameters, {
@@ -226,6 +243,7 @@ mirror!(CourtParameters, ICourt::Parameters, {
     trap_penalty = trapPenalty,
     appeal_bond = appealBond,
     challenge_bond = challengeBond,
+    missing_penalty = missingPenalty,
 });
 
 mirror!(AuditsParameters, IAudits::Parameters, {

@@ -40,7 +40,7 @@ pub struct Score {
     pub cusum: i64,
     /// Audits that were settled.
     pub jobs: u32,
-    /// Tokens that those audits checked.
+    /// Tokens served, as those audits estimate them: what each checked over the rate that drew it.
     pub tokens: u64,
     /// What follows.
     pub state: State,
@@ -138,7 +138,7 @@ impl Scores {
         self.0.read("a reputation", &sol::reputationOfCall { miner: miner.0 }).await
     }
 
-    /// Audited tokens weighted by reputation: what consensus power is made of.
+    /// Served tokens, estimated from audits, weighted by reputation: what consensus power is made of.
     ///
     /// # Errors
     /// When the read fails.

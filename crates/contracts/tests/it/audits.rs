@@ -4,8 +4,10 @@
 use crate::world::{World, cor, sign};
 use alloy::primitives::{Address, B256};
 use cortensor_contracts::{
-    BlockRange, ChainTime as _, ScoresParameters, Wallet,
-    audits::{AuditEvent, AuditStatus, BondKind, Contradiction, Finding, Inclusion, Profile, SeatState, State},
+    BlockRange, ChainTime as _, Contracts, ScoresParameters, Wallet,
+    audits::{
+        AuditEvent, AuditStatus, BatchCommitted, BondKind, Contradiction, Finding, Inclusion, Profile, SeatState, State,
+    },
 };
 use cortensor_protocol::{
     FinishReason, ModelId, Operator, Price, Receipt, RoleSet, SamplingParams, SessionId, SignedReceipt, TaskHeader,
@@ -83,20 +85,20 @@ fn wallet_of(world: &World, guard: Operator) -> &Wallet {
 pub(crate) async fn an_honest_answer_is_audited(url: &str) {
     let world = World::start(url).await;
     prepare(&world).await;
-    let (audits, domain) = (&world.contracts.audits, world.deployment.domain());
+    let (audits, batches, domain) = (&world.contracts.audits, &world.contracts.batches, world.deployment.domain());
     let from = world.provider_block().await;
     let receipts = [receipt(&world, 1).await, receipt(&world, 2).await, receipt(&world, 3).await];
     let leaves: Vec<B256> = receipts.iter().map(|receipt| receipt.leaf(&domain)).collect();
     let (root, miner) = (merkle::root(&leaves), world.miner(0));
-    audits.commit(&world.miners[0], root, 3).await.unwrap();
-    let refused = audits.commit(&world.client, root, 3).await.unwrap_err();
+    batches.commit(&world.miners[0], root, 3).await.unwrap();
+    let refused = batches.commit(&world.client, root, 3).await.unwrap_err();
     assert!(refused.revert().unwrap().is("MinerInactive"), "{refused:?}");
-    let batch = audits.batch(miner, root).await.unwrap().unwrap();
+    let batch = batches.batch(miner, root).await.unwrap().unwrap();
     assert_eq!((batch.count, batch.rate_ppm), (3, 1_000_000));
-    assert_eq!(audits.batch(miner, SALT).await.unwrap(), None);
-    assert_eq!(audits.is_drawn(miner, root, 2).await.unwrap(), None, "the beacon is not known yet");
+    assert_eq!(batches.batch(miner, SALT).await.unwrap(), None);
+    assert_eq!(batches.is_drawn(miner, root, 2).await.unwrap(), None, "the beacon is not known yet");
     next_epoch(&world).await;
-    assert_eq!(audits.is_drawn(miner, root, 2).await.unwrap(), Some(true));
+    assert_eq!(batches.is_drawn(miner, root, 2).await.unwrap(), Some(true));
 
     let receipt = &receipts[2];
     let item = receipt.signing_hash(&domain);
@@ -108,6 +110,7 @@ pub(crate) async fn an_honest_answer_is_audited(url: &str) {
     let inclusion = Inclusion { root, index: 2, path: merkle::proof(&leaves, 2).unwrap() };
     let commitment = finding.commitment(guard, item, 0, SALT);
     audits.open(wallet, receipt, &inclusion, Some(commitment)).await.unwrap();
+    assert!(batches.is_taken(miner, root, 2).await.unwrap() && !batches.is_taken(miner, root, 1).await.unwrap());
     assert_eq!(audits.assigned(item, 0).await.unwrap(), [guard]);
     audits.reveal(wallet, receipt, &finding, SALT).await.unwrap();
     let seats = audits.seats(item).await.unwrap();
@@ -149,12 +152,38 @@ async fn check_settled(world: &World, item: B256, guard: Operator, evidence: i64
 
 async fn check_history(world: &World, item: B256, root: B256, range: BlockRange) {
     let audits = &world.contracts.audits;
-    let batches = audits.batches(Some(world.miner(0)), range).await.unwrap();
-    assert_eq!(batches, [AuditEvent::BatchCommitted { miner: world.miner(0), root, count: 3 }]);
-    assert_eq!(audits.batches(Some(world.miner(1)), range).await.unwrap(), []);
+    let batches = &world.contracts.batches;
+    let committed = batches.committed(Some(world.miner(0)), range).await.unwrap();
+    assert_eq!(committed, [BatchCommitted { miner: world.miner(0), root, count: 3 }]);
+    assert_eq!(batches.committed(Some(world.miner(1)), range).await.unwrap(), []);
     let events = audits.events(Some(item), range).await.unwrap();
     let kinds: Vec<_> = events.iter().map(|event| serde_json::to_value(event).unwrap()["event"].clone()).collect();
     assert_eq!(kinds, ["opened", "drawn", "committed", "revealed", "decided", "settled"]);
+}
+
+/// What was drawn of a batch and opened by nobody costs its miner, once each, and only when the time for opening is over.
+pub(crate) async fn what_is_not_shown_is_reported(url: &str) {
+    let world = World::start(url).await;
+    prepare(&world).await;
+    let Contracts { audits, batches, scores, court, .. } = &world.contracts;
+    let (from, miner, root) = (world.provider_block().await, world.miner(0), B256::repeat_byte(8));
+    batches.commit(&world.miners[0], root, 3).await.unwrap();
+    next_epoch(&world).await;
+    let early = audits.report_missing(&world.client, miner, root, 1).await.unwrap_err();
+    assert!(early.revert().unwrap().is("NotDue"), "{early:?}");
+    world.pass(u64::from(audits.parameters().await.unwrap().open_window_s) + 1).await;
+    audits.report_missing(&world.client, miner, root, 1).await.unwrap();
+    let again = audits.report_missing(&world.client, miner, root, 1).await.unwrap_err();
+    assert!(again.revert().unwrap().is("AlreadyTaken"), "{again:?}");
+    let none = audits.report_missing(&world.client, miner, root, 3).await.unwrap_err();
+    assert!(none.revert().unwrap().is("NotIncluded"), "{none:?}");
+    let score = scores.score(miner).await.unwrap();
+    assert_eq!((score.state, score.evidence, score.jobs), (State::Watched, 7 * 65_536, 0));
+    let penalty = court.parameters().await.unwrap().missing_penalty;
+    assert_eq!(world.slashable(&world.miners[0]).await, Wei(cor(500).0 - penalty.0));
+    assert_eq!(court.credit_of(world.client.address()).await.unwrap(), Wei(penalty.0 / 10));
+    let events = audits.events(None, BlockRange { from, to: world.provider_block().await }).await.unwrap();
+    assert_eq!(events, [AuditEvent::Missing { miner, root, index: 1, reporter: world.client.address() }]);
 }
 
 /// With two guards a challenge is judged by one; the other hears the appeal.
@@ -235,15 +264,16 @@ pub(crate) async fn a_contradiction_is_slashed_once(url: &str) {
     let court = &world.contracts.court;
     let honest = contradiction(&world, -100, -2_000).await;
     assert!(court.refusal_of(&honest).await.unwrap().unwrap().is("NoContradiction"));
-    let refused = court.prove_contradiction(&world.reporter, &honest).await.unwrap_err();
+    let refused = court.prove_contradiction(&world.reporter, &honest, SALT).await.unwrap_err();
     assert!(refused.revert().unwrap().is("NoContradiction"), "{refused:?}");
 
     let proof = contradiction(&world, -2_000, -100).await;
     let forged = Contradiction { tokens: vec![0; 37], ..proof.clone() };
     assert!(court.refusal_of(&forged).await.unwrap().unwrap().is("PathInvalid"));
     assert_eq!(court.refusal_of(&proof).await.unwrap(), None);
-    court.prove_contradiction(&world.reporter, &proof).await.unwrap();
     let item = proof.receipt.receipt.signing_hash(&world.deployment.domain());
+    court.announce(&world.reporter, item, SALT).await.unwrap();
+    court.prove_contradiction(&world.reporter, &proof, SALT).await.unwrap();
     assert!(court.is_proven(item).await.unwrap());
     assert_eq!(world.slashable(&world.miners[0]).await, cor(250));
     assert_eq!(court.credit_of(world.reporter.address()).await.unwrap(), cor(25));

@@ -13,8 +13,8 @@ use alloy::{
 use cortensor_contracts::{
     artifact::{self, Artifact},
     bindings::{
-        audits::Audits, court::Court, guards::Guards, models::ModelRegistry, registry::NodeRegistry, scores::Scores,
-        sessions::Sessions, token::CortensorToken,
+        audits::Audits, batches::Batches, court::Court, guards::Guards, models::ModelRegistry, registry::NodeRegistry,
+        scores::Scores, sessions::Sessions, token::CortensorToken,
     },
 };
 use cortensor_protocol::{
@@ -238,7 +238,7 @@ fn guards_and_scores_have_what_the_clients_call() {
     check_call::<Scores::reputationOfCall>(artifact, "uint32", false);
     check_call::<Scores::scoreOfCall>(artifact, "uint256", false);
     check_call::<Scores::profileCall>(artifact, "(uint32,bytes32,uint32,int32[16][3][2])", false);
-    let parameters = "(int64,int64,int64,int64,uint32,uint32,uint32,uint32,uint32)";
+    let parameters = "(int64,int64,int64,int64,uint32,uint32,uint32,uint32,uint32,int64,uint8,uint32)";
     check_call::<Scores::parametersCall>(artifact, parameters, false);
     check_call::<Scores::auditorCall>(artifact, "address", false);
     check_call::<Scores::courtCall>(artifact, "address", false);
@@ -248,6 +248,7 @@ fn guards_and_scores_have_what_the_clients_call() {
 fn the_court_has_what_the_client_calls() {
     let artifact = &artifact::COURT;
     check_call::<Court::proveContradictionCall>(artifact, "", true);
+    check_call::<Court::announceCall>(artifact, "", true);
     check_call::<Court::fundCall>(artifact, "", true);
     check_call::<Court::withdrawCall>(artifact, "uint256", true);
     check_call::<Court::plantCall>(artifact, "", true);
@@ -263,7 +264,7 @@ fn the_court_has_what_the_client_calls() {
     check_call::<Court::poolCall>(artifact, "uint256", false);
     check_call::<Court::balanceOfCall>(artifact, "uint256", false);
     let parameters = "(uint16,uint32,uint32,uint16,uint16,uint16,uint16,uint16,uint16,uint16,uint96,uint96,uint96,\
-                      uint96,uint96)";
+                      uint96,uint96,uint96)";
     check_call::<Court::parametersCall>(artifact, parameters, false);
     check_event::<Court::ContradictionProven>(artifact, 3);
     check_error::<Court::NoContradiction>(&artifact.abi);
@@ -273,8 +274,8 @@ fn the_court_has_what_the_client_calls() {
 fn audits_have_what_the_client_calls() {
     let artifact = &artifact::AUDITS;
     let audit = "(address,uint8,uint8,uint32,uint32,uint8,uint8,uint8,uint8,uint40,uint40,uint40,bool,bool,uint8,uint16,\
-                 int64,bool,bool,int64)";
-    check_call::<Audits::commitCall>(artifact, "", true);
+                 int64,uint32,bool,bool,int64)";
+    check_call::<Audits::reportMissingCall>(artifact, "", true);
     check_call::<Audits::openAuditCall>(artifact, "", true);
     check_call::<Audits::challengeCall>(artifact, "", true);
     check_call::<Audits::drawCall>(artifact, "", true);
@@ -283,17 +284,15 @@ fn audits_have_what_the_client_calls() {
     check_call::<Audits::settleCall>(artifact, "", true);
     check_call::<Audits::appealCall>(artifact, "", true);
     check_call::<Audits::springTrapCall>(artifact, "", true);
-    check_call::<Audits::refreshRateCall>(artifact, "uint32", true);
     check_call::<Audits::setParametersCall>(artifact, "", true);
-    check_call::<Audits::batchOfCall>(artifact, "(uint32,uint32,uint32,uint40)", false);
-    check_call::<Audits::isDrawnCall>(artifact, "bool", false);
+    check_call::<Audits::batchesCall>(artifact, "address", false);
     check_call::<Audits::assignedFirstCall>(artifact, "address", false);
     check_call::<Audits::assignedCall>(artifact, "address[]", false);
     check_call::<Audits::auditCall>(artifact, audit, false);
     check_call::<Audits::seatsCall>(artifact, "(address,uint8,uint8,uint16,int64)[]", false);
     let parameters = "(uint32,uint32,uint32,uint32,uint32,uint8,int64,int64,int64,int64)";
     check_call::<Audits::parametersCall>(artifact, parameters, false);
-    check_event::<Audits::BatchCommitted>(artifact, 1);
+    check_event::<Audits::ReceiptMissing>(artifact, 2);
     check_event::<Audits::AuditOpened>(artifact, 2);
     check_event::<Audits::CommitteeDrawn>(artifact, 2);
     check_event::<Audits::FindingCommitted>(artifact, 2);
@@ -305,6 +304,20 @@ fn audits_have_what_the_client_calls() {
     check_event::<Audits::Appealed>(artifact, 2);
     check_event::<Audits::TrapSprung>(artifact, 2);
     check_error::<Audits::NotDue>(&artifact.abi);
+}
+
+#[test]
+fn batches_have_what_the_client_calls() {
+    let artifact = &artifact::BATCHES;
+    check_call::<Batches::commitCall>(artifact, "", true);
+    check_call::<Batches::refreshRateCall>(artifact, "uint32", true);
+    check_call::<Batches::setAuditorCall>(artifact, "", true);
+    check_call::<Batches::batchOfCall>(artifact, "(uint32,uint32,uint32,uint40)", false);
+    check_call::<Batches::isDrawnCall>(artifact, "bool", false);
+    check_call::<Batches::isTakenCall>(artifact, "bool", false);
+    check_call::<Batches::auditorCall>(artifact, "address", false);
+    check_event::<Batches::BatchCommitted>(artifact, 1);
+    check_error::<Batches::AlreadyTaken>(&artifact.abi);
 }
 
 struct Vectors(Value);

@@ -48,6 +48,7 @@ on_every_chain![
     audits::an_honest_answer_is_audited,
     audits::a_challenge_and_an_appeal,
     audits::a_contradiction_is_slashed_once,
+    audits::what_is_not_shown_is_reported,
     cache::follows_the_chain_and_forgets_what_changed,
     deployment::deploys_once_and_knows_its_own,
     deployment::offers_contracts_to_their_owner,

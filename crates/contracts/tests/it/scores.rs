@@ -104,6 +104,7 @@ fn what_is_simulated_is_what_is_deployed() {
         floor_ppm,
         suspicious_ppm,
         reputation_jobs,
+        ..
     } = ScoresParameters::default();
     let policy = Policy {
         watch,

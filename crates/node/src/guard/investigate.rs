@@ -65,7 +65,10 @@ impl Inner {
             tracing::warn!(code = "G-PROOF-001", %item, %refusal, "the court would refuse the proof; the finding says so instead");
             return Ok(());
         }
-        court.prove_contradiction(&self.wallet, &proof).await?;
+        // Announced in a block before, so that nobody who copies the proof is paid for it.
+        let salt = B256::from(rand::random::<[u8; 32]>());
+        court.announce(&self.wallet, item, salt).await?;
+        court.prove_contradiction(&self.wallet, &proof, salt).await?;
         tracing::info!(%item, "proved a contradiction to the court");
         Ok(())
     }

@@ -2,12 +2,14 @@
 //!
 //! It listens like a router: miners keep a connection to it, through which they show their records. What it is to do it
 //! learns from the chain alone. For each audit it computes the answer again on its own engine, commits to its finding,
-//! reveals it when the others have committed, and sees the audit to its end. A finding is on disk before its commitment is
+//! reveals it when the others have committed, and sees the audit to its end. It reports receipts that were drawn and that
+//! nobody showed. A finding is on disk before its commitment is
 //! sent, so that a guard that was killed can still reveal it.
 
 mod investigate;
 mod peers;
 mod steps;
+mod watch;
 
 pub use peers::accept_miners;
 
@@ -127,7 +129,7 @@ impl Guard {
         profiles: Vec<Profile>,
         config: GuardConfig,
     ) -> Result<Self, StoreError> {
-        let journal = Journal::open(&config.store, &[DUTIES, PLACE])?;
+        let journal = Journal::open(&config.store, &[DUTIES, PLACE, watch::WATCHED])?;
         let inner = Inner {
             identity,
             config,
@@ -200,6 +202,7 @@ impl Inner {
     /// Reads what is new on the chain, then takes the next step with every audit.
     async fn round(&self) -> Result<(), GuardError> {
         self.read_chain().await?;
+        self.watch().await?;
         for (key, bytes) in self.journal.scan(DUTIES, &[], DUTIES_MAX)? {
             let duty: Duty = decode("duty", &bytes)?;
             let item = B256::try_from(key.as_slice()).map_err(|_| StoreError::Corrupt { what: "duty" })?;
@@ -219,7 +222,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Notes the audits that this guard was drawn for since it last looked.
+    /// Notes batches, and the audits that this guard was drawn for, since it last looked.
     async fn read_chain(&self) -> Result<(), GuardError> {
         let newest = self.newest_block().await?;
         let stored = self.journal.get(PLACE, BLOCK)?;
@@ -232,7 +235,8 @@ impl Inner {
         }
         let range = BlockRange { from, to: newest.min(from.saturating_add(BLOCKS_MAX - 1)) };
         let me = self.identity.operator();
-        let mut writes = vec![Write::Put(PLACE, BLOCK.to_vec(), encode(&(range.to + 1)))];
+        let mut writes = self.notice_batches(range).await?;
+        writes.push(Write::Put(PLACE, BLOCK.to_vec(), encode(&(range.to + 1))));
         for event in self.contracts.audits.events(None, range).await? {
             if let AuditEvent::Drawn { item, guards, round, .. } = event
                 && guards.contains(&me)

@@ -36,7 +36,7 @@ impl Inner {
         Ok(false)
     }
 
-    async fn now(&self) -> Result<u64, GuardError> {
+    pub(super) async fn now(&self) -> Result<u64, GuardError> {
         self.wallet.provider().chain_time().await.map_err(|error| GuardError::Height(describe(&error)))
     }
 

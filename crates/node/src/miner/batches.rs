@@ -1,21 +1,19 @@
 //! Committing to receipts on chain, and opening those that the beacon draws.
 //!
 //! A miner commits to all receipts that it signed, in batches, before anybody knows which will be audited. What is drawn it
-//! opens itself: a guard may as well, but a drawn receipt that nobody opens speaks against its miner. Both survive a kill
-//! at any moment: a batch is on disk before it is sent, and what the chain knows is asked, not remembered.
+//! opens itself: a guard may as well, but a drawn receipt that nobody opens costs its miner a part of its stake. Both survive
+//! a kill at any moment: a batch is on disk before it is sent, what the chain knows is asked, not remembered, and the cases of
+//! a batch are kept until everything that was drawn of it is opened.
 
 use super::{Miner, cases::Cases};
 use crate::{
     contracts_view::describe,
-    journal::{StoreError, TableName, Write, decode, encode},
+    journal::{StoreError, TableName},
 };
-use alloy::{
-    primitives::{B256, U256, keccak256},
-    sol_types::SolValue as _,
-};
+use alloy::primitives::B256;
 use cortensor_contracts::{
     Contracts, Wallet,
-    audits::{AuditsError, Batch, Inclusion},
+    audits::{AuditsError, Inclusion},
 };
 use cortensor_protocol::{Operator, merkle};
 use serde::{Deserialize, Serialize};
@@ -27,6 +25,9 @@ pub(super) const BATCHES: TableName = "batches";
 
 /// Most receipts of a batch.
 pub const BATCH_MAX: usize = 4_096;
+
+/// Most batches that are not over; no more are made while the chain takes none.
+const PENDING_MAX: usize = 256;
 
 /// When a miner commits.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +59,7 @@ impl Pending {
         self.receipts.iter().map(|id| merkle::leaf(id.as_slice())).collect()
     }
 
-    fn root(&self) -> B256 {
+    pub(super) fn root(&self) -> B256 {
         merkle::root(&self.leaves())
     }
 }
@@ -103,32 +104,39 @@ struct Clerk {
 
 impl Clerk {
     async fn round(&self) -> Result<(), BatchError> {
-        if let Some(receipts) = self.cases.due(self.policy.size.min(BATCH_MAX), self.policy.age) {
+        let mut batches = self.cases.batches(PENDING_MAX)?;
+        if batches.len() < PENDING_MAX
+            && let Some(receipts) = self.cases.due(self.policy.size.min(BATCH_MAX), self.policy.age)
+        {
             let pending = Pending { receipts };
-            self.cases.batched(&pending.receipts, Write::Put(BATCHES, pending.root().to_vec(), encode(&pending)))?;
+            self.cases.batched(&pending)?;
+            batches.push(pending);
         }
-        for (key, bytes) in self.cases.journal().scan(BATCHES, &[], 256)? {
-            let pending: Pending = decode("batch", &bytes)?;
-            if self.advance(&pending).await? {
-                self.cases.journal().commit(&[Write::Delete(BATCHES, key)])?;
+        let mut failed = None;
+        for pending in batches {
+            match self.advance(&pending).await {
+                Ok(true) => self.cases.finished(&pending)?,
+                Ok(false) => {}
+                // One batch that does not get on does not keep the others from it.
+                Err(error) => failed = Some(error),
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Takes the next step with a batch; `true` when it was the last.
     async fn advance(&self, pending: &Pending) -> Result<bool, BatchError> {
-        let (audits, root) = (&self.contracts.audits, pending.root());
-        let Some(batch) = audits.batch(self.operator, root).await? else {
+        let (batches, root) = (&self.contracts.batches, pending.root());
+        let Some(batch) = batches.batch(self.operator, root).await? else {
             let count = u32::try_from(pending.receipts.len()).unwrap_or(u32::MAX);
-            audits.commit(&self.wallet, root, count).await?;
+            batches.commit(&self.wallet, root, count).await?;
             tracing::info!(%root, count, "committed to a batch of receipts");
             return Ok(false);
         };
         let Some(beacon) = beacon(&self.contracts, &self.wallet, batch.epoch).await? else { return Ok(false) };
         let leaves = pending.leaves();
         for (index, id) in (0u32..).zip(&pending.receipts) {
-            if is_drawn(beacon, self.operator, root, index, &batch) {
+            if batch.draws(beacon, self.operator, root, index) {
                 self.open(*id, Inclusion { root, index, path: path(&leaves, index) }).await?;
             }
         }
@@ -136,17 +144,17 @@ impl Clerk {
     }
 
     async fn open(&self, id: B256, inclusion: Inclusion) -> Result<(), BatchError> {
-        if self.contracts.audits.audit(id).await?.is_some() {
+        if self.contracts.batches.is_taken(self.operator, inclusion.root, inclusion.index).await? {
             return Ok(());
         }
         let Some(case) = self.cases.get(id)? else {
-            tracing::warn!(code = "M-BATCH-002", receipt = %id, "a drawn receipt is not kept any more and cannot be opened");
+            tracing::error!(code = "M-BATCH-002", receipt = %id, "a drawn receipt is lost and cannot be opened; it will cost stake");
             return Ok(());
         };
         match self.contracts.audits.open(&self.wallet, &case.receipt.receipt, &inclusion, None).await {
             Ok(_) => tracing::info!(receipt = %id, "opened the audit of a drawn receipt"),
-            // A guard was faster; there is no guard at all; or it is too late. None of it gets better by trying again.
-            Err(error) if refused(&error, &["AuditKnown", "NoGuards", "TooLate"]) => {
+            // Another was faster, or it is too late. Neither gets better by trying again.
+            Err(error) if refused(&error, &["AlreadyTaken", "TooLate"]) => {
                 tracing::info!(receipt = %id, why = %describe(&error), "an audit was not opened here");
             }
             Err(error) => return Err(error.into()),
@@ -177,10 +185,4 @@ pub(crate) async fn beacon(contracts: &Contracts, wallet: &Wallet, epoch: u32) -
         _ => {}
     }
     contracts.guards.beacon(epoch).await
-}
-
-/// Whether the beacon drew a receipt, as `Audits.isDrawn` says.
-fn is_drawn(beacon: B256, miner: Operator, root: B256, index: u32, batch: &Batch) -> bool {
-    let draw = keccak256((beacon, miner.0, root, U256::from(index)).abi_encode());
-    U256::from_be_bytes(draw.0) % U256::from(1_000_000) < U256::from(batch.rate_ppm)
 }

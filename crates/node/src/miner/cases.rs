@@ -1,10 +1,11 @@
 //! The cases of a miner's answers: what it must be able to show when one is audited.
 //!
 //! A case is on disk before its receipt leaves the miner, since a receipt that cannot be opened counts against whoever
-//! signed it. Cases that are handed in together share one write. They are kept for as long as an audit may still be
-//! opened, and never more than a bound.
+//! signed it. Cases that are handed in together share one write. They are kept for as long as an audit may still be opened
+//! and judged, and never more than a bound, to which the batches add that are not over: what is committed to is kept until
+//! everything that was drawn of its batch is opened.
 
-use super::batches::{BATCH_MAX, BATCHES};
+use super::batches::{BATCH_MAX, BATCHES, Pending};
 use crate::{
     journal::{Journal, StoreError, TableName, Write, decode, encode},
     router::now_seconds,
@@ -13,7 +14,7 @@ use alloy::primitives::B256;
 use cortensor_protocol::Case;
 use parking_lot::Mutex;
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -28,22 +29,19 @@ const UNBATCHED: TableName = "unbatched";
 /// The tables that this module needs.
 pub(super) const TABLES: &[TableName] = &[CASES, CASE_ORDER, UNBATCHED, BATCHES];
 
-/// Writes that remove one case.
-const WRITES_PER_REMOVAL: usize = 3;
-
 /// What is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
-    /// For how long: at least as long as audits and challenges may be opened.
+    /// For how long: at least until the longest audit is over.
     pub age: Duration,
     /// The most cases.
     pub count: usize,
 }
 
 impl Default for Retention {
-    /// Two days, 200,000 answers: about 2 GB with answers of 256 tokens.
+    /// Seven days, which the longest audit of a public chain takes; 200,000 answers: about 2 GB with answers of 256 tokens.
     fn default() -> Self {
-        Self { age: Duration::from_secs(2 * 24 * 3600), count: 200_000 }
+        Self { age: Duration::from_secs(7 * 24 * 3600), count: 200_000 }
     }
 }
 
@@ -81,6 +79,17 @@ struct Shared {
     /// Locked before `unbatched`.
     order: Mutex<VecDeque<(u64, B256)>>,
     unbatched: Mutex<VecDeque<(u64, B256)>>,
+    /// Locked after `unbatched`.
+    held: Mutex<Held>,
+}
+
+/// What batches that are not over hold back from being removed.
+#[derive(Debug, Default)]
+struct Held {
+    /// Their receipts.
+    receipts: HashSet<B256>,
+    /// Those of them whose time is over, with the time of the receipt: removed with their batch.
+    overdue: HashMap<B256, u64>,
 }
 
 impl std::fmt::Debug for Cases {
@@ -99,6 +108,16 @@ fn read_order(journal: &Journal, table: TableName) -> Result<VecDeque<(u64, B256
     entries.iter().map(parse).collect()
 }
 
+fn read_batches(journal: &Journal, limit: usize) -> Result<Vec<Pending>, StoreError> {
+    journal.scan(BATCHES, &[], limit)?.iter().map(|(_, bytes)| decode("batch", bytes)).collect()
+}
+
+/// What removes one case.
+fn removal(at: u64, id: B256) -> [Write; 3] {
+    let key = order_key(at, id);
+    [Write::Delete(CASES, id.to_vec()), Write::Delete(CASE_ORDER, key.clone()), Write::Delete(UNBATCHED, key)]
+}
+
 fn order_key(at: u64, id: B256) -> Vec<u8> {
     [at.to_be_bytes().as_slice(), id.as_slice()].concat()
 }
@@ -111,6 +130,9 @@ impl Cases {
     pub fn load(journal: Arc<Journal>, retention: Retention) -> Result<Self, StoreError> {
         let order = Mutex::new(read_order(&journal, CASE_ORDER)?);
         let unbatched = Mutex::new(read_order(&journal, UNBATCHED)?);
+        let batches = read_batches(&journal, usize::MAX)?;
+        let receipts = batches.into_iter().flat_map(|batch| batch.receipts).collect();
+        let held = Mutex::new(Held { receipts, overdue: HashMap::new() });
         let shared = Shared {
             journal,
             retention,
@@ -118,6 +140,7 @@ impl Cases {
             turn: tokio::sync::Mutex::default(),
             order,
             unbatched,
+            held,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -161,18 +184,35 @@ impl Cases {
     }
 
     /// Notes that the oldest receipts, which [`Self::due`] returned, are in a batch, and stores that batch with it.
-    pub(super) fn batched(&self, receipts: &[B256], batch: Write) -> Result<(), StoreError> {
+    pub(super) fn batched(&self, batch: &Pending) -> Result<(), StoreError> {
         let mut unbatched = self.shared.unbatched.lock();
-        let removed =
-            unbatched.iter().take(receipts.len()).map(|(at, id)| Write::Delete(UNBATCHED, order_key(*at, *id)));
-        let writes: Vec<Write> = removed.chain([batch]).collect();
+        let count = batch.receipts.len();
+        let removed = unbatched.iter().take(count).map(|(at, id)| Write::Delete(UNBATCHED, order_key(*at, *id)));
+        let put = Write::Put(BATCHES, batch.root().to_vec(), encode(batch));
+        let writes: Vec<Write> = removed.chain([put]).collect();
         self.shared.journal.commit(&writes)?;
-        unbatched.drain(..receipts.len());
+        unbatched.drain(..count);
+        self.shared.held.lock().receipts.extend(&batch.receipts);
         Ok(())
     }
 
-    pub(super) fn journal(&self) -> &Journal {
-        &self.shared.journal
+    /// The batches that are not over, at most `limit`.
+    pub(super) fn batches(&self, limit: usize) -> Result<Vec<Pending>, StoreError> {
+        read_batches(&self.shared.journal, limit)
+    }
+
+    /// Forgets a batch of which everything is opened that was drawn, and what it alone held back.
+    pub(super) fn finished(&self, batch: &Pending) -> Result<(), StoreError> {
+        let mut held = self.shared.held.lock();
+        let overdue = batch.receipts.iter().filter_map(|id| held.overdue.get(id).map(|at| (*at, *id)));
+        let mut writes: Vec<Write> = overdue.flat_map(|(at, id)| removal(at, id)).collect();
+        writes.push(Write::Delete(BATCHES, batch.root().to_vec()));
+        self.shared.journal.commit(&writes)?;
+        for id in &batch.receipts {
+            held.receipts.remove(id);
+            held.overdue.remove(id);
+        }
+        Ok(())
     }
 
     /// How many are kept.
@@ -195,8 +235,12 @@ impl Shared {
         if offers.is_empty() {
             return;
         }
-        let mut writes = self.expired(&order, offers.len());
-        let dropped = writes.len() / WRITES_PER_REMOVAL;
+        let mut unbatched = self.unbatched.lock();
+        let mut held = self.held.lock();
+        let leaving = self.leaving(&order, offers.len());
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            order.iter().take(leaving).copied().partition(|(_, id)| held.receipts.contains(id));
+        let mut writes: Vec<Write> = gone.iter().flat_map(|(at, id)| removal(*at, *id)).collect();
         for offer in &offers {
             writes.push(Write::Put(CASES, offer.id.to_vec(), offer.case.clone()));
             writes.push(Write::Put(CASE_ORDER, order_key(offer.at, offer.id), Vec::new()));
@@ -204,11 +248,13 @@ impl Shared {
         }
         let stored = self.journal.commit(&writes).map_err(|error| KeepError::Store(Arc::new(error)));
         if stored.is_ok() {
-            let gone: HashSet<B256> = order.drain(..dropped).map(|(_, id)| id).collect();
+            order.drain(..leaving);
+            held.overdue.extend(kept.into_iter().map(|(at, id)| (id, at)));
+            let gone: HashSet<B256> = gone.into_iter().map(|(_, id)| id).collect();
             // What cannot be opened any more must not be committed to.
-            self.unbatched.lock().retain(|(_, id)| !gone.contains(id));
+            unbatched.retain(|(_, id)| !gone.contains(id));
             order.extend(offers.iter().map(|offer| (offer.at, offer.id)));
-            self.unbatched.lock().extend(offers.iter().map(|offer| (offer.at, offer.id)));
+            unbatched.extend(offers.iter().map(|offer| (offer.at, offer.id)));
         }
         for offer in offers {
             // A task that no longer waits needs no answer.
@@ -216,16 +262,11 @@ impl Shared {
         }
     }
 
-    /// The removal of what is too old, or too much with `more` to come: [`WRITES_PER_REMOVAL`] each, from the oldest on.
-    fn expired(&self, order: &VecDeque<(u64, B256)>, more: usize) -> Vec<Write> {
+    /// How many of the oldest are too old, or too many with `more` to come.
+    fn leaving(&self, order: &VecDeque<(u64, B256)>, more: usize) -> usize {
         let oldest = now_seconds().saturating_sub(self.retention.age.as_secs());
         let surplus = (order.len() + more).saturating_sub(self.retention.count);
-        let gone = order.iter().enumerate().take_while(|(place, (at, _))| *place < surplus || *at < oldest);
-        let removal = |(_, (at, id)): (usize, &(u64, B256))| -> [Write; WRITES_PER_REMOVAL] {
-            let key = order_key(*at, *id);
-            [Write::Delete(CASES, id.to_vec()), Write::Delete(CASE_ORDER, key.clone()), Write::Delete(UNBATCHED, key)]
-        };
-        gone.flat_map(removal).collect()
+        order.iter().enumerate().take_while(|(place, (at, _))| *place < surplus || *at < oldest).count()
     }
 }
 
@@ -280,6 +321,37 @@ mod tests {
         };
         let (header, receipt) = (SignedHeader { header, signature }, SignedReceipt { receipt, signature });
         Case { header, request, receipt, before: vec![], salt: B256::ZERO, tokens: vec![], evidence: vec![] }
+    }
+
+    /// What a batch holds stays, also beyond the bound and a restart, until everything drawn of it is opened.
+    #[tokio::test]
+    async fn what_is_committed_to_stays_until_its_batch_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("miner.redb");
+        let retention = Retention { count: 2, ..Retention::default() };
+        let open = || Cases::load(Arc::new(Journal::open(&path, TABLES).unwrap()), retention).unwrap();
+        let id = |byte| B256::repeat_byte(byte);
+        let kept = |cases: &Cases| (1..=6).filter(|byte| cases.get(id(*byte)).unwrap().is_some()).collect::<Vec<u8>>();
+        let mut cases = open();
+        cases.keep(id(1), &case(now_seconds())).await.unwrap();
+        cases.keep(id(2), &case(now_seconds())).await.unwrap();
+        let batch = Pending { receipts: cases.due(2, Duration::from_secs(3600)).unwrap() };
+        cases.batched(&batch).unwrap();
+        for byte in 3..=5 {
+            cases.keep(id(byte), &case(now_seconds())).await.unwrap();
+            if byte == 4 {
+                drop(cases);
+                cases = open();
+            }
+        }
+        assert_eq!(kept(&cases), [1, 2, 4, 5], "3 made room, what is committed to did not");
+        assert_eq!(cases.batches(9).unwrap(), std::slice::from_ref(&batch));
+        cases.finished(&batch).unwrap();
+        cases.keep(id(6), &case(now_seconds())).await.unwrap();
+        assert_eq!(kept(&cases), [5, 6], "what was overdue is gone with its batch");
+        assert_eq!(cases.batches(9).unwrap(), []);
+        drop(cases);
+        assert_eq!(kept(&open()), [5, 6]);
     }
 
     /// The oldest beyond the bound is neither kept nor committed to any more, also after a restart.

@@ -1,7 +1,7 @@
 //! An answer of the whole network, opened and gone through again.
 
 use crate::world::{World, eventually, eventually_in, question, slow};
-use cortensor_contracts::{ScoresParameters, audits::State};
+use cortensor_contracts::{AuditsParameters, ScoresParameters, Wallet, audits::State};
 use cortensor_engine::{
     Engine, EngineError, EngineInfo, Generation, Job, Replay, ScoredToken,
     mock::{MockConfig, MockEngine},
@@ -9,6 +9,7 @@ use cortensor_engine::{
 use cortensor_node::{
     audit::{Fault, go_through},
     localnet::LocalNetConfig,
+    miner::batches::BatchPolicy,
 };
 use cortensor_protocol::{
     Case, GenerationRequest, ReceiptFile, Sampled, Step, TokenId, TokenSampler, Wei,
@@ -139,7 +140,6 @@ impl Engine for OtherNoise {
     }
 }
 
-/// A network whose every answer is audited.
 /// What the services say, for whoever looks into a failure: `RUST_LOG=info cargo test …`.
 fn logs() {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
@@ -147,15 +147,20 @@ fn logs() {
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }
 
+/// A network whose every answer is audited.
 async fn audited(folder: &tempfile::TempDir, engine: impl FnOnce(Arc<MockEngine>) -> Arc<dyn Engine>) -> World {
     logs();
     let config = LocalNetConfig { guards: 2, ..LocalNetConfig::new(folder.path().to_owned()) };
+    audited_with(config, engine).await
+}
+
+async fn audited_with(config: LocalNetConfig, engine: impl FnOnce(Arc<MockEngine>) -> Arc<dyn Engine>) -> World {
     let world = World::over(config, engine(MockEngine::start(MockConfig::default()).unwrap())).await;
     let contracts = &world.net.contracts;
     let everything =
         ScoresParameters { newcomer_ppm: 1_000_000, suspicious_ppm: 1_000_000, ..ScoresParameters::default() };
     contracts.scores.set_parameters(&world.net.wallet, everything).await.unwrap();
-    contracts.audits.refresh_rate(&world.net.wallet, world.net.miners[0].miner.operator()).await.unwrap();
+    contracts.batches.refresh_rate(&world.net.wallet, world.net.miners[0].miner.operator()).await.unwrap();
     contracts.court.fund(&world.net.wallet, Wei(100 * Wei::COR.0)).await.unwrap();
     world
 }
@@ -197,5 +202,40 @@ async fn a_miner_that_draws_with_noise_of_its_own_is_slashed_by_its_own_signatur
     let after = world.net.contracts.registry.node(miner).await.unwrap().unwrap().stake;
     assert_eq!(after, Wei(before.0 / 2));
     assert_eq!(scores.reputation_ppm(miner).await.unwrap(), 0);
+    world.net.shutdown().await.unwrap();
+}
+
+/// It commits to its receipts like everybody else, and shows to nobody what is drawn.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_miner_that_commits_and_does_not_show_is_reported_and_pays() {
+    let folder = tempfile::tempdir().unwrap();
+    // Its own clerk sleeps; the test commits in its place.
+    let batches = BatchPolicy { interval: Duration::from_secs(3_600), ..BatchPolicy::default() };
+    let config = LocalNetConfig { guards: 2, batches, ..LocalNetConfig::new(folder.path().to_owned()) };
+    let world = audited_with(config, |engine| engine).await;
+    let contracts = &world.net.contracts;
+    let soon = AuditsParameters { open_window_s: 3, ..AuditsParameters::development() };
+    contracts.audits.set_parameters(&world.net.wallet, soon).await.unwrap();
+    let streamed = world.stream(question("tell me", 60), async |_| ()).await;
+    assert_eq!(streamed.error, None);
+    let identity = &world.net.miners[0].identity;
+    let (miner, stake) =
+        (identity.operator(), async || contracts.registry.node(identity.operator()).await.unwrap().unwrap().stake);
+    let before = stake().await;
+    let wallet = Wallet::new(world.net.wallet.provider().clone(), identity.signer().clone()).await.unwrap();
+    let leaf = world.receipts(&streamed.task).await[0].receipt.receipt.leaf(&world.net.deployment.domain());
+    contracts.batches.commit(&wallet, leaf, 1).await.unwrap();
+
+    eventually_in("the guards report it", AN_AUDIT, async || contracts.batches.is_taken(miner, leaf, 0).await.unwrap())
+        .await;
+    let score = contracts.scores.score(miner).await.unwrap();
+    assert_eq!((score.state, score.jobs), (State::Watched, 0), "{score:?}");
+    let court = contracts.court.parameters().await.unwrap();
+    assert_eq!(stake().await, Wei(before.0 - court.missing_penalty.0));
+    let mut rewarded = Wei::ZERO;
+    for local in &world.net.guards {
+        rewarded = rewarded + contracts.court.credit_of(local.identity.operator().0).await.unwrap();
+    }
+    assert_eq!(rewarded, Wei(court.missing_penalty.0 * u128::from(court.reporter_bps) / 10_000), "one of them, once");
     world.net.shutdown().await.unwrap();
 }
