@@ -16,6 +16,7 @@ const CONTRACTS = [
   "Court",
   "Audits",
   "Batches",
+  "Rewards",
 ];
 
 /** SHA-256 over every source the contract was compiled from, each as path, newline, content. */

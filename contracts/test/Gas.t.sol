@@ -6,19 +6,19 @@ import {IReceipts} from "../src/interfaces/IReceipts.sol";
 import {ISessions} from "../src/interfaces/ISessions.sol";
 import {SessionId} from "../src/types/SessionId.sol";
 import {vm} from "./support/Vm.sol";
-import {AuditWorld} from "./support/AuditWorld.sol";
+import {RewardsWorld} from "./support/RewardsWorld.sol";
 
 /// @dev Whole-transaction gas, intrinsic cost and calldata included: every call runs as a transaction of its own, on cold
 /// storage. `forge test --match-contract GasTest -vv` prints the table of the README.
 /// forge-config: default.isolate = true
 /// forge-config: ci.isolate = true
-contract GasTest is AuditWorld {
+contract GasTest is RewardsWorld {
     uint256 private constant OPEN_AND_CLOSE_LIMIT = 350_000;
     /// @dev What one request of 500 output tokens costs at the session's price.
     uint128 private constant REQUEST = 500 * OUTPUT_PRICE / 1_000_000;
 
     function setUp() public {
-        deployAuditWorld(8);
+        deployRewardsWorld(8);
     }
 
     function test_openAndCloseFitTheLimit() public {
@@ -132,6 +132,21 @@ contract GasTest is AuditWorld {
         audits.reportMissing(miner, inclusion.root, 0);
         log("reportMissing", lastGas());
         vm.assertLt(lastGas(), 350_000, "report");
+    }
+
+    function test_rewards() public {
+        audited(miner);
+        SessionId id = openSession();
+        pay(id, miner, 100 * REQUEST);
+        countFor(miner, id);
+        log("count, one session, the first time", lastGas());
+        pay(id, miner, 100 * REQUEST);
+        nextEpoch();
+        countFor(miner, id);
+        log("count, one session, closing the epoch before", lastGas());
+        nextEpoch();
+        rewards.claim(miner, 128);
+        log("claim, two epochs", lastGas());
     }
 
     function commitBatchOf(uint32 count, uint256 seed) private returns (uint256 used) {
