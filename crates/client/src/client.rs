@@ -11,8 +11,8 @@ use alloy::{
 };
 use cortensor_protocol::{
     ChatMessage, Domain, GenerationRequest, ModelId, Operator, Price, Prompt, Proposal, ReceiptFile, ResponseFormat,
-    Role, RouterFacts, SamplingParams, SessionAccess, SessionId, Signature65, SignedClose, SignedTask, SignedVoucher,
-    TaskHeader, TaskId, Tier, ToolFormat, Voucher, Wei,
+    Role, RouterFacts, Routing, SamplingParams, SessionAccess, SessionId, Signature65, SignedClose, SignedTask,
+    SignedVoucher, TaskHeader, TaskId, Tier, ToolFormat, Voucher, Wei,
     client::{EmbeddingAnswer, SignedEmbedding, TokenCountAnswer, VoucherSignature},
     task::{Bound, SignedHeader, derive_seed},
     wire::EmbedTask,
@@ -163,6 +163,22 @@ impl std::fmt::Debug for Client {
     }
 }
 
+/// What a header says of a request.
+struct Asked {
+    bound: Bound,
+    max_tokens: u32,
+    seed: Option<u64>,
+    input_max: u32,
+}
+
+/// A request to one miner only, where one is named. The tier is in the header.
+fn routed(request: reqwest::RequestBuilder, routing: Routing) -> reqwest::RequestBuilder {
+    match routing.miner {
+        Some(miner) => request.header(Routing::MINER_HEADER, miner.to_string()),
+        None => request,
+    }
+}
+
 fn unix() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
@@ -275,25 +291,38 @@ impl Client {
     ///
     /// # Errors
     /// When the request is out of bounds, the router refuses it, or something is charged that does not hold up.
-    pub async fn generate(&self, mut request: GenerationRequest) -> Result<Answer, ClientError> {
+    pub async fn generate(&self, request: GenerationRequest) -> Result<Answer, ClientError> {
+        self.generate_routed(request, Routing::default()).await
+    }
+
+    /// Like [`Self::generate`], at one miner or from one tier upward.
+    ///
+    /// # Errors
+    /// As [`Self::generate`]; and when that miner, or a miner of that tier, is not there.
+    pub async fn generate_routed(
+        &self,
+        mut request: GenerationRequest,
+        routing: Routing,
+    ) -> Result<Answer, ClientError> {
         let model = self.model(&request.model).await?;
         request.max_tokens = request.max_tokens.min(model.context);
         request.check()?;
-        match self.ask(model.id, &request).await {
+        match self.ask(model.id, &request, routing).await {
             Err(ClientError::Refused(refusal)) if refusal.status == 402 => {
                 self.pay_or_object().await?;
-                self.ask(model.id, &request).await
+                self.ask(model.id, &request, routing).await
             }
             other => other,
         }
     }
 
-    async fn ask(&self, model: ModelId, request: &GenerationRequest) -> Result<Answer, ClientError> {
+    async fn ask(&self, model: ModelId, request: &GenerationRequest, routing: Routing) -> Result<Answer, ClientError> {
         let input_max = request.prompt.input_tokens_max();
-        let header = self.header(model, request.bound(), request.max_tokens, request.seed, input_max)?;
+        let asked = Asked { bound: request.bound(), max_tokens: request.max_tokens, seed: request.seed, input_max };
+        let header = self.header(model, asked, routing)?;
         let task = header.header.task;
         let body = SignedTask { header, request: request.clone() };
-        match http::send(self.post("/v1/tasks").json(&body)).await {
+        match http::send(routed(self.post("/v1/tasks").json(&body), routing)).await {
             Ok(response) => Ok(Answer::new(task, self.shared.clone(), response)),
             Err(error) => {
                 self.shared.book.lock().end(task, false);
@@ -306,13 +335,23 @@ impl Client {
     ///
     /// # Errors
     /// When the router refuses.
-    pub async fn embed(&self, model: &str, inputs: Vec<String>) -> Result<(TaskId, EmbeddingAnswer), ClientError> {
+    pub async fn embed(
+        &self,
+        model: &str,
+        inputs: Vec<String>,
+        routing: Routing,
+    ) -> Result<(TaskId, EmbeddingAnswer), ClientError> {
         let id = self.model(model).await?.id;
-        let header = self.header(id, EmbedTask::bound(&inputs), 1, None, EmbedTask::input_tokens_max(&inputs))?;
+        let input_max = EmbedTask::input_tokens_max(&inputs);
+        let asked = Asked { bound: EmbedTask::bound(&inputs), max_tokens: 1, seed: None, input_max };
+        let header = self.header(id, asked, routing)?;
         let task = header.header.task;
         let body = SignedEmbedding { header, model: model.into(), inputs };
-        let answer =
-            http::json(self.post("/v1/tasks/embeddings").json(&body).timeout(EMBED_TIMEOUT), "embedding").await;
+        let answer = http::json(
+            routed(self.post("/v1/tasks/embeddings").json(&body), routing).timeout(EMBED_TIMEOUT),
+            "embedding",
+        )
+        .await;
         self.shared.book.lock().end(task, answer.is_ok());
         Ok((task, answer?))
     }
@@ -327,14 +366,8 @@ impl Client {
     }
 
     /// Signs a header and notes the task in the book, on disk where it has a file.
-    fn header(
-        &self,
-        model: ModelId,
-        bound: Bound,
-        max_tokens: u32,
-        seed: Option<u64>,
-        input_max: u32,
-    ) -> Result<SignedHeader, ClientError> {
+    fn header(&self, model: ModelId, asked: Asked, routing: Routing) -> Result<SignedHeader, ClientError> {
+        let Asked { bound, max_tokens, seed, input_max } = asked;
         let now = unix();
         // Microseconds since 1970: above every number that was used before, also by a client that has lost its book.
         let clock = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
@@ -352,7 +385,7 @@ impl Client {
             sampling: bound.sampling,
             seed: derive_seed(task, nonce, B256::from(rand::random::<[u8; 32]>()), model, seed),
             max_tokens,
-            min_tier: self.terms.min_tier,
+            min_tier: routing.tier(self.terms.min_tier),
             client_nonce: nonce,
             deadline: now.as_secs() + HEADER_SECONDS,
         };

@@ -14,13 +14,14 @@ use axum::{
     response::Response,
 };
 use bytes::{Bytes, BytesMut};
-use cortensor_protocol::ToolFormat;
+use cortensor_protocol::{Routing, ToolFormat};
 use http_body_util::BodyExt;
 use parking_lot::RwLock;
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     net::IpAddr,
+    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -206,6 +207,19 @@ pub(crate) fn credentials(request: &Request) -> Result<Credentials, ApiError> {
     Ok(Credentials {
         api_key: api_key.filter(|key| !key.is_empty()),
         peer: request.extensions().get::<Peer>().map(|peer| peer.0),
+    })
+}
+
+/// Where a request may go, as its headers say.
+pub(crate) fn routing(headers: &HeaderMap) -> Result<Routing, ApiError> {
+    fn read<T: FromStr>(headers: &HeaderMap, name: &'static str, problem: &str) -> Result<Option<T>, ApiError> {
+        let Some(value) = headers.get(name) else { return Ok(None) };
+        let parsed = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+        parsed.map(Some).ok_or_else(|| ApiError::value(name, problem.to_owned()))
+    }
+    Ok(Routing {
+        miner: read(headers, Routing::MINER_HEADER, "is a miner's account: 0x and 40 hexadecimal digits")?,
+        min_tier: read(headers, Routing::TIER_HEADER, "is a tier: A, B, C or D")?,
     })
 }
 

@@ -16,7 +16,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use cortensor_protocol::{GenerationRequest, Prompt, TaskId, ToolFormat};
+use cortensor_protocol::{GenerationRequest, Prompt, Routing, TaskId, ToolFormat};
 use futures::future::try_join_all;
 use serde::{Serialize, de::DeserializeOwned};
 use std::sync::Arc;
@@ -34,11 +34,13 @@ pub(crate) async fn serve<D: Dialect>(app: Arc<App>, request: Request) -> Respon
 }
 
 async fn answer<D: Dialect>(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
+    let headers = app::routing(request.headers());
     let (permit, caller, input) = take::<D::Request>(app, D::ROUTE, D::check_headers, request).await?;
-    let Plan { mut requests, stream, mut answer } = D::plan(input, &app.config)?;
+    let Plan { mut requests, stream, mut answer, routing } = D::plan(input, &app.config)?;
+    let routing = headers?.or(routing);
     complete(app, &mut requests).await?;
     let parses_tools = parameters::parses_tools(&requests[0].prompt);
-    let generations = begin(app, &caller, requests, stream).await?;
+    let generations = begin(app, &caller, requests, routing, stream).await?;
     let mut feed = Feed::new(generations, parses_tools, answer.wants_tokens(), permit);
     let tasks: Vec<TaskId> = feed.tasks().collect();
     answer.bind(tasks[0]);
@@ -132,13 +134,14 @@ async fn begin(
     app: &App,
     caller: &Caller,
     mut requests: Vec<GenerationRequest>,
+    routing: Routing,
     stream: bool,
 ) -> Result<Vec<ServiceGeneration>, ApiError> {
     let has_tools = parameters::has_tools(&requests[0].prompt);
     let first = requests[0].model.clone();
     let one = |request| match stream {
-        true => app.service.generate(caller, request),
-        false => app.service.generate_whole(caller, request),
+        true => app.service.generate(caller, request, routing),
+        false => app.service.generate_whole(caller, request, routing),
     };
     let generations = if requests.len() == 1 {
         vec![one(requests.remove(0)).await?]

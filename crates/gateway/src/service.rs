@@ -4,14 +4,16 @@
 
 use async_trait::async_trait;
 use cortensor_protocol::{
-    FinishReason, GenerationRequest, ModelId, Operator, Price, Proposal, ReceiptFile, RouterFacts, SessionId,
-    SignedClose, SignedTask, SignedVoucher, TaskId, Tier, TokenEvent, ToolFormat, Usage, Wei,
+    CapabilityRecord, Class, FinishReason, GenerationRequest, ModelId, Operator, Price, Proposal, ReceiptFile,
+    RouterFacts, Routing, SessionId, SignedClose, SignedTask, SignedVoucher, TaskId, Tier, TokenEvent, ToolFormat,
+    Usage, Wei,
     client::{SignedEmbedding, VoucherSignature},
     generation::InvalidRequest,
     manifest::{Load, Speed},
 };
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     task::{Context, Poll},
     time::Duration,
@@ -180,8 +182,20 @@ pub struct NodeView {
     /// Its account.
     #[schema(value_type = String)]
     pub operator: Operator,
-    /// `ready`, `draining`, `unreachable`.
+    /// `ready`, `draining`; `suspended` or `slashed`, which get no work; `unreachable`, which was here before.
     pub state: String,
+    /// What audits have shown: `good`, `watched`, `suspended`, `slashed`.
+    pub standing: String,
+    /// Reputation in millionths; 500,000 is what a node has that was never audited.
+    pub reputation_ppm: u32,
+    /// Sum of the evidence of all audits in 1/65,536 bit; below zero speaks for honesty.
+    pub evidence: i64,
+    /// Audits that were settled.
+    pub audits: u32,
+    /// Share of the time since this router first saw it that it was connected, in millionths.
+    pub uptime_ppm: u32,
+    /// Where each number comes from.
+    pub reasons: BTreeMap<String, String>,
     /// What it serves.
     pub models: Vec<NodeModelView>,
     /// Unix time in milliseconds of its last sign of life.
@@ -208,9 +222,17 @@ pub struct NodeModelView {
     /// Load at the last heartbeat.
     #[schema(value_type = Object)]
     pub load: Load,
-    /// Measured speed.
+    /// Class by what drawn guards measured; absent while none has.
+    #[schema(value_type = Option<String>)]
+    pub class: Option<Class>,
+    /// What they measured.
+    #[schema(value_type = Option<Object>)]
+    pub capability: Option<CapabilityRecord>,
+    /// Speed as requests are given out by it: what this router saw, else what guards measured, else what the node claims.
     #[schema(value_type = Object)]
     pub speed: Speed,
+    /// Where each number comes from.
+    pub reasons: BTreeMap<String, String>,
     /// Sequences at once.
     pub slots: u32,
     /// Longest context.
@@ -309,7 +331,12 @@ pub trait InferenceService: Send + Sync + 'static {
     async fn authenticate(&self, credentials: &Credentials) -> Result<Caller, ServiceError>;
 
     /// Begins a generation; returns once a miner has accepted it (or none would).
-    async fn generate(&self, caller: &Caller, request: GenerationRequest) -> Result<ServiceGeneration, ServiceError>;
+    async fn generate(
+        &self,
+        caller: &Caller,
+        request: GenerationRequest,
+        routing: Routing,
+    ) -> Result<ServiceGeneration, ServiceError>;
 
     /// Begins a generation whose answer the client wants in one piece, which some services get at less cost. The events
     /// are the same.
@@ -317,12 +344,19 @@ pub trait InferenceService: Send + Sync + 'static {
         &self,
         caller: &Caller,
         request: GenerationRequest,
+        routing: Routing,
     ) -> Result<ServiceGeneration, ServiceError> {
-        self.generate(caller, request).await
+        self.generate(caller, request, routing).await
     }
 
     /// Embeds texts.
-    async fn embed(&self, caller: &Caller, model: &str, inputs: Vec<String>) -> Result<Embeddings, ServiceError>;
+    async fn embed(
+        &self,
+        caller: &Caller,
+        model: &str,
+        inputs: Vec<String>,
+        routing: Routing,
+    ) -> Result<Embeddings, ServiceError>;
 
     /// Counts the tokens of a request's prompt, chat template included. Costs nothing.
     async fn count_tokens(&self, _caller: &Caller, _request: GenerationRequest) -> Result<u32, ServiceError> {
@@ -365,10 +399,16 @@ pub trait SessionService: Send + Sync {
     fn facts(&self) -> RouterFacts;
 
     /// Begins a generation that the client signed; returns once a miner has accepted it (or none would).
-    async fn generate(&self, caller: &Caller, task: SignedTask) -> Result<ServiceGeneration, ServiceError>;
+    async fn generate(
+        &self,
+        caller: &Caller,
+        task: SignedTask,
+        routing: Routing,
+    ) -> Result<ServiceGeneration, ServiceError>;
 
     /// Embeds texts that the client signed for.
-    async fn embed(&self, caller: &Caller, task: SignedEmbedding) -> Result<Embeddings, ServiceError>;
+    async fn embed(&self, caller: &Caller, task: SignedEmbedding, routing: Routing)
+    -> Result<Embeddings, ServiceError>;
 
     /// What the client is asked to sign; for each miner the oldest first.
     async fn proposals(&self, caller: &Caller) -> Result<Vec<Proposal>, ServiceError>;

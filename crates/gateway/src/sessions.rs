@@ -17,7 +17,7 @@ use axum::{
 };
 use bytes::BytesMut;
 use cortensor_protocol::{
-    GenerationRequest, SignedTask, TaskId, TaskUpdate, TokenEvent, ToolCall, ToolFormat, Usage,
+    GenerationRequest, Routing, SignedTask, TaskId, TaskUpdate, TokenEvent, ToolCall, ToolFormat, Usage,
     client::{EmbeddingAnswer, SignedEmbedding, TokenCountAnswer, VoucherSignature},
 };
 use serde::de::DeserializeOwned;
@@ -30,20 +30,27 @@ fn service(app: &App) -> Result<&dyn SessionService, ApiError> {
     app.service.sessions().ok_or_else(|| ServiceError::NotFound(message.into()).into())
 }
 
+/// Who asks, and where the request may go.
+struct Routed {
+    caller: Caller,
+    routing: Routing,
+}
+
 /// Lets a caller in, reads what it sent, and runs `work`.
 async fn with_body<T, F, R>(app: Arc<App>, request: Request, work: F) -> Response
 where
     T: DeserializeOwned,
-    F: FnOnce(Arc<App>, app::Permit, Caller, T) -> R + Send,
+    F: FnOnce(Arc<App>, app::Permit, Routed, T) -> R + Send,
     R: Future<Output = Result<Response, ApiError>> + Send,
 {
     let id = app.request_id(request.headers());
     let answer = async {
         let (permit, caller) = app.admit(Route::Native, app::credentials(&request)).await?;
+        let routing = app::routing(request.headers())?;
         let body = app.read_body(request).await?;
         let input: T = json::parse(&body, app.config.json_depth_max)?;
         drop(body);
-        work(app.clone(), permit, caller, input).await
+        work(app.clone(), permit, Routed { caller, routing }, input).await
     };
     app.run(Route::Native, Shape::OpenAi, id, answer).await
 }
@@ -63,8 +70,8 @@ pub(crate) async fn facts(State(app): AppState, request: Request) -> Response {
     (status = 200, description = "Events: started, tokens, finished or failed.", body = String, content_type = "text/event-stream"),
     (status = "4XX", body = OpenAiError)))]
 pub(crate) async fn generate(State(app): AppState, request: Request) -> Response {
-    let begin = |app: Arc<App>, permit: app::Permit, caller: Caller, task: SignedTask| async move {
-        let generation = service(&app)?.generate(&caller, task).await?;
+    let begin = |app: Arc<App>, permit: app::Permit, from: Routed, task: SignedTask| async move {
+        let generation = service(&app)?.generate(&from.caller, task, from.routing).await?;
         let (task, tool_format) = (generation.task, generation.tool_format);
         let mut feed = Feed::new(vec![generation], false, true, permit);
         let result = feed.first_event(app.config.first_event_wait).await;
@@ -82,8 +89,8 @@ pub(crate) async fn generate(State(app): AppState, request: Request) -> Response
 #[utoipa::path(post, path = "/v1/tasks/embeddings", tag = "Sessions", request_body = Object, responses(
     (status = 200, description = "One vector per text.", body = Object), (status = "4XX", body = OpenAiError)))]
 pub(crate) async fn embed(State(app): AppState, request: Request) -> Response {
-    let embed = |app: Arc<App>, _permit, caller: Caller, task: SignedEmbedding| async move {
-        let embeddings = service(&app)?.embed(&caller, task).await?;
+    let embed = |app: Arc<App>, _permit, from: Routed, task: SignedEmbedding| async move {
+        let embeddings = service(&app)?.embed(&from.caller, task, from.routing).await?;
         let answer = EmbeddingAnswer { vectors: embeddings.vectors, input_tokens: embeddings.input_tokens };
         let mut response = json_response(&answer);
         response.headers_mut().append(crate::generation::TASK, task_header(embeddings.task));
@@ -96,9 +103,9 @@ pub(crate) async fn embed(State(app): AppState, request: Request) -> Response {
 #[utoipa::path(post, path = "/v1/tasks/count", tag = "Sessions", request_body = Object, responses(
     (status = 200, description = "Tokens of the prompt, template included.", body = Object), (status = "4XX", body = OpenAiError)))]
 pub(crate) async fn count(State(app): AppState, request: Request) -> Response {
-    let count = |app: Arc<App>, _permit, caller: Caller, request: GenerationRequest| async move {
+    let count = |app: Arc<App>, _permit, from: Routed, request: GenerationRequest| async move {
         request.check()?;
-        let input_tokens = app.service.count_tokens(&caller, request).await?;
+        let input_tokens = app.service.count_tokens(&from.caller, request).await?;
         Ok(json_response(&TokenCountAnswer { input_tokens }))
     };
     with_body(app, request, count).await
@@ -117,8 +124,8 @@ pub(crate) async fn proposals(State(app): AppState, request: Request) -> Respons
 #[utoipa::path(post, path = "/v1/session/vouchers", tag = "Sessions", request_body = Object, responses(
     (status = 200, description = "The voucher with the router's countersignature.", body = Object), (status = "4XX", body = OpenAiError)))]
 pub(crate) async fn pay(State(app): AppState, request: Request) -> Response {
-    let pay = |app: Arc<App>, _permit, caller: Caller, signed: VoucherSignature| async move {
-        Ok(json_response(&service(&app)?.pay(&caller, signed).await?))
+    let pay = |app: Arc<App>, _permit, from: Routed, signed: VoucherSignature| async move {
+        Ok(json_response(&service(&app)?.pay(&from.caller, signed).await?))
     };
     with_body(app, request, pay).await
 }

@@ -3,7 +3,7 @@
 use crate::ledger::SessionTerms;
 use alloy::primitives::B256;
 use async_trait::async_trait;
-use cortensor_protocol::{NodeRecord, Operator, SessionId};
+use cortensor_protocol::{NodeRecord, Operator, SessionId, Standing};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -26,6 +26,9 @@ pub trait ChainView: Send + Sync + 'static {
     /// A session, or `None` when there is none or its rest went back to its owner. One that is being closed still pays
     /// for what was done before.
     async fn session(&self, id: SessionId) -> Result<Option<SessionTerms>, ChainReadError>;
+
+    /// What audits have shown about a miner. Not remembered here: routers keep what they read, and read it anew.
+    async fn standing(&self, miner: Operator) -> Result<Standing, ChainReadError>;
 
     /// Whether `guard` was drawn to audit the receipt with this signing hash.
     async fn audits(&self, guard: Operator, receipt: B256) -> Result<bool, ChainReadError>;
@@ -94,6 +97,10 @@ impl ChainView for CachedView {
         let read = self.inner.session(id).await?;
         self.remember(&self.sessions, id, read.as_ref());
         Ok(read)
+    }
+
+    async fn standing(&self, miner: Operator) -> Result<Standing, ChainReadError> {
+        self.inner.standing(miner).await
     }
 
     async fn audits(&self, guard: Operator, receipt: B256) -> Result<bool, ChainReadError> {

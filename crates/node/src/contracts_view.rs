@@ -7,7 +7,7 @@ use crate::{
 use alloy::primitives::{Address, B256};
 use async_trait::async_trait;
 use cortensor_contracts::{Contracts, SessionStatus};
-use cortensor_protocol::{NodeRecord, Operator, SessionId};
+use cortensor_protocol::{NodeRecord, Operator, SessionId, Standing};
 use std::error::Error;
 
 /// Reads the contracts of one deployment.
@@ -61,6 +61,14 @@ impl ChainView for ContractsView {
     async fn session(&self, id: SessionId) -> Result<Option<SessionTerms>, ChainReadError> {
         let session = self.contracts.sessions.session(id).await.map_err(|error| ChainReadError(describe(&error)))?;
         Ok(session.filter(|session| session.status != SessionStatus::Closed).map(SessionTerms::from))
+    }
+
+    async fn standing(&self, miner: Operator) -> Result<Standing, ChainReadError> {
+        let reading = async {
+            let epoch = self.contracts.guards.current_epoch().await?;
+            self.contracts.scores.standing(miner, epoch).await
+        };
+        reading.await.map_err(|error| ChainReadError(describe(&error)))
     }
 
     async fn audits(&self, guard: Operator, receipt: B256) -> Result<bool, ChainReadError> {

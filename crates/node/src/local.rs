@@ -14,7 +14,8 @@ use cortensor_gateway::{
 };
 use cortensor_proof::SeededSampler;
 use cortensor_protocol::{
-    GenerationRequest, ModelId, Price, ReceiptFile, SessionId, TaskId, TokenEvent, ToolFormat, task::derive_seed,
+    GenerationRequest, ModelId, Price, ReceiptFile, Routing, SessionId, TaskId, TokenEvent, ToolFormat,
+    task::derive_seed,
 };
 use std::{
     sync::Arc,
@@ -70,6 +71,20 @@ impl LocalService {
             return Ok(());
         }
         Err(ServiceError::UnknownModel { model: model.to_owned() })
+    }
+
+    /// Whether this engine is what the request may go to.
+    fn check(&self, routing: Routing) -> Result<(), ServiceError> {
+        let invalid =
+            |parameter: &str, problem: String| Err(ServiceError::Invalid { parameter: parameter.into(), problem });
+        if routing.miner.is_some() {
+            return invalid("miner", "there is one engine here and no miners: leave it out".into());
+        }
+        let tier = self.engine.info().tier;
+        match routing.min_tier {
+            Some(least) if tier < least => invalid("min_tier", format!("this engine is of tier {tier}, not {least}")),
+            _ => Ok(()),
+        }
     }
 
     /// Everything before the engine: a place, the model, the job.
@@ -174,7 +189,13 @@ impl InferenceService for LocalService {
         self.key.admit(credentials, SessionId::default())
     }
 
-    async fn generate(&self, _caller: &Caller, request: GenerationRequest) -> Result<ServiceGeneration, ServiceError> {
+    async fn generate(
+        &self,
+        _caller: &Caller,
+        request: GenerationRequest,
+        routing: Routing,
+    ) -> Result<ServiceGeneration, ServiceError> {
+        self.check(routing)?;
         let (place, task, job) = self.prepare(request)?;
         let generation = self.engine.generate(job).await.map_err(|error| service_error(&error))?;
         Ok(self.running(place, task, generation))
@@ -184,13 +205,22 @@ impl InferenceService for LocalService {
         &self,
         _caller: &Caller,
         request: GenerationRequest,
+        routing: Routing,
     ) -> Result<ServiceGeneration, ServiceError> {
+        self.check(routing)?;
         let (place, task, job) = self.prepare(request)?;
         let generation = self.engine.generate_whole(job).await.map_err(|error| service_error(&error))?;
         Ok(self.running(place, task, generation))
     }
 
-    async fn embed(&self, _caller: &Caller, model: &str, inputs: Vec<String>) -> Result<Embeddings, ServiceError> {
+    async fn embed(
+        &self,
+        _caller: &Caller,
+        model: &str,
+        inputs: Vec<String>,
+        routing: Routing,
+    ) -> Result<Embeddings, ServiceError> {
+        self.check(routing)?;
         self.own(model)?;
         let _place = self.place()?;
         let (vectors, input_tokens) = self.engine.embed(&inputs).await.map_err(|error| service_error(&error))?;

@@ -262,7 +262,10 @@ impl LocalNet {
         progress("starting the router");
         let router = start_router(&config, &ground.deployment, &chain, &keys.router)?;
         let router_endpoint = endpoint(&keys.router).await?;
-        let admission = AdmissionConfig::new(ground.deployment.chain_id, ground.deployment.registry);
+        let admission = AdmissionConfig {
+            standing_refresh: config.chain_view_lifetime,
+            ..AdmissionConfig::new(ground.deployment.chain_id, ground.deployment.registry)
+        };
         tracker.spawn(accept_miners(router.clone(), router_endpoint.clone(), admission, stop.child_token()));
         progress("starting the miners");
         let guards = start_guards(&config, &ground, &chain, &keys, &engines, (&stop, &tracker)).await?;

@@ -11,7 +11,7 @@ use cortensor_gateway::{
     Caller, Credentials, Embeddings, InferenceService, ModelCard, NodeView, Readiness, ServiceError, ServiceEvent,
     ServiceGeneration, SessionView, TaskView,
 };
-use cortensor_protocol::{GenerationRequest, ReceiptFile, TaskId, TaskUpdate};
+use cortensor_protocol::{GenerationRequest, ReceiptFile, Routing, TaskId, TaskUpdate};
 use std::{
     sync::{
         Arc,
@@ -163,8 +163,13 @@ impl InferenceService for SessionProxy {
         self.inner.key.admit(credentials, self.inner.client.terms().session)
     }
 
-    async fn generate(&self, _: &Caller, request: GenerationRequest) -> Result<ServiceGeneration, ServiceError> {
-        let mut answer = self.inner.client.generate(request).await.map_err(failed)?;
+    async fn generate(
+        &self,
+        _: &Caller,
+        request: GenerationRequest,
+        routing: Routing,
+    ) -> Result<ServiceGeneration, ServiceError> {
+        let mut answer = self.inner.client.generate_routed(request, routing).await.map_err(failed)?;
         let task = answer.task();
         let first = answer.next().await.map_err(failed)?;
         let Some(TaskUpdate::Started { tool_format, usage }) = first else {
@@ -177,8 +182,14 @@ impl InferenceService for SessionProxy {
         Ok(ServiceGeneration { task, tool_format, events: Box::new(receiver) })
     }
 
-    async fn embed(&self, _: &Caller, model: &str, inputs: Vec<String>) -> Result<Embeddings, ServiceError> {
-        let embedded = self.inner.client.embed(model, inputs).await.map_err(failed);
+    async fn embed(
+        &self,
+        _: &Caller,
+        model: &str,
+        inputs: Vec<String>,
+        routing: Routing,
+    ) -> Result<Embeddings, ServiceError> {
+        let embedded = self.inner.client.embed(model, inputs, routing).await.map_err(failed);
         self.pay_soon();
         let (task, answer) = embedded?;
         Ok(Embeddings { task, vectors: answer.vectors, input_tokens: answer.input_tokens })

@@ -8,20 +8,7 @@
 #![deny(clippy::float_arithmetic)]
 
 use crate::evidence::PPM;
-
-/// What the evidence amounts to; each includes the ones before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub enum State {
-    /// Nothing speaks against it.
-    #[default]
-    Good,
-    /// It is audited more often.
-    Watched,
-    /// It gets no work until its audits speak for it.
-    Suspended,
-    /// Convicted; there is no way back.
-    Slashed,
-}
+pub use cortensor_protocol::State;
 
 /// Levels in 1/65,536 bit, rates in millionths; `Scores.Parameters`. The defaults are those that are deployed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

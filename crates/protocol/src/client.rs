@@ -7,7 +7,7 @@
 use crate::{
     generation::{FinishReason, GenerationRequest, TokenEvent, Usage},
     id::{Operator, SessionId, TaskId},
-    manifest::ToolFormat,
+    manifest::{Tier, ToolFormat},
     signature::{Domain, RecoverError, Signature65},
     task::SignedHeader,
     units::{TokenCount, Wei},
@@ -25,6 +25,36 @@ mod sol_types {
             bytes32 session;
             uint64 expires;
         }
+    }
+}
+
+/// Where a request may go, beyond what it asks. It is no part of what is signed and hashed, except that the task header
+/// carries the least tier; the miner never sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Routing {
+    /// The one miner that may serve it.
+    pub miner: Option<Operator>,
+    /// The least tier that may serve it.
+    pub min_tier: Option<Tier>,
+}
+
+impl Routing {
+    /// HTTP header that names the miner.
+    pub const MINER_HEADER: &'static str = "cortensor-miner";
+    /// HTTP header with the least tier.
+    pub const TIER_HEADER: &'static str = "cortensor-min-tier";
+
+    /// This, and what `other` says where this says nothing.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { miner: self.miner.or(other.miner), min_tier: self.min_tier.or(other.min_tier) }
+    }
+
+    /// The stricter of the demanded tier and `least`.
+    #[must_use]
+    pub fn tier(&self, least: Tier) -> Tier {
+        self.min_tier.map_or(least, |tier| tier.max(least))
     }
 }
 

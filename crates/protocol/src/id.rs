@@ -80,6 +80,13 @@ impl fmt::Debug for Operator {
     }
 }
 
+impl FromStr for Operator {
+    type Err = alloy_primitives::hex::FromHexError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
 impl From<Address> for Operator {
     fn from(address: Address) -> Self {
         Self(address)

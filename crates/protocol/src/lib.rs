@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod binding;
+pub mod capability;
 pub mod client;
 pub mod generation;
 pub mod id;
@@ -15,6 +16,7 @@ pub mod receipt;
 pub mod registry;
 pub mod sampling;
 pub mod signature;
+pub mod standing;
 pub mod task;
 pub mod trace;
 pub mod units;
@@ -22,7 +24,8 @@ pub mod voucher;
 pub mod wire;
 
 pub use audit::Case;
-pub use client::{Charge, Proposal, RouterFacts, SessionAccess, SignedClose, SignedTask, TaskUpdate};
+pub use capability::{Capability, Class};
+pub use client::{Charge, Proposal, RouterFacts, Routing, SessionAccess, SignedClose, SignedTask, TaskUpdate};
 pub use generation::{
     ChatMessage, FinishReason, GenerationRequest, Prompt, ResponseFormat, Role, TokenEvent, Tool, ToolCall, ToolChoice,
     Usage,
@@ -33,6 +36,7 @@ pub use receipt::{Receipt, ReceiptFile, SignedReceipt};
 pub use registry::{NodeRecord, RoleSet};
 pub use sampling::{LogProb, Sampled, SamplingParams, Step, TokenSampler};
 pub use signature::{Domain, Signature65};
+pub use standing::{CapabilityRecord, Standing, State};
 pub use task::TaskHeader;
 pub use trace::{Evidence, TraceToken};
 pub use units::{Price, TokenCount, Wei};

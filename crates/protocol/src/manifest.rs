@@ -3,7 +3,7 @@
 use crate::{id::ModelId, units::TokenCount};
 use alloy_primitives::{B256, keccak256};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// How much of a backend's work can be checked (proof-of-inference design, section 7). A request may demand a minimum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,6 +30,25 @@ impl Tier {
             2 => Some(Self::B),
             3 => Some(Self::A),
             _ => None,
+        }
+    }
+}
+
+/// Not the name of a tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a tier is A, B, C or D")]
+pub struct InvalidTier;
+
+impl FromStr for Tier {
+    type Err = InvalidTier;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTier> {
+        match text {
+            "A" => Ok(Self::A),
+            "B" => Ok(Self::B),
+            "C" => Ok(Self::C),
+            "D" => Ok(Self::D),
+            _ => Err(InvalidTier),
         }
     }
 }

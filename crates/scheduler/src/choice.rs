@@ -5,9 +5,9 @@ use crate::{
     expected_time::{Estimate, Measured, estimate},
     filter::{Rejection, admit},
     power_of_two, prefix,
-    snapshot::{Request, Settings, WorkerSnapshot},
+    snapshot::{Request, Settings, SpeedSource, WorkerSnapshot},
 };
-use cortensor_protocol::Operator;
+use cortensor_protocol::{Operator, State};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -48,6 +48,12 @@ pub struct Reason {
     pub best_cost_us: u64,
     /// Tokens of the prompt that it probably holds.
     pub prefix_tokens: u32,
+    /// Its reputation in thousandths, 1,000 being neutral, as it counted.
+    pub reputation_permille: u32,
+    /// What audits have shown about it.
+    pub state: State,
+    /// Who says how fast it is.
+    pub speed: SpeedSource,
     /// Workers that were known.
     pub workers: u32,
     /// How many passed the filters.
@@ -62,11 +68,15 @@ impl fmt::Display for Reason {
         let estimate = &self.estimate;
         write!(
             f,
-            "expected in {} ms (wait {}, prompt {}, output {}); {} of {} workers could serve it; ",
+            "expected in {} ms (wait {}, prompt {}, output {}) at the speed {}; {}, reputation {} per mille; {} of {} workers \
+             could serve it; ",
             ms(estimate.total_us()),
             ms(estimate.wait_us),
             ms(estimate.prefill_us),
             ms(estimate.decode_us),
+            self.speed,
+            self.state,
+            self.reputation_permille,
             self.eligible,
             self.workers
         )?;
@@ -166,6 +176,9 @@ pub fn choose(
         cost_us: chosen.cost_us,
         best_cost_us: best.cost_us,
         prefix_tokens: workers[chosen.index].prefix_tokens,
+        reputation_permille: workers[chosen.index].standing(settings).clamped(),
+        state: workers[chosen.index].state,
+        speed: workers[chosen.index].speed().1,
         workers: count(workers.len()),
         eligible: count(eligible),
         pool: count(candidates.len()),
@@ -179,7 +192,7 @@ fn rank(workers: &[WorkerSnapshot], request: &Request, settings: &Settings) -> V
     let mut admitted = Vec::with_capacity(workers.len());
     for (index, worker) in workers.iter().enumerate() {
         if admit(worker, request, settings).is_ok() {
-            measured.add(worker.speed);
+            measured.add(worker.speed().0);
             admitted.push(index);
         }
     }

@@ -23,7 +23,7 @@ pub fn cost_us(worker: &WorkerSnapshot, request: &Request, estimate: &Estimate, 
     // 2^64 µs × 2^42 fits u128; the second product is cut down first so that it fits as well.
     let priced = saturate(u128::from(estimate.total_us().max(1)) * price / 1_000_000);
     let failed = saturate(u128::from(priced) * failures / 1_000);
-    saturate(u128::from(failed) * 1_000 / u128::from(worker.reputation.clamped()))
+    saturate(u128::from(failed) * 1_000 / u128::from(worker.standing(settings).clamped()))
 }
 
 /// What the request would cost at this worker, in thousandths of what it would cost at the client's limit.

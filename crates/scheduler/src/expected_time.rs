@@ -10,7 +10,8 @@
 //! total   = wait + prefill + decode
 //! ```
 //!
-//! A worker without a measured speed is taken for as fast as the fastest measured candidate while this router has
+//! The speed is what this router saw, else what drawn guards measured, else what the worker claims. One of which nobody
+//! says anything is taken for as fast as the fastest measured candidate while this router has
 //! nothing running there, so that it is tried; from then on, until it reports a speed, as the slowest, so that one bad
 //! guess is not repeated. All sums saturate.
 
@@ -66,14 +67,15 @@ impl Measured {
         let guess = if worker.in_flight == 0 { self.fastest } else { self.slowest };
         let first =
             |own: u32, guess: u32, constant: u32| [own, guess].into_iter().find(|s| *s != 0).unwrap_or(constant);
+        let (speed, _) = worker.speed();
         Speed {
             prefill_tokens_per_second: first(
-                worker.speed.prefill_tokens_per_second,
+                speed.prefill_tokens_per_second,
                 guess.prefill_tokens_per_second,
                 UNMEASURED.prefill_tokens_per_second,
             ),
             decode_tokens_per_second: first(
-                worker.speed.decode_tokens_per_second,
+                speed.decode_tokens_per_second,
                 guess.decode_tokens_per_second,
                 UNMEASURED.decode_tokens_per_second,
             ),

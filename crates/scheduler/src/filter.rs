@@ -1,7 +1,7 @@
 //! Hard filters: who cannot serve a request at all, and why.
 
 use crate::snapshot::{Request, Settings, WorkerSnapshot};
-use cortensor_protocol::{Price, Tier};
+use cortensor_protocol::{Price, State, Tier};
 use serde::{Deserialize, Serialize};
 
 /// Why a worker cannot be chosen.
@@ -15,6 +15,15 @@ pub enum Rejection {
     /// The caller excluded it.
     #[error("already failed this task")]
     Excluded,
+    /// The client named another one.
+    #[error("is not the miner that was asked for")]
+    NotNamed,
+    /// Audits speak against it.
+    #[error("is {state} by the network's audits")]
+    Standing {
+        /// What they amount to.
+        state: State,
+    },
     /// Embeddings are asked for.
     #[error("makes no embeddings")]
     Embeddings,
@@ -70,14 +79,20 @@ pub fn admit(worker: &WorkerSnapshot, request: &Request, settings: &Settings) ->
     if offer.model != request.model {
         return Err(Rejection::Model);
     }
+    if request.only.is_some_and(|only| only != worker.operator) {
+        return Err(Rejection::NotNamed);
+    }
+    if !worker.state.may_work() {
+        return Err(Rejection::Standing { state: worker.state });
+    }
     if request.embeddings && !offer.embeds {
         return Err(Rejection::Embeddings);
     }
     if offer.tier < request.min_tier {
         return Err(Rejection::Tier { offered: offer.tier, demanded: request.min_tier });
     }
-    if offer.context < request.context_needed {
-        return Err(Rejection::Context { offered: offer.context, needed: request.context_needed });
+    if worker.context() < request.context_needed {
+        return Err(Rejection::Context { offered: worker.context(), needed: request.context_needed });
     }
     if !offer.price.within(&request.price_limit) {
         return Err(Rejection::Price { asked: offer.price });

@@ -21,4 +21,4 @@ pub use choice::{Choice, NoChoice, Policy, Reason, choose};
 pub use expected_time::Estimate;
 pub use filter::Rejection;
 pub use prefix::{BLOCK_BYTES, BlockHash, PrefixIndex, prompt_blocks};
-pub use snapshot::{Offer, Reputation, Request, Settings, WorkerSnapshot};
+pub use snapshot::{Offer, Reputation, Request, Settings, SpeedSource, WorkerSnapshot};

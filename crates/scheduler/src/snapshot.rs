@@ -1,10 +1,11 @@
 //! What the scheduler is told: one snapshot per worker and offer, one request, and the settings of the policies.
 
 use cortensor_protocol::{
-    ModelId, Operator, Price, Tier, TokenCount,
+    Capability, ModelId, Operator, Price, State, Tier, TokenCount,
     manifest::{Load, ModelOffer, Speed},
 };
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The part of a [`ModelOffer`] that decides. The manifest's hash is taken once, when the offer arrives, and not for
 /// every request.
@@ -44,8 +45,14 @@ impl From<&ModelOffer> for Offer {
 pub struct Reputation(pub u32);
 
 impl Reputation {
-    /// A worker of which nothing is known, and every worker until audits exist.
+    /// A worker of which audits have said nothing yet.
     pub const NEUTRAL: Self = Self(1_000);
+
+    /// From the chain's millionths, of which half a million is neutral.
+    #[must_use]
+    pub const fn from_ppm(ppm: u32) -> Self {
+        Self(ppm / (cortensor_protocol::Standing::NEUTRAL_PPM / Self::NEUTRAL.0))
+    }
 
     /// Within the bounds, so never zero.
     #[must_use]
@@ -60,6 +67,31 @@ impl Default for Reputation {
     }
 }
 
+/// Who says how fast a worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpeedSource {
+    /// This router, from the answers that went through it.
+    Router,
+    /// Guards that the chain drew.
+    Network,
+    /// Only the worker itself.
+    Claim,
+    /// Nobody: it is assumed.
+    Assumed,
+}
+
+impl fmt::Display for SpeedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Router => "that this router saw",
+            Self::Network => "that the network measured",
+            Self::Claim => "that the worker claims",
+            Self::Assumed => "that is assumed",
+        })
+    }
+}
+
 /// One worker's offer of one model at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerSnapshot {
@@ -69,11 +101,17 @@ pub struct WorkerSnapshot {
     pub offer: Offer,
     /// Load as of its last heartbeat.
     pub load: Load,
-    /// Measured speed; zeros while unmeasured.
-    pub speed: Speed,
+    /// The speed that it claims; zeros while it has measured none.
+    pub claimed: Speed,
+    /// The speed that this router saw; zeros while it saw too little.
+    pub seen: Speed,
+    /// What drawn guards measured, where they have.
+    pub capability: Option<Capability>,
     /// It asked for no new work.
     pub draining: bool,
-    /// Its standing.
+    /// What audits have shown about it.
+    pub state: State,
+    /// Its reputation.
     pub reputation: Reputation,
     /// Tasks of this model that this router has running there now.
     pub in_flight: u32,
@@ -91,10 +129,43 @@ impl WorkerSnapshot {
         self.load.active.saturating_add(self.load.queued).max(self.in_flight)
     }
 
-    /// Sequences run at once, at least 1.
+    /// Sequences run at once, at least 1: as many as are offered, and no more than were measured to help.
     #[must_use]
     pub fn slots(&self) -> u32 {
-        self.offer.slots.max(1)
+        let measured = self.capability.map_or(u32::MAX, |capability| capability.concurrency.max(1));
+        self.offer.slots.max(1).min(measured)
+    }
+
+    /// Longest context: as offered, and no longer than what was measured to work.
+    #[must_use]
+    pub fn context(&self) -> u32 {
+        self.capability.map_or(u32::MAX, |capability| capability.context_tokens).min(self.offer.context)
+    }
+
+    /// Its speed, each number from the best source that has one; and who says so of the output's.
+    #[must_use]
+    pub fn speed(&self) -> (Speed, SpeedSource) {
+        let measured = self.capability.map_or(Speed::default(), |capability| Speed {
+            prefill_tokens_per_second: capability.prefill_tokens_per_second,
+            decode_tokens_per_second: capability.decode_tokens_per_second,
+        });
+        let sources =
+            [(self.seen, SpeedSource::Router), (measured, SpeedSource::Network), (self.claimed, SpeedSource::Claim)];
+        let first = |of: fn(&Speed) -> u32| sources.iter().map(|(speed, _)| of(speed)).find(|speed| *speed != 0);
+        let said = sources.iter().find(|(speed, _)| speed.decode_tokens_per_second != 0);
+        let speed = Speed {
+            prefill_tokens_per_second: first(|speed| speed.prefill_tokens_per_second).unwrap_or(0),
+            decode_tokens_per_second: first(|speed| speed.decode_tokens_per_second).unwrap_or(0),
+        };
+        (speed, said.map_or(SpeedSource::Assumed, |(_, source)| *source))
+    }
+
+    /// Its reputation as it counts: less while it is watched.
+    #[must_use]
+    pub fn standing(&self, settings: &Settings) -> Reputation {
+        let permille = if self.state == State::Watched { settings.watched_permille.min(1_000) } else { 1_000 };
+        let weighed = u64::from(self.reputation.0) * u64::from(permille) / 1_000;
+        Reputation(u32::try_from(weighed).unwrap_or(u32::MAX))
     }
 }
 
@@ -117,6 +188,8 @@ pub struct Request {
     pub context_needed: u32,
     /// Workers that must not be chosen, such as those that already failed this task.
     pub excluded: Vec<Operator>,
+    /// The one worker that the client accepts, where it names one.
+    pub only: Option<Operator>,
     /// Embeddings are asked for, not text.
     pub embeddings: bool,
 }
@@ -150,6 +223,8 @@ pub struct Settings {
     pub price_permille: u32,
     /// How much slower a worker counts per recent failure, in thousandths.
     pub failure_permille: u32,
+    /// What the reputation of a watched worker still counts for, in thousandths.
+    pub watched_permille: u32,
     /// How far behind the best a worker may be and still be drawn, in thousandths.
     pub tolerance_permille: u32,
     /// From how many workers the two are drawn at most.
@@ -169,6 +244,7 @@ impl Default for Settings {
             sharing_permille: 250,
             price_permille: 500,
             failure_permille: 1_000,
+            watched_permille: 500,
             tolerance_permille: 500,
             pool: 8,
             expected_output_tokens_max: 512,

@@ -8,28 +8,9 @@ use crate::{
     wallet::{Confirmed, Wallet},
 };
 use alloy::primitives::{Address, B256};
-use cortensor_protocol::{ModelId, Operator};
+pub use cortensor_protocol::State;
+use cortensor_protocol::{ModelId, Operator, Standing};
 use serde::{Deserialize, Serialize};
-
-/// What the evidence amounts to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Nothing against it.
-    Good,
-    /// Audited more often.
-    Watched,
-    /// Gets no work until its audits speak for it.
-    Suspended,
-    /// Convicted by a committee or by its own signature; final.
-    Slashed,
-}
-
-impl State {
-    fn from_u8(value: u8) -> Option<Self> {
-        [Self::Good, Self::Watched, Self::Suspended, Self::Slashed].get(usize::from(value)).copied()
-    }
-}
 
 /// A miner's score. Evidence is in 1/65,536 bit ([`super::EVIDENCE_PER_BIT`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +101,17 @@ impl Scores {
         let state = State::from_u8(score.state)
             .ok_or_else(|| self.0.failed("a score", ReadError::out_of_range("a state", &score.state)))?;
         Ok(Score { evidence: score.evidence, cusum: score.cusum, jobs: score.jobs, tokens: score.tokens, state })
+    }
+
+    /// All that a router asks about a miner; `epoch` says when it was read.
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub async fn standing(&self, miner: Operator, epoch: u32) -> Result<Standing, AuditsError> {
+        let (score, rate_ppm, reputation_ppm) =
+            tokio::try_join!(self.score(miner), self.rate_ppm(miner), self.reputation_ppm(miner))?;
+        let Score { evidence, jobs, tokens, state, .. } = score;
+        Ok(Standing { state, reputation_ppm, evidence, jobs, tokens, rate_ppm, epoch })
     }
 
     /// The part of a miner's receipts that is drawn from now on, in ppm.

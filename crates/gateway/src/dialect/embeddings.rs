@@ -5,7 +5,7 @@ use super::{
     union::{PromptItem, TextOrList},
 };
 use crate::{
-    app::App,
+    app::{self, App},
     config::GatewayConfig,
     error::{ApiError, Shape},
     generation::{TASK, json_response, take, task_header},
@@ -17,7 +17,7 @@ use axum::{
     response::Response,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use cortensor_protocol::Usage;
+use cortensor_protocol::{Routing, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
@@ -33,6 +33,10 @@ pub(crate) struct EmbeddingRequest {
     input: TextOrList<PromptItem>,
     /// `float` or `base64` (little-endian 32-bit floats).
     encoding_format: Option<EncodingFormat>,
+    /// Extension: `{"miner": "0x…"}` names the one miner that may serve this, `{"min_tier": "A"}` the least tier.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    cortensor: Routing,
     /// Refused: vectors have the model's own length.
     dimensions: Option<Value>,
     /// Accepted; not used.
@@ -138,13 +142,15 @@ pub(crate) async fn embeddings(State(app): State<Arc<App>>, request: Request) ->
 }
 
 async fn answer(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
+    let headers = app::routing(request.headers());
     let (permit, caller, mut input) = take::<EmbeddingRequest>(app, Route::Embeddings, |_| Ok(()), request).await?;
+    let routing = headers?.or(input.cortensor);
     let texts = input.texts(&app.config)?;
     if app.facts(&input.model).await.is_some_and(|facts| !facts.embeds) {
         let problem = format!("{:?} does not embed; GET /v1/models shows which do", input.model);
         return Err(ApiError::value("model", problem));
     }
-    let work = app.service.embed(&caller, &input.model, texts);
+    let work = app.service.embed(&caller, &input.model, texts, routing);
     let result = tokio::time::timeout(app.config.answer_timeout, work).await;
     let embeddings = result.map_err(|_| ApiError::timeout("the texts were not embedded in time; send fewer"))??;
     permit.app.metrics.used(Usage { input_tokens: embeddings.input_tokens, ..Usage::default() });

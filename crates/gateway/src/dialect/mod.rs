@@ -18,7 +18,7 @@ use crate::{
     metrics::Route,
 };
 use axum::http::HeaderMap;
-use cortensor_protocol::GenerationRequest;
+use cortensor_protocol::{GenerationRequest, Routing};
 use serde::de::DeserializeOwned;
 use std::time::SystemTime;
 
@@ -52,6 +52,8 @@ pub(crate) struct Plan<A> {
     pub(crate) stream: bool,
     /// How it is shown.
     pub(crate) answer: A,
+    /// Where it may go, as the body says.
+    pub(crate) routing: Routing,
 }
 
 /// Unix time in seconds.

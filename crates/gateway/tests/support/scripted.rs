@@ -11,12 +11,12 @@ use cortensor_gateway::{
     ServiceEvent, ServiceGeneration, SessionView, TaskView,
 };
 use cortensor_protocol::{
-    FinishReason, GenerationRequest, LogProb, ModelId, Operator, Price, Prompt, ReceiptFile, ResponseFormat, SessionId,
-    TaskId, Tier, TokenEvent, ToolChoice, ToolFormat, Usage, Wei, generation::TopToken,
+    FinishReason, GenerationRequest, LogProb, ModelId, Operator, Price, Prompt, ReceiptFile, ResponseFormat, Routing,
+    SessionId, TaskId, Tier, TokenEvent, ToolChoice, ToolFormat, Usage, Wei, generation::TopToken,
 };
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -57,6 +57,8 @@ impl Seen {
 pub struct Scripted {
     /// What happened.
     pub seen: Arc<Seen>,
+    /// Where each request was to go.
+    pub routed: Mutex<Vec<Routing>>,
     tasks: AtomicU64,
 }
 
@@ -198,7 +200,13 @@ impl InferenceService for Scripted {
         }
     }
 
-    async fn generate(&self, _: &Caller, request: GenerationRequest) -> Result<ServiceGeneration, ServiceError> {
+    async fn generate(
+        &self,
+        _: &Caller,
+        request: GenerationRequest,
+        routing: Routing,
+    ) -> Result<ServiceGeneration, ServiceError> {
+        self.routed.lock().expect("no test panics while it holds this").push(routing);
         let words = last_words(&request.prompt);
         let tool_format = match request.model.as_str() {
             "scripted" => ToolFormat::Hermes,
@@ -215,7 +223,14 @@ impl InferenceService for Scripted {
         Ok(ServiceGeneration { task: self.next_task(), tool_format, events: Box::new(receiver) })
     }
 
-    async fn embed(&self, _: &Caller, _: &str, inputs: Vec<String>) -> Result<Embeddings, ServiceError> {
+    async fn embed(
+        &self,
+        _: &Caller,
+        _: &str,
+        inputs: Vec<String>,
+        routing: Routing,
+    ) -> Result<Embeddings, ServiceError> {
+        self.routed.lock().expect("no test panics while it holds this").push(routing);
         let vectors = inputs.iter().map(|text| vec![text.len() as f32, 0.5, -1.0]).collect();
         Ok(Embeddings { task: self.next_task(), vectors, input_tokens: 2 * inputs.len() as u32 })
     }

@@ -1,6 +1,6 @@
 //! Taking miners in: whoever the registry knows as an active miner, under the transport key that it is bound to.
 
-use super::{Router, pool::Miner, tasks::now_ms};
+use super::{Router, pool::Miner, standing, tasks::now_ms};
 use crate::{chain_view::ChainView, identity::Identity};
 use alloy::primitives::{Address, B256};
 use async_trait::async_trait;
@@ -26,6 +26,8 @@ pub struct AdmissionConfig {
     pub registry: Address,
     /// How often miners report their load.
     pub heartbeat: Duration,
+    /// How often the chain is asked about the standing of those that are there.
+    pub standing_refresh: Duration,
     /// Most miners at once.
     pub miners_max: usize,
 }
@@ -34,7 +36,8 @@ impl AdmissionConfig {
     /// With the recommended numbers.
     #[must_use]
     pub const fn new(chain_id: u64, registry: Address) -> Self {
-        Self { chain_id, registry, heartbeat: Duration::from_millis(500), miners_max: 4096 }
+        let (heartbeat, standing_refresh) = (Duration::from_millis(500), Duration::from_secs(10));
+        Self { chain_id, registry, heartbeat, standing_refresh, miners_max: 4096 }
     }
 }
 
@@ -106,6 +109,8 @@ pub async fn accept_miners(router: Router, endpoint: Endpoint, config: Admission
     };
     let mut listener = Listener::start(&endpoint, listen);
     let attended = TaskTracker::new();
+    let refreshing = stop.child_token();
+    attended.spawn(standing::keep_fresh(router.clone(), config.standing_refresh, refreshing.clone()));
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -115,6 +120,7 @@ pub async fn accept_miners(router: Router, endpoint: Endpoint, config: Admission
             },
         }
     }
+    refreshing.cancel();
     attended.close();
     attended.wait().await;
 }
@@ -123,8 +129,17 @@ pub async fn accept_miners(router: Router, endpoint: Endpoint, config: Admission
 async fn attend(router: Router, accepted: AcceptedMiner, stop: CancellationToken) {
     let AcceptedMiner { connection, mut controls } = accepted;
     let operator = connection.operator();
-    let miner = Arc::new(Miner::new(operator, connection.clone(), connection.offers().to_vec(), now_ms()));
-    tracing::info!(miner = %operator, agent = connection.agent(), "a miner joined");
+    let standing = match standing::read(&router, operator).await {
+        Ok(standing) => standing,
+        // A miner is given no work while it is not known whether it may have any.
+        Err(why) => {
+            tracing::warn!(code = "R-STANDING-001", miner = %operator, %why, "a miner is sent away");
+            return connection
+                .close(CloseCode::Refused, "the router cannot read your standing from the chain: come back");
+        }
+    };
+    let miner = Arc::new(Miner::new(connection, standing, now_ms()));
+    tracing::info!(miner = %operator, agent = miner.connection.agent(), state = %standing.state, "a miner joined");
     if let Some(before) = router.inner.pool.insert(miner.clone()) {
         before.connection.close(CloseCode::Replaced, "the same operator connected again");
     }
@@ -143,6 +158,6 @@ async fn attend(router: Router, accepted: AcceptedMiner, stop: CancellationToken
             None => break,
         }
     }
-    router.inner.pool.remove(&miner);
+    router.inner.pool.remove(&miner, now_ms());
     tracing::info!(miner = %operator, "a miner left");
 }

@@ -3,7 +3,7 @@
 use super::Inner;
 use cortensor_gateway::{Caller, ServiceError};
 use cortensor_protocol::{
-    GenerationRequest, ModelId, Operator,
+    GenerationRequest, ModelId, Operator, Routing,
     wire::{CountTask, FailureCode, TaskOpen, TaskReply},
 };
 use std::time::Duration;
@@ -24,7 +24,7 @@ enum NotCounted {
 
 impl Inner {
     pub(super) async fn count_tokens(&self, caller: &Caller, request: GenerationRequest) -> Result<u32, ServiceError> {
-        let model = self.model(&request.model, &self.terms(caller.session)?)?.id;
+        let model = self.model(&request.model, &self.terms(caller.session)?, Routing::default())?.id;
         let open = TaskOpen::Count(Box::new(CountTask { model, request }));
         let mut last = "no miner of it takes work now".to_owned();
         for operator in self.least_busy(model) {
@@ -42,7 +42,7 @@ impl Inner {
 
     fn least_busy(&self, model: ModelId) -> Vec<Operator> {
         let mut workers = self.pool.snapshots();
-        workers.retain(|worker| worker.offer.model == model && !worker.draining);
+        workers.retain(|worker| worker.offer.model == model && !worker.draining && worker.state.may_work());
         workers.sort_by_key(|worker| (worker.in_flight, worker.operator));
         workers.into_iter().take(ATTEMPTS_MAX).map(|worker| worker.operator).collect()
     }

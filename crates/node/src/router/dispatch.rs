@@ -11,6 +11,7 @@ use super::{
     pool::{InFlight, Miner, Pool},
     service::blocks,
     settle::{Delivery, Reservation, Settled},
+    speed::Watch,
     tasks::{TaskLog, TaskRecord},
 };
 use crate::ledger::{Owed, SessionTerms};
@@ -18,8 +19,8 @@ use alloy::primitives::{Address, B256};
 use cortensor_gateway::{ServiceError, ServiceEvent};
 use cortensor_net::TaskChannel;
 use cortensor_protocol::{
-    Domain, FinishReason, GenerationRequest, ModelOffer, Operator, Price, ReceiptFile, SignedReceipt, TaskHeader,
-    TokenEvent, TokenId, ToolFormat, TraceToken, Usage, Wei,
+    Domain, FinishReason, GenerationRequest, ModelOffer, Operator, Price, ReceiptFile, Routing, SignedReceipt,
+    TaskHeader, TokenEvent, TokenId, ToolFormat, TraceToken, Usage, Wei,
     task::SignedHeader,
     wire::{FailureCode, GenerateTask, RouterControl, TaskControl, TaskFailure, TaskOpen, TaskReply},
 };
@@ -80,6 +81,8 @@ pub(super) struct Work {
     pub(super) input_max: u32,
     pub(super) blocks: Vec<BlockHash>,
     pub(super) record: TaskRecord,
+    /// Where it may go.
+    pub(super) routing: Routing,
 }
 
 impl Work {
@@ -90,6 +93,7 @@ impl Work {
         terms: SessionTerms,
         reservation: Reservation,
         price_limit: Price,
+        routing: Routing,
     ) -> Self {
         let TaskHeader { task, model, .. } = header.header;
         Self {
@@ -101,6 +105,7 @@ impl Work {
             terms,
             reservation,
             price_limit,
+            routing,
         }
     }
 }
@@ -192,7 +197,7 @@ impl Dispatcher {
                 }
             };
             tracing::debug!(task = %work.header.header.task, miner = %miner.operator, %reason, "dispatching");
-            let attempt = Attempt { dispatcher: &self, miner, offer, _in_flight: in_flight };
+            let attempt = Attempt { dispatcher: &self, miner, offer, in_flight };
             match attempt.run(&mut work, &mut progress, &mut client, reason).await {
                 Ended::Over => return,
                 Ended::Busy => excluded.push((attempt.miner.operator, true)),
@@ -266,9 +271,10 @@ impl Dispatcher {
             max_tokens: header.max_tokens,
             resume_tokens: progress.count,
             price_limit: work.price_limit,
-            min_tier: header.min_tier,
+            min_tier: work.routing.tier(header.min_tier),
             context_needed: prompt_tokens / 2,
             excluded,
+            only: work.routing.miner,
             embeddings: false,
         };
         let choice = choose(&workers, &request, &self.settings, rand::random())?;
@@ -311,8 +317,12 @@ fn too_busy(why: &str) -> ServiceError {
     ServiceError::Busy { message, retry_after: Duration::from_secs(1) }
 }
 
-fn refusal(none: &NoChoice, model: &str) -> ServiceError {
-    let serving = || none.rejections.iter().map(|(_, why)| why).filter(|why| **why != Rejection::Model);
+/// What a client is told when nobody can be chosen.
+pub(super) fn refusal(none: &NoChoice, model: &str) -> ServiceError {
+    let serving = || {
+        let others = |why: &&Rejection| !matches!(why, Rejection::Model | Rejection::NotNamed);
+        none.rejections.iter().map(|(_, why)| why).filter(others)
+    };
     let context = |why: &Rejection| match why {
         Rejection::Context { offered, .. } => Some(*offered),
         _ => None,
@@ -323,6 +333,20 @@ fn refusal(none: &NoChoice, model: &str) -> ServiceError {
     {
         let message = format!("the prompt is longer than the longest context on offer, {longest} tokens: shorten it");
         return ServiceError::ContextLength(message);
+    }
+    let tier = |why: &Rejection| match why {
+        Rejection::Tier { offered, demanded } => Some((*offered, *demanded)),
+        _ => None,
+    };
+    if serving().count() > 0
+        && let Some((best, demanded)) =
+            serving().map(tier).collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max())
+    {
+        let problem = format!(
+            "no miner of this model is of tier {demanded}; the best on offer is {best}: demand less, or choose another \
+             model (GET /v1/nodes)"
+        );
+        return ServiceError::Invalid { parameter: "min_tier".into(), problem };
     }
     if none.model_is_offered() {
         ServiceError::Unavailable(none.to_string())
@@ -356,7 +380,7 @@ struct Attempt<'a> {
     dispatcher: &'a Dispatcher,
     miner: Arc<Miner>,
     offer: ModelOffer,
-    _in_flight: InFlight,
+    in_flight: InFlight,
 }
 
 /// What this miner has delivered of the task.
@@ -367,6 +391,8 @@ struct Share {
     text: String,
     input_tokens: u32,
     prompt_hash: B256,
+    /// Its times; `None` before it began.
+    watch: Option<Watch>,
 }
 
 impl Share {
@@ -419,6 +445,8 @@ impl Attempt<'_> {
         };
         let mut share = Share { first_token: progress.count, ..Share::default() };
         let mut limit = self.dispatcher.config.first_token_timeout;
+        let beside = u64::from(self.in_flight.beside()) * u64::from(self.dispatcher.settings.sharing_permille);
+        share.watch = Some(Watch::start(u32::try_from(1_000 + beside).unwrap_or(u32::MAX)));
         let mut noted = false;
         loop {
             match next(&mut channel, &client.events, limit).await {
@@ -525,6 +553,9 @@ impl Attempt<'_> {
             share.tokens.push(TraceToken::told(event.id, event.logprob));
         }
         progress.count += count;
+        if let Some(watch) = &mut share.watch {
+            watch.tokens(count);
+        }
         work.record.tokens(count);
         self.dispatcher.metrics.tokens(count);
         Ok(())
@@ -548,6 +579,11 @@ impl Attempt<'_> {
             cached_input_tokens: finish.usage.cached_input_tokens,
             output_tokens: progress.count,
         };
+        if let Some(watch) = share.watch {
+            // What another miner had delivered before is read in like the prompt.
+            let read = share.input_tokens.saturating_add(share.first_token);
+            self.in_flight.saw(&watch, read.saturating_sub(usage.cached_input_tokens));
+        }
         let (reason, stop, tail) = (finish.reason, finish.stop, finish.tail.clone());
         if reason == FinishReason::Cancelled {
             let why = failure(FailureCode::Engine, "it broke the answer off");

@@ -2,6 +2,7 @@
 
 use super::{
     Inner,
+    dispatch::refusal,
     pool::Miner,
     service::estimated_tokens,
     settle::{Delivery, Reservation},
@@ -11,7 +12,7 @@ use crate::ledger::{Owed, SessionTerms};
 use alloy::primitives::B256;
 use cortensor_gateway::{Caller, Embeddings, ServiceError};
 use cortensor_protocol::{
-    ModelOffer, ReceiptFile, SignedReceipt, Usage, Wei,
+    ModelOffer, ReceiptFile, Routing, SignedReceipt, Usage, Wei,
     task::SignedHeader,
     wire::{EmbedTask, TaskControl, TaskOpen, TaskReply},
 };
@@ -41,13 +42,14 @@ impl Inner {
         model: &str,
         inputs: Vec<String>,
         signed: Option<SignedHeader>,
+        routing: Routing,
     ) -> Result<Embeddings, ServiceError> {
         if inputs.is_empty() || inputs.len() > INPUTS_MAX || inputs.iter().any(String::is_empty) {
             let problem = format!("must hold 1 to {INPUTS_MAX} texts, none of them empty");
             return Err(ServiceError::Invalid { parameter: "input".into(), problem });
         }
         let terms = self.terms(caller.session)?;
-        let id = self.model(model, &terms)?.id;
+        let id = self.model(model, &terms, routing)?.id;
         let bytes: usize = inputs.iter().map(String::len).sum();
         let input_max = EmbedTask::input_tokens_max(&inputs);
         let (limit, needed) = self.bounds(&terms, id, input_max, 0)?;
@@ -60,7 +62,8 @@ impl Inner {
             }
             None => {
                 let reservation = self.settlement.reserve(terms.id, needed, now_seconds())?;
-                (self.header(&terms, id, bound, 1, reservation.nonce, None)?, reservation)
+                let tier = routing.tier(terms.min_tier);
+                (self.header(&terms, id, bound, 1, reservation.nonce, None, tier)?, reservation)
             }
         };
         let record = TaskRecord::new(header.header.task, terms.id, model);
@@ -73,13 +76,14 @@ impl Inner {
                 max_tokens: 0,
                 resume_tokens: 0,
                 price_limit: limit,
-                min_tier: work.terms.min_tier,
+                min_tier: routing.tier(work.header.header.min_tier),
                 context_needed: 0,
                 excluded: excluded.clone(),
+                only: routing.miner,
                 embeddings: true,
             };
             let choice = choose(&self.pool.snapshots(), &request, &self.config.scheduler, rand::random())
-                .map_err(|none| ServiceError::Unavailable(none.to_string()))?;
+                .map_err(|none| refusal(&none, model))?;
             excluded.push(choice.operator);
             let Some(miner) = self.pool.get(choice.operator) else { continue };
             let Some((offer, _in_flight)) = self.pool.begin(&miner, id) else { continue };

@@ -10,10 +10,14 @@ mod dispatch;
 mod embed;
 pub mod keys;
 mod metrics;
+mod nodes;
 mod open;
 mod pool;
+mod presence;
 mod service;
 pub mod settle;
+mod speed;
+mod standing;
 mod tasks;
 mod wallet;
 

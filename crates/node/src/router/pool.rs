@@ -1,13 +1,17 @@
 //! The miners that are connected now, and what the scheduler is told of them.
 
-use cortensor_gateway::{ModelCard, NodeModelView, NodeView};
+use super::{
+    presence::Presences,
+    speed::{Seen, Watch},
+};
+use cortensor_gateway::ModelCard;
 use cortensor_net::MinerConnection;
 use cortensor_protocol::{
-    ModelId, ModelOffer, Operator, Wei,
+    CapabilityRecord, ModelId, ModelOffer, Operator, Standing, Wei,
     manifest::{Load, Speed},
 };
 use cortensor_scheduler::{Offer, Reputation, WorkerSnapshot};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
@@ -23,18 +27,27 @@ const FAILURE_MEMORY: Duration = Duration::from_secs(120);
 
 /// One offer with what changes about it.
 #[derive(Debug)]
-struct Served {
-    full: ModelOffer,
+pub(super) struct Served {
+    pub(super) full: ModelOffer,
     offer: Offer,
-    load: Load,
-    speed: Speed,
+    pub(super) load: Load,
+    claimed: Speed,
+    seen: Arc<Mutex<Seen>>,
+    /// What the chain has of it.
+    pub(super) capability: Option<CapabilityRecord>,
     in_flight: Arc<AtomicU32>,
 }
 
 impl Served {
     fn new(full: ModelOffer) -> Self {
-        let (offer, speed) = (Offer::from(&full), full.speed);
-        Self { full, offer, load: Load::default(), speed, in_flight: Arc::default() }
+        let (offer, claimed) = (Offer::from(&full), full.speed);
+        let (seen, in_flight) = (Arc::default(), Arc::default());
+        Self { full, offer, load: Load::default(), claimed, seen, capability: None, in_flight }
+    }
+
+    /// How many answers the seen speed is made of.
+    pub(super) fn seen_answers(&self) -> u32 {
+        self.seen.lock().answers()
     }
 }
 
@@ -46,6 +59,7 @@ pub(super) struct Miner {
     /// Its connection.
     pub(super) connection: MinerConnection,
     served: RwLock<Vec<Served>>,
+    standing: Mutex<Standing>,
     draining: AtomicBool,
     last_seen_ms: AtomicU64,
     finished: AtomicU64,
@@ -57,7 +71,21 @@ pub(super) struct Miner {
 #[derive(Debug)]
 pub(super) struct InFlight {
     counter: Arc<AtomicU32>,
+    seen: Arc<Mutex<Seen>>,
+    beside: u32,
     pool: Arc<Pool>,
+}
+
+impl InFlight {
+    /// Tasks that share the miner with this one, as of its beginning.
+    pub(super) fn beside(&self) -> u32 {
+        self.beside
+    }
+
+    /// Takes the times of an answer in, whose prompt was not in the miner's cache to the extent of `uncached` tokens.
+    pub(super) fn saw(&self, watch: &Watch, uncached: u32) {
+        self.seen.lock().take(watch, uncached);
+    }
 }
 
 impl Drop for InFlight {
@@ -70,10 +98,12 @@ impl Drop for InFlight {
 impl Miner {
     /// A miner that was just admitted.
     #[must_use]
-    pub(super) fn new(operator: Operator, connection: MinerConnection, offers: Vec<ModelOffer>, now_ms: u64) -> Self {
+    pub(super) fn new(connection: MinerConnection, standing: Standing, now_ms: u64) -> Self {
+        let offers = connection.offers().to_vec();
         Self {
-            operator,
+            operator: connection.operator(),
             connection,
+            standing: Mutex::new(standing),
             served: RwLock::new(offers.into_iter().map(Served::new).collect()),
             draining: AtomicBool::new(false),
             last_seen_ms: AtomicU64::new(now_ms),
@@ -86,7 +116,7 @@ impl Miner {
     /// Takes a heartbeat in: loads and speeds in the order of the offers.
     pub(super) fn heartbeat(&self, reports: &[(Load, Speed)], now_ms: u64) {
         for (served, (load, speed)) in self.served.write().iter_mut().zip(reports) {
-            (served.load, served.speed) = (*load, *speed);
+            (served.load, served.claimed) = (*load, *speed);
         }
         self.last_seen_ms.store(now_ms, Relaxed);
     }
@@ -115,45 +145,65 @@ impl Miner {
         }
     }
 
+    /// What audits have shown about it, as of the last time that the chain could be read.
+    #[must_use]
+    pub(super) fn standing(&self) -> Standing {
+        *self.standing.lock()
+    }
+
+    /// Takes in what the chain says of it now; `true` when it is news.
+    pub(super) fn learn(&self, standing: Standing, capabilities: &[(ModelId, CapabilityRecord)]) -> bool {
+        for served in self.served.write().iter_mut() {
+            let known = capabilities.iter().find(|(model, _)| *model == served.offer.model);
+            served.capability = known.map(|(_, record)| *record).or(served.capability);
+        }
+        std::mem::replace(&mut *self.standing.lock(), standing).state != standing.state
+    }
+
+    /// Whether it asked for no new work.
+    #[must_use]
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Tasks that it finished and failed in this connection.
+    #[must_use]
+    pub(super) fn tasks(&self) -> (u64, u64) {
+        (self.finished.load(Relaxed), self.failed.load(Relaxed))
+    }
+
+    /// Unix time in milliseconds of its last sign of life.
+    #[must_use]
+    pub(super) fn last_seen_ms(&self) -> u64 {
+        self.last_seen_ms.load(Relaxed)
+    }
+
+    /// Its offers.
+    pub(super) fn served(&self) -> RwLockReadGuard<'_, Vec<Served>> {
+        self.served.read()
+    }
+
     fn recent_failures(&self) -> u32 {
         let failures = self.failures.lock();
         u32::try_from(failures.iter().filter(|at| at.elapsed() < FAILURE_MEMORY).count()).unwrap_or(u32::MAX)
     }
 
-    fn snapshots(&self, into: &mut Vec<WorkerSnapshot>) {
-        let draining = self.draining.load(Relaxed);
-        let recent_failures = self.recent_failures();
-        into.extend(self.served.read().iter().map(|served| WorkerSnapshot {
+    /// One of its offers as the scheduler sees it.
+    pub(super) fn snapshot(&self, served: &Served) -> WorkerSnapshot {
+        let standing = self.standing();
+        WorkerSnapshot {
             operator: self.operator,
             offer: served.offer,
             load: served.load,
-            speed: served.speed,
-            draining,
-            reputation: Reputation::NEUTRAL,
+            claimed: served.claimed,
+            seen: served.seen.lock().speed(),
+            capability: served.capability.map(|record| record.measured),
+            draining: self.is_draining(),
+            state: standing.state,
+            reputation: Reputation::from_ppm(standing.reputation_ppm),
             in_flight: served.in_flight.load(Relaxed),
             prefix_tokens: 0,
-            recent_failures,
-        }));
-    }
-
-    fn view(&self) -> NodeView {
-        let models = |served: &Served| NodeModelView {
-            name: served.full.manifest.name.clone(),
-            tier: served.full.tier,
-            build: served.full.build.clone(),
-            price: served.full.price,
-            load: served.load,
-            speed: served.speed,
-            slots: served.full.slots,
-            context: served.full.context,
-        };
-        NodeView {
-            operator: self.operator,
-            state: if self.draining.load(Relaxed) { "draining" } else { "ready" }.into(),
-            models: self.served.read().iter().map(models).collect(),
-            last_seen_ms: self.last_seen_ms.load(Relaxed),
-            tasks_finished: self.finished.load(Relaxed),
-            tasks_failed: self.failed.load(Relaxed),
+            recent_failures: self.recent_failures(),
         }
     }
 }
@@ -162,6 +212,8 @@ impl Miner {
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     miners: RwLock<HashMap<Operator, Arc<Miner>>>,
+    /// Who was ever connected.
+    pub(super) presences: RwLock<Presences>,
     /// Rings when a miner comes, goes, or becomes less busy.
     pub(super) changed: Notify,
 }
@@ -180,18 +232,29 @@ pub(super) struct NamedModel {
 impl Pool {
     /// Adds a miner. A connection of the same operator that was there before is returned, to be closed.
     pub(super) fn insert(&self, miner: Arc<Miner>) -> Option<Arc<Miner>> {
-        let before = self.miners.write().insert(miner.operator, miner);
+        let (operator, standing, now_ms) = (miner.operator, miner.standing(), miner.last_seen_ms());
+        let before = self.miners.write().insert(operator, miner);
+        let mut presences = self.presences.write();
+        if let Some(before) = &before {
+            presences.add(operator, before.tasks());
+        }
+        presences.came(operator, standing, now_ms);
+        drop(presences);
         self.changed.notify_waiters();
         before
     }
 
     /// Removes a miner, unless another connection of it has taken its place.
-    pub(super) fn remove(&self, miner: &Arc<Miner>) {
+    pub(super) fn remove(&self, miner: &Arc<Miner>, now_ms: u64) {
         let mut miners = self.miners.write();
-        if miners.get(&miner.operator).is_some_and(|current| Arc::ptr_eq(current, miner)) {
+        let current = miners.get(&miner.operator).is_some_and(|current| Arc::ptr_eq(current, miner));
+        if current {
             miners.remove(&miner.operator);
         }
         drop(miners);
+        if current {
+            self.presences.write().went(miner.operator, miner.standing(), miner.tasks(), now_ms);
+        }
         self.changed.notify_waiters();
     }
 
@@ -199,6 +262,11 @@ impl Pool {
     #[must_use]
     pub(super) fn get(&self, operator: Operator) -> Option<Arc<Miner>> {
         self.miners.read().get(&operator).cloned()
+    }
+
+    /// Those that are connected now.
+    pub(super) fn miners(&self) -> RwLockReadGuard<'_, HashMap<Operator, Arc<Miner>>> {
+        self.miners.read()
     }
 
     /// How many are connected.
@@ -218,15 +286,18 @@ impl Pool {
     pub(super) fn snapshots(&self) -> Vec<WorkerSnapshot> {
         let miners = self.miners.read();
         let mut snapshots = Vec::with_capacity(miners.len());
-        miners.values().for_each(|miner| miner.snapshots(&mut snapshots));
+        for miner in miners.values() {
+            snapshots.extend(miner.served.read().iter().map(|served| miner.snapshot(served)));
+        }
         snapshots
     }
 
-    /// The model that a name stands for: the one that most miners offer, should manifests differ.
+    /// The model that a name stands for: the one that most miners offer, should manifests differ; of one miner's offers
+    /// where `only` names it.
     #[must_use]
-    pub(super) fn resolve(&self, name: &str) -> Option<NamedModel> {
+    pub(super) fn resolve(&self, name: &str, only: Option<Operator>) -> Option<NamedModel> {
         let mut found: BTreeMap<ModelId, NamedModel> = BTreeMap::new();
-        for miner in self.miners.read().values() {
+        for miner in self.miners.read().values().filter(|miner| only.is_none_or(|only| only == miner.operator)) {
             for served in miner.served.read().iter().filter(|served| served.full.manifest.name == name) {
                 let id = served.offer.model;
                 let model = found.entry(id).or_insert(NamedModel { id, context: 0, miners: 0 });
@@ -242,16 +313,9 @@ impl Pool {
     pub(super) fn begin(self: &Arc<Self>, miner: &Miner, model: ModelId) -> Option<(ModelOffer, InFlight)> {
         let served = miner.served.read();
         let served = served.iter().find(|served| served.offer.model == model)?;
-        served.in_flight.fetch_add(1, Relaxed);
-        Some((served.full.clone(), InFlight { counter: served.in_flight.clone(), pool: self.clone() }))
-    }
-
-    /// Nodes, by account.
-    #[must_use]
-    pub(super) fn nodes(&self) -> Vec<NodeView> {
-        let mut nodes: Vec<NodeView> = self.miners.read().values().map(|miner| miner.view()).collect();
-        nodes.sort_by_key(|node| node.operator);
-        nodes
+        let beside = served.in_flight.fetch_add(1, Relaxed).min(served.full.slots.max(1) - 1);
+        let (counter, seen) = (served.in_flight.clone(), served.seen.clone());
+        Some((served.full.clone(), InFlight { counter, seen, beside, pool: self.clone() }))
     }
 
     /// Models on offer, by name.

@@ -5,7 +5,7 @@ use super::{
     dispatch::{BYTES_PER_TOKEN, Work},
     pool::NamedModel,
     settle::SettleError,
-    tasks::now_seconds,
+    tasks::{now_ms, now_seconds},
 };
 use crate::ledger::{LedgerError, SessionTerms};
 use alloy::primitives::B256;
@@ -15,7 +15,8 @@ use cortensor_gateway::{
     SessionService, SessionView, TaskView,
 };
 use cortensor_protocol::{
-    GenerationRequest, ModelId, Price, Prompt, ReceiptFile, SessionAccess, SessionId, TaskHeader, TaskId, Wei,
+    GenerationRequest, ModelId, Price, Prompt, ReceiptFile, Routing, SessionAccess, SessionId, TaskHeader, TaskId,
+    Tier, Wei,
     task::{Bound, SignedHeader, derive_seed},
 };
 use cortensor_scheduler::{BlockHash, WorkerSnapshot, prompt_blocks};
@@ -84,9 +85,17 @@ impl Inner {
         self.settlement.terms(session).ok_or_else(|| SettleError::UnknownSession(session).into())
     }
 
-    pub(super) fn model(&self, name: &str, terms: &SessionTerms) -> Result<NamedModel, ServiceError> {
-        let unknown = || ServiceError::UnknownModel { model: name.to_owned() };
-        let model = self.pool.resolve(name).ok_or_else(unknown)?;
+    pub(super) fn model(&self, name: &str, terms: &SessionTerms, routing: Routing) -> Result<NamedModel, ServiceError> {
+        let unknown = || match routing.miner {
+            Some(miner) if self.pool.get(miner).is_none() => {
+                let message =
+                    format!("the miner {miner} is not connected to this router; GET /v1/nodes lists those that are");
+                ServiceError::NotFound(message)
+            }
+            Some(miner) => ServiceError::NotFound(format!("the miner {miner} does not serve the model {name:?}")),
+            None => ServiceError::UnknownModel { model: name.to_owned() },
+        };
+        let model = self.pool.resolve(name, routing.miner).ok_or_else(unknown)?;
         match terms.model {
             Some(only) if only != model.id => {
                 Err(ServiceError::Forbidden(format!("this session pays for the model {only} only")))
@@ -104,6 +113,7 @@ impl Inner {
         max_tokens: u32,
         nonce: u64,
         seed: Option<u64>,
+        min_tier: Tier,
     ) -> Result<SignedHeader, ServiceError> {
         let task = TaskId::derive(terms.id, nonce);
         // The beacon of the chain replaces these random bits when audits arrive; the miner chooses neither.
@@ -116,7 +126,7 @@ impl Inner {
             sampling: bound.sampling,
             seed: derive_seed(task, nonce, beacon, model, seed),
             max_tokens,
-            min_tier: terms.min_tier,
+            min_tier,
             client_nonce: nonce,
             deadline: now_seconds() + HEADER_LIFETIME_SECONDS,
         };
@@ -140,16 +150,17 @@ impl Inner {
     }
 
     /// Everything that is decided before a miner is looked for, for a session that this router signs for.
-    fn prepare(&self, caller: &Caller, mut request: GenerationRequest) -> Result<Work, ServiceError> {
+    fn prepare(&self, caller: &Caller, mut request: GenerationRequest, routing: Routing) -> Result<Work, ServiceError> {
         let terms = self.terms(caller.session)?;
-        let model = self.model(&request.model, &terms)?;
+        let model = self.model(&request.model, &terms, routing)?;
         request.max_tokens = request.max_tokens.min(model.context.max(1));
         let input_max = request.prompt.input_tokens_max();
         let (price_limit, needed) = self.bounds(&terms, model.id, input_max, request.max_tokens)?;
         let reservation = self.settlement.reserve(terms.id, needed, now_seconds())?;
-        let max_tokens = request.max_tokens;
-        let header = self.header(&terms, model.id, request.bound(), max_tokens, reservation.nonce, request.seed)?;
-        Ok(Work::new(header, request, terms, reservation, price_limit))
+        let (max_tokens, tier) = (request.max_tokens, routing.tier(terms.min_tier));
+        let header =
+            self.header(&terms, model.id, request.bound(), max_tokens, reservation.nonce, request.seed, tier)?;
+        Ok(Work::new(header, request, terms, reservation, price_limit, routing))
     }
 
     /// Hands a task to the dispatcher; returns once a miner has accepted it.
@@ -188,13 +199,24 @@ impl InferenceService for Router {
         self.inner.keys.find(key).ok_or_else(|| ServiceError::Unauthorized(unknown.into()))
     }
 
-    async fn generate(&self, caller: &Caller, request: GenerationRequest) -> Result<ServiceGeneration, ServiceError> {
+    async fn generate(
+        &self,
+        caller: &Caller,
+        request: GenerationRequest,
+        routing: Routing,
+    ) -> Result<ServiceGeneration, ServiceError> {
         request.check()?;
-        self.inner.dispatch(self.inner.prepare(caller, request)?).await
+        self.inner.dispatch(self.inner.prepare(caller, request, routing)?).await
     }
 
-    async fn embed(&self, caller: &Caller, model: &str, inputs: Vec<String>) -> Result<Embeddings, ServiceError> {
-        self.inner.embed(caller, model, inputs, None).await
+    async fn embed(
+        &self,
+        caller: &Caller,
+        model: &str,
+        inputs: Vec<String>,
+        routing: Routing,
+    ) -> Result<Embeddings, ServiceError> {
+        self.inner.embed(caller, model, inputs, None, routing).await
     }
 
     async fn count_tokens(&self, caller: &Caller, request: GenerationRequest) -> Result<u32, ServiceError> {
@@ -206,7 +228,7 @@ impl InferenceService for Router {
     }
 
     async fn nodes(&self) -> Vec<NodeView> {
-        self.inner.pool.nodes()
+        self.inner.pool.nodes(now_ms())
     }
 
     async fn task(&self, caller: &Caller, id: TaskId) -> Result<TaskView, ServiceError> {

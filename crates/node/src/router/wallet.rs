@@ -10,7 +10,7 @@ use crate::ledger::SessionTerms;
 use async_trait::async_trait;
 use cortensor_gateway::{Caller, Embeddings, ServiceError, ServiceGeneration, SessionService};
 use cortensor_protocol::{
-    ModelId, Proposal, RouterFacts, SessionAccess, SessionId, SignedClose, SignedTask, SignedVoucher, TaskId,
+    ModelId, Proposal, RouterFacts, Routing, SessionAccess, SessionId, SignedClose, SignedTask, SignedVoucher, TaskId,
     client::{ACCESS_SECONDS_MAX, SignedEmbedding, VoucherSignature},
     task::{Bound, SignedHeader},
     wire::RouterControl,
@@ -136,12 +136,17 @@ impl SessionService for Router {
         }
     }
 
-    async fn generate(&self, caller: &Caller, task: SignedTask) -> Result<ServiceGeneration, ServiceError> {
+    async fn generate(
+        &self,
+        caller: &Caller,
+        task: SignedTask,
+        routing: Routing,
+    ) -> Result<ServiceGeneration, ServiceError> {
         let SignedTask { header, request } = task;
         request.check()?;
         let inner = &self.inner;
         let terms = inner.open_terms(caller.session).await?;
-        let model = inner.model(&request.model, &terms)?;
+        let model = inner.model(&request.model, &terms, routing)?;
         if request.max_tokens > model.context {
             return Err(invalid("request.max_tokens", format!("is above the model's context, {}", model.context)));
         }
@@ -152,12 +157,17 @@ impl SessionService for Router {
         let (limit, needed) = inner.bounds(&terms, model.id, request.prompt.input_tokens_max(), request.max_tokens)?;
         let nonce = header.header.client_nonce;
         let reservation = inner.settlement.reserve_numbered(terms.id, nonce, needed, now_seconds())?;
-        inner.dispatch(Work::new(header, request, terms, reservation, limit)).await
+        inner.dispatch(Work::new(header, request, terms, reservation, limit, routing)).await
     }
 
-    async fn embed(&self, caller: &Caller, task: SignedEmbedding) -> Result<Embeddings, ServiceError> {
+    async fn embed(
+        &self,
+        caller: &Caller,
+        task: SignedEmbedding,
+        routing: Routing,
+    ) -> Result<Embeddings, ServiceError> {
         self.inner.open_terms(caller.session).await?;
-        self.inner.embed(caller, &task.model, task.inputs, Some(task.header)).await
+        self.inner.embed(caller, &task.model, task.inputs, Some(task.header), routing).await
     }
 
     async fn proposals(&self, caller: &Caller) -> Result<Vec<Proposal>, ServiceError> {

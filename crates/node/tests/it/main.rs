@@ -14,6 +14,7 @@ mod limits;
 mod local;
 mod money;
 mod restart;
+mod standing;
 mod streams;
 mod upstream;
 mod wallet;

@@ -12,8 +12,8 @@ use cortensor_engine::{
 use cortensor_gateway::GatewayConfig;
 use cortensor_node::{identity::sign, localnet::LocalNetConfig, router::now_seconds, session_proxy::SessionProxy};
 use cortensor_protocol::{
-    GenerationRequest, Price, Proposal, SessionAccess, SessionId, SignedTask, SignedVoucher, TaskHeader, TaskId, Tier,
-    Wei, client::VoucherSignature, task::SignedHeader,
+    GenerationRequest, Price, Proposal, Routing, SessionAccess, SessionId, SignedTask, SignedVoucher, TaskHeader,
+    TaskId, Tier, Wei, client::VoucherSignature, task::SignedHeader,
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -123,7 +123,8 @@ async fn a_client_that_signs_for_itself_pays_to_the_wei_and_gets_the_rest_back()
     let text = read(&client, ask(&client, 40)).await.unwrap();
     let by_key = world.stream(question("hello", 40), async |_| ()).await;
     assert_eq!(text, by_key.text, "the same seed gives the same answer to whoever pays");
-    let (vectors, again) = (client.embed("mock", vec!["a fox".into()]).await, read(&client, ask(&client, 10)).await);
+    let (vectors, again) =
+        (client.embed("mock", vec!["a fox".into()], Routing::default()).await, read(&client, ask(&client, 10)).await);
     assert!(again.is_ok());
     assert_eq!(vectors.unwrap().1.vectors.len(), 1);
     let payment = client.pay().await.unwrap();

@@ -3,11 +3,11 @@
 
 use alloy_primitives::{Address, B256};
 use cortensor_protocol::{
-    ModelId, Operator, Price, Tier, Wei,
+    Capability, ModelId, Operator, Price, State, Tier, Wei,
     manifest::{Load, Speed},
 };
 use cortensor_scheduler::{
-    Offer, Policy, Rejection, Reputation, Request, Settings, WorkerSnapshot, choose, filter::admit,
+    Offer, Policy, Rejection, Reputation, Request, Settings, SpeedSource, WorkerSnapshot, choose, filter::admit,
 };
 use proptest::prelude::*;
 
@@ -29,8 +29,11 @@ fn worker(number: u64) -> WorkerSnapshot {
             embeds: false,
         },
         load: Load::default(),
-        speed: Speed { prefill_tokens_per_second: 1_000, decode_tokens_per_second: 50 },
+        claimed: Speed { prefill_tokens_per_second: 1_000, decode_tokens_per_second: 50 },
+        seen: Speed::default(),
+        capability: None,
         draining: false,
+        state: State::Good,
         reputation: Reputation::NEUTRAL,
         in_flight: 0,
         prefix_tokens: 0,
@@ -48,6 +51,7 @@ fn request() -> Request {
         min_tier: Tier::D,
         context_needed: 1_200,
         excluded: vec![],
+        only: None,
         embeddings: false,
     }
 }
@@ -75,6 +79,57 @@ fn each_filter_names_its_reason() {
     check_filter(|w, _| w.offer.price = dear, Some(Rejection::Price { asked: dear }));
     let tier = Rejection::Tier { offered: Tier::C, demanded: Tier::B };
     check_filter(|w, r| (w.offer.tier, r.min_tier) = (Tier::C, Tier::B), Some(tier));
+    check_filter(|w, r| r.only = Some(w.operator), None);
+    check_filter(|_, r| r.only = Some(operator(2)), Some(Rejection::NotNamed));
+    check_filter(|w, _| w.state = State::Watched, None);
+    for state in [State::Suspended, State::Slashed] {
+        check_filter(|w, _| w.state = state, Some(Rejection::Standing { state }));
+    }
+    let measured = |change: fn(&mut Capability)| {
+        let mut capability = Capability { context_tokens: 8_192, concurrency: 4, ..Capability::default() };
+        change(&mut capability);
+        Some(capability)
+    };
+    check_filter(|w, _| w.capability = measured(|_| ()), None);
+    let short = Rejection::Context { offered: 1_000, needed: 1_200 };
+    check_filter(|w, _| w.capability = measured(|c| c.context_tokens = 1_000), Some(short));
+    let full = |w: &mut WorkerSnapshot| {
+        (w.capability, w.load.active) = (measured(|c| c.concurrency = 1), 2);
+    };
+    check_filter(|w, _| full(w), Some(Rejection::Full { busy: 2, slots: 1 }));
+}
+
+#[test]
+fn what_was_seen_beats_what_the_network_measured_and_that_beats_claims() {
+    let speed = |decode| Speed { prefill_tokens_per_second: 0, decode_tokens_per_second: decode };
+    let mut one = worker(1);
+    assert_eq!((one.speed().0.decode_tokens_per_second, one.speed().1), (50, SpeedSource::Claim));
+    one.capability = Some(Capability { decode_tokens_per_second: 20, ..Capability::default() });
+    assert_eq!((one.speed().0.decode_tokens_per_second, one.speed().1), (20, SpeedSource::Network));
+    assert_eq!(one.speed().0.prefill_tokens_per_second, 1_000, "each number from the best source that has it");
+    one.seen = speed(10);
+    assert_eq!((one.speed().0.decode_tokens_per_second, one.speed().1), (10, SpeedSource::Router));
+    // A boaster loses against an honest worker once its real speed is known.
+    check_preferred(|w| w.claimed.decode_tokens_per_second = 500, true);
+    check_preferred(|w| (w.claimed.decode_tokens_per_second, w.seen) = (500, speed(10)), false);
+}
+
+#[test]
+fn of_two_equals_the_better_reputed_gets_more_and_watched_ones_less() {
+    let share_of_first = |change: fn(&mut WorkerSnapshot)| {
+        let mut workers: Vec<_> = (0..8).map(worker).collect();
+        change(&mut workers[0]);
+        let settings = Settings { tolerance_permille: 3_000, ..Settings::default() };
+        let random = |step: u64| step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let chosen = |step| choose(&workers, &request(), &settings, random(step)).unwrap().operator;
+        (0..4_000).filter(|step| chosen(*step) == operator(0)).count()
+    };
+    let equal = share_of_first(|w| w.reputation = Reputation::from_ppm(500_000));
+    let better = share_of_first(|w| w.reputation = Reputation::from_ppm(900_000));
+    let worse = share_of_first(|w| w.reputation = Reputation::from_ppm(400_000));
+    let watched = share_of_first(|w| w.state = State::Watched);
+    assert!(better > 900 && better >= equal, "{better} of 4,000, {equal} as an equal");
+    assert!(worse < 100 && watched < 100, "{worse} and {watched} of 4,000");
 }
 
 /// Two workers, the first changed: whether the first is preferred, whatever the random number.
@@ -89,15 +144,16 @@ fn check_preferred(change: impl FnOnce(&mut WorkerSnapshot), first_is_better: bo
 
 #[test]
 fn speed_load_price_reputation_failures_and_prefix_each_count() {
-    check_preferred(|w| w.speed.decode_tokens_per_second = 60, true);
-    check_preferred(|w| w.speed.decode_tokens_per_second = 40, false);
-    check_preferred(|w| w.speed.prefill_tokens_per_second = 500, false);
+    check_preferred(|w| w.claimed.decode_tokens_per_second = 60, true);
+    check_preferred(|w| w.claimed.decode_tokens_per_second = 40, false);
+    check_preferred(|w| w.claimed.prefill_tokens_per_second = 500, false);
     check_preferred(|w| w.load.active = 2, false);
     check_preferred(|w| w.load.queued = 5, false);
     check_preferred(|w| w.offer.price.output = Wei(100_000_000), true);
     check_preferred(|w| w.offer.price.output = Wei(600_000_000), false);
     check_preferred(|w| w.reputation = Reputation(1_500), true);
     check_preferred(|w| w.reputation = Reputation(0), false);
+    check_preferred(|w| w.state = State::Watched, false);
     check_preferred(|w| w.recent_failures = 1, false);
     check_preferred(|w| w.prefix_tokens = 900, true);
 }
@@ -119,8 +175,8 @@ fn a_cached_prefix_wins_against_equals_and_loses_against_a_long_queue() {
 #[test]
 fn an_unmeasured_worker_is_tried_once_and_not_flooded() {
     let mut workers = vec![worker(1), worker(2), worker(3)];
-    workers[0].speed = Speed { prefill_tokens_per_second: 100, decode_tokens_per_second: 5 };
-    workers[2].speed = Speed::default();
+    workers[0].claimed = Speed { prefill_tokens_per_second: 100, decode_tokens_per_second: 5 };
+    workers[2].claimed = Speed::default();
     let tried = |workers: &[WorkerSnapshot]| {
         let random = |step: u64| step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let chosen = |step| choose(workers, &request(), &Settings::default(), random(step)).unwrap().operator;
@@ -137,8 +193,8 @@ fn reasons_read_well() {
     let choice = choose(&[worker(1), worker(2)], &request(), &Settings::default(), 0).unwrap();
     assert_eq!(
         choice.reason.to_string(),
-        "expected in 5000 ms (wait 0, prompt 1000, output 4000); 2 of 2 workers could serve it; better of two drawn \
-         from the best 2"
+        "expected in 5000 ms (wait 0, prompt 1000, output 4000) at the speed that the worker claims; good, reputation \
+         1000 per mille; 2 of 2 workers could serve it; better of two drawn from the best 2"
     );
     let mut full = worker(1);
     full.in_flight = 9;
@@ -214,6 +270,7 @@ prop_compose! {
         number in 0u64..6, model in 0u8..2, prices in (any_wei(), any_wei()), tier in 0u8..4,
         sizes in (any_u32(), any_u32()), embeds in any::<bool>(), load in (any_u32(), any_u32()),
         speeds in (any_u32(), any_u32()), draining in prop::bool::weighted(0.1), reputation in any_u32(),
+        state in 0u8..4, measured in prop::option::of(prop::array::uniform8(any_u32())),
         rest in (any_u32(), any_u32(), any_u32()),
     ) -> WorkerSnapshot {
         WorkerSnapshot {
@@ -227,8 +284,11 @@ prop_compose! {
                 embeds,
             },
             load: Load { active: load.0, queued: load.1, kv_used: 0, kv_total: 0 },
-            speed: Speed { prefill_tokens_per_second: speeds.0, decode_tokens_per_second: speeds.1 },
+            claimed: Speed { prefill_tokens_per_second: speeds.0, decode_tokens_per_second: speeds.1 },
+            seen: Speed::default(),
+            capability: measured.map(Capability::from_numbers),
             draining,
+            state: State::from_u8(state).unwrap(),
             reputation: Reputation(reputation),
             in_flight: rest.0,
             prefix_tokens: rest.1,
@@ -240,7 +300,7 @@ prop_compose! {
 prop_compose! {
     fn any_request()(
         numbers in (any_u32(), any_u32(), any_u32(), any_u32()), limits in (any_wei(), any_wei()), tier in 0u8..4,
-        excluded in prop::collection::vec(0u64..6, 0..3), embeddings in prop::bool::weighted(0.2),
+        excluded in prop::collection::vec(0u64..6, 0..3), only in prop::option::weighted(0.2, 0u64..6), embeddings in prop::bool::weighted(0.2),
     ) -> Request {
         Request {
             model: ModelId(B256::ZERO),
@@ -251,6 +311,7 @@ prop_compose! {
             min_tier: Tier::from_u8(tier).unwrap(),
             context_needed: numbers.3,
             excluded: excluded.into_iter().map(operator).collect(),
+            only: only.map(operator),
             embeddings,
         }
     }
@@ -260,7 +321,7 @@ prop_compose! {
     fn any_settings()(n in (any_u32(), any_u32(), any_u32(), any_u32(), any_u32(), any_u32(), any_u32()), pool in any::<u8>())
         -> Settings {
         Settings {
-            queue_permille: n.0, sharing_permille: n.1, price_permille: n.2, failure_permille: n.3,
+            queue_permille: n.0, sharing_permille: n.1, price_permille: n.2, failure_permille: n.3, watched_permille: n.0,
             tolerance_permille: n.4, pool, expected_output_tokens_max: n.5, prefix_permille: n.6, prefix_tokens_min: 1,
         }
     }

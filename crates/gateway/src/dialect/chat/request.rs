@@ -11,7 +11,7 @@ use crate::{
     error::ApiError,
 };
 use cortensor_protocol::{
-    ChatMessage, GenerationRequest, Prompt, ResponseFormat, Role, Tool, ToolCall, ToolChoice,
+    ChatMessage, GenerationRequest, Prompt, ResponseFormat, Role, Routing, Tool, ToolCall, ToolChoice,
     generation::MAX_TOP_LOGPROBS,
 };
 use serde::Deserialize;
@@ -26,6 +26,10 @@ use utoipa::ToSchema;
 pub(crate) struct ChatRequest {
     /// Name of the model.
     model: String,
+    /// Extension: `{"miner": "0x…"}` names the one miner that may serve this, `{"min_tier": "A"}` the least tier.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    cortensor: Routing,
     /// The conversation, oldest first.
     messages: Vec<ChatMessageInput>,
     /// Most output tokens (older name).
@@ -276,7 +280,7 @@ impl ChatRequest {
             response_format: self.response_format.map(response_format).transpose()?.unwrap_or_default(),
             logprobs,
         };
-        Ok(Plan { requests: repeated(request, n), stream, answer })
+        Ok(Plan { requests: repeated(request, n), stream, answer, routing: self.cortensor })
     }
 
     fn refuse_unsupported(&self) -> Result<(), ApiError> {

@@ -11,7 +11,7 @@ use crate::{
     },
     error::ApiError,
 };
-use cortensor_protocol::{GenerationRequest, Prompt, ResponseFormat};
+use cortensor_protocol::{GenerationRequest, Prompt, ResponseFormat, Routing};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -26,6 +26,10 @@ const DEFAULT_MAX_TOKENS: u32 = 16;
 pub(crate) struct CompletionRequest {
     /// Name of the model.
     model: String,
+    /// Extension: `{"miner": "0x…"}` names the one miner that may serve this, `{"min_tier": "A"}` the least tier.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    cortensor: Routing,
     /// A text, a list of token ids, or a list of either.
     prompt: TextOrList<PromptItem>,
     /// Most output tokens; 16 if absent.
@@ -105,7 +109,7 @@ impl CompletionRequest {
             return Err(ApiError::value("max_tokens", "must be at least 1"));
         }
         let requests = prompts.into_iter().flat_map(|prompt| repeated(request(prompt), n)).collect();
-        Ok(Plan { requests, stream, answer })
+        Ok(Plan { requests, stream, answer, routing: self.cortensor })
     }
 
     fn include_usage(&self, stream: bool) -> Result<bool, ApiError> {

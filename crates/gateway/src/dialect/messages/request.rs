@@ -11,7 +11,9 @@ use crate::{
     },
     error::ApiError,
 };
-use cortensor_protocol::{ChatMessage, GenerationRequest, Prompt, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
+use cortensor_protocol::{
+    ChatMessage, GenerationRequest, Prompt, ResponseFormat, Role, Routing, Tool, ToolCall, ToolChoice,
+};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
@@ -23,6 +25,10 @@ use utoipa::ToSchema;
 pub(crate) struct MessageRequest {
     /// Name of the model.
     model: String,
+    /// Extension: `{"miner": "0x…"}` names the one miner that may serve this, `{"min_tier": "A"}` the least tier.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    cortensor: Routing,
     /// Most output tokens.
     max_tokens: u32,
     /// The conversation, oldest first.
@@ -189,6 +195,7 @@ impl CountRequest {
     pub(crate) fn plan(self, config: &GatewayConfig) -> Result<GenerationRequest, ApiError> {
         let request = MessageRequest {
             model: self.model,
+            cortensor: Routing::default(),
             max_tokens: 1,
             messages: self.messages,
             system: self.system,
@@ -249,7 +256,7 @@ impl MessageRequest {
             response_format: self.output_config.map_or(Ok(ResponseFormat::Text), output_format)?,
             logprobs: None,
         };
-        Ok(Plan { requests: vec![request], stream: self.stream.unwrap_or(false), answer })
+        Ok(Plan { requests: vec![request], stream: self.stream.unwrap_or(false), answer, routing: self.cortensor })
     }
 
     fn refuse_unsupported(&self) -> Result<(), ApiError> {

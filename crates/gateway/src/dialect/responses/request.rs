@@ -11,7 +11,9 @@ use crate::{
     },
     error::ApiError,
 };
-use cortensor_protocol::{ChatMessage, GenerationRequest, Prompt, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
+use cortensor_protocol::{
+    ChatMessage, GenerationRequest, Prompt, ResponseFormat, Role, Routing, Tool, ToolCall, ToolChoice,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use std::collections::BTreeMap;
@@ -27,6 +29,10 @@ const LOGPROBS: &str = "message.output_text.logprobs";
 pub(crate) struct ResponsesRequest {
     /// Name of the model.
     model: String,
+    /// Extension: `{"miner": "0x…"}` names the one miner that may serve this, `{"min_tier": "A"}` the least tier.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    cortensor: Routing,
     /// A text, or items: messages, function calls and their outputs.
     input: TextOrList<ItemInput>,
     /// Instructions of the application, put before the input.
@@ -225,7 +231,7 @@ impl ResponsesRequest {
             response_format,
             logprobs,
         };
-        Ok(Plan { requests: vec![request], stream: self.stream.unwrap_or(false), answer })
+        Ok(Plan { requests: vec![request], stream: self.stream.unwrap_or(false), answer, routing: self.cortensor })
     }
 
     fn refuse_unsupported(&self) -> Result<(), ApiError> {
