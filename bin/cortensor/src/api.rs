@@ -4,10 +4,21 @@ use cortensor_contracts::install_tls;
 use eyre::{Context, bail, eyre};
 use futures::StreamExt;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 /// Most bytes of one line of a stream.
 const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// The key of an API: from the environment, else from the data folder of `cortensor up`.
+pub(crate) fn key(data: &Path) -> eyre::Result<String> {
+    if let Ok(key) = std::env::var("CORTENSOR_API_KEY") {
+        return Ok(key);
+    }
+    let path = data.join("api-key");
+    let missing =
+        || format!("no API key: set CORTENSOR_API_KEY, or start `cortensor up`, which keeps one in {}", path.display());
+    Ok(std::fs::read_to_string(&path).wrap_err_with(missing)?.trim().to_owned())
+}
 
 /// A router's API with a key.
 #[derive(Clone)]

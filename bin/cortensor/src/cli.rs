@@ -42,6 +42,11 @@ pub(crate) enum Command {
     /// Open, look at and close sessions
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Look at the machine as a node of the network
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// List nodes, the best first: class, speed, reputation, evidence, uptime, price, and where each number comes from
+    Nodes(NodesArgs),
     /// Talk to a model on the terminal
     Chat(ChatArgs),
     /// Look at model files and choose those that are served
@@ -123,6 +128,28 @@ pub(crate) struct UpArgs {
 /// --api-key-file) if there is one; the key that an upstream wants comes from CORTENSOR_UPSTREAM_KEY or a file.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Address of the HTTP API; port 0 takes any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// File with the key that clients must send
+    #[arg(long, value_name = "FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// Answers that are generated at once
+    #[arg(long, value_name = "N", default_value = "8")]
+    pub(crate) parallel: NonZeroU32,
+    /// Requests that may wait for their turn; more are refused with 429
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) queue: u32,
+    /// Print one JSON line when ready
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// One engine: a model file, or a server that runs already.
+#[derive(Debug, Args)]
+pub(crate) struct EngineArgs {
     /// A GGUF model instead of the bundled one
     #[arg(long, value_name = "FILE", conflicts_with = "upstream")]
     pub(crate) model: Option<PathBuf>,
@@ -138,19 +165,51 @@ pub(crate) struct ServeArgs {
     /// File with the key that the upstream wants
     #[arg(long, value_name = "FILE", requires = "upstream")]
     pub(crate) upstream_key_file: Option<PathBuf>,
-    /// Address of the HTTP API; port 0 takes any free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    pub(crate) listen: SocketAddr,
-    /// File with the key that clients must send
-    #[arg(long, value_name = "FILE")]
-    pub(crate) api_key_file: Option<PathBuf>,
-    /// Answers that are generated at once
-    #[arg(long, value_name = "N", default_value = "8")]
-    pub(crate) parallel: NonZeroU32,
-    /// Requests that may wait for their turn; more are refused with 429
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    pub(crate) queue: u32,
-    /// Print one JSON line when ready
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Measure an engine as drawn guards measure a miner, and show the class that follows: the numbers to expect
+    Benchmark(BenchmarkArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchmarkArgs {
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Answers that are generated at once; the engine's own default if left out
+    #[arg(long, value_name = "N")]
+    pub(crate) parallel: Option<NonZeroU32>,
+    /// Seed of the tasks: another seed, other prompts. Left out: a fresh one, as on the network
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// As briefly as possible: to see that it runs, not how fast
+    #[arg(long)]
+    pub(crate) smoke: bool,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodesArgs {
+    /// A router's API, which knows who is connected; the key comes from CORTENSOR_API_KEY or from the data folder of
+    /// `cortensor up`
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "CORTENSOR_API_URL")]
+    pub(crate) api: String,
+    /// Data folder of `cortensor up`, whose API key is used if CORTENSOR_API_KEY is not set
+    #[arg(long, value_name = "DIR", default_value = ".cortensor")]
+    pub(crate) data: PathBuf,
+    /// JSON-RPC of the chain instead of a router: every registered miner, as the contracts know it
+    #[arg(long, value_name = "URL", requires = "deployment", conflicts_with = "api")]
+    pub(crate) rpc: Option<String>,
+    /// Where the contracts are
+    #[arg(long, value_name = "FILE", requires = "rpc")]
+    pub(crate) deployment: Option<PathBuf>,
+    /// Say where each number comes from
+    #[arg(long)]
+    pub(crate) why: bool,
+    /// One JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,14 +1,22 @@
 //! Engines by name or file: the bundled model, any GGUF file, the simulator.
 
-use cortensor_engine::Engine;
-use eyre::{Context, bail};
+use crate::{cli::EngineArgs, output};
+use cortensor_engine::{
+    Engine,
+    openai::{KeySource, OpenAiConfig, OpenAiEngine},
+};
+use eyre::{Context, bail, eyre};
 use std::{
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 /// The model that comes with the program (models/tiny/MODEL_CARD.md says what it is and what it is not).
 const BUNDLED: &[u8] = include_bytes!("../../../models/tiny/cortensor-tiny-q8_0.gguf");
+
+/// Environment variable with the key that the upstream wants.
+const UPSTREAM_KEY: &str = "CORTENSOR_UPSTREAM_KEY";
 
 /// What an engine is made of.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +44,34 @@ pub(crate) fn bundled(data: &Path) -> eyre::Result<PathBuf> {
     std::fs::write(&partial, BUNDLED).wrap_err_with(|| format!("cannot write {}", partial.display()))?;
     std::fs::rename(&partial, &path).wrap_err_with(|| format!("cannot write {}", path.display()))?;
     Ok(path)
+}
+
+/// The engine that the command line names; the bundled model if it names none. `queue` is for upstreams.
+pub(crate) async fn chosen(
+    arguments: &EngineArgs,
+    slots: Option<NonZeroU32>,
+    queue: u32,
+) -> eyre::Result<Arc<dyn Engine>> {
+    let slots = slots.map(NonZeroU32::get);
+    let Some(url) = &arguments.upstream else {
+        output::progress("loading the model");
+        let path = match &arguments.model {
+            Some(path) => path.clone(),
+            None => bundled(&std::env::temp_dir().join("cortensor-serve"))?,
+        };
+        let options = EngineOptions { slots, exact: arguments.exact, ..EngineOptions::default() };
+        return llama(&path, options).await;
+    };
+    output::progress(&format!("connecting to {url}"));
+    let model = arguments.upstream_model.as_deref().ok_or_else(|| eyre!("--upstream-model names the model there"))?;
+    let mut config = OpenAiConfig::new(url, model);
+    (config.slots, config.queue, config.traced) = (slots, queue, false);
+    if let Some(path) = &arguments.upstream_key_file {
+        config.key = KeySource::File(path.clone());
+    } else if std::env::var_os(UPSTREAM_KEY).is_some() {
+        config.key = KeySource::Environment(UPSTREAM_KEY.into());
+    }
+    Ok(OpenAiEngine::connect(config).await.wrap_err_with(|| format!("cannot use {url}"))?)
 }
 
 /// An engine for a GGUF file.

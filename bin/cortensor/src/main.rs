@@ -8,7 +8,7 @@ mod output;
 mod paced;
 
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{Cli, Command, NodeCommand};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -52,6 +52,8 @@ async fn run(cli: Cli) -> eyre::Result<ExitCode> {
         Command::Guard(arguments) => commands::guard::run(arguments).await,
         Command::Wallet(command) => commands::wallet::run(command).await,
         Command::Session(command) => commands::session::run(command).await,
+        Command::Node(NodeCommand::Benchmark(arguments)) => commands::benchmark::run(arguments).await,
+        Command::Nodes(arguments) => commands::nodes::run(arguments).await,
         Command::Chat(arguments) => commands::chat::run(arguments).await,
         Command::Model(command) => commands::model::run(command).await,
         Command::Receipt(command) => commands::receipt::run(command).await,

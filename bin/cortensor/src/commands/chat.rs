@@ -1,6 +1,10 @@
 //! `cortensor chat`: one question, or a conversation on the terminal.
 
-use crate::{api::Api, cli::ChatArgs, output};
+use crate::{
+    api::{Api, key},
+    cli::ChatArgs,
+    output,
+};
 use eyre::{Context, eyre};
 use serde_json::{Value, json};
 use std::{io::BufRead, process::ExitCode};
@@ -9,7 +13,7 @@ use std::{io::BufRead, process::ExitCode};
 const MESSAGES_MAX: usize = 40;
 
 pub(crate) async fn run(arguments: ChatArgs) -> eyre::Result<ExitCode> {
-    let api = Api::new(&arguments.api, &key(&arguments)?)?;
+    let api = Api::new(&arguments.api, &key(&arguments.data)?)?;
     let model = match &arguments.model {
         Some(model) => model.clone(),
         None => first_model(&api).await?,
@@ -29,16 +33,6 @@ pub(crate) async fn run(arguments: ChatArgs) -> eyre::Result<ExitCode> {
         }
         ask(&api, &model, &arguments, &mut messages, line.trim()).await?;
     }
-}
-
-fn key(arguments: &ChatArgs) -> eyre::Result<String> {
-    if let Ok(key) = std::env::var("CORTENSOR_API_KEY") {
-        return Ok(key);
-    }
-    let path = arguments.data.join("api-key");
-    let missing =
-        || format!("no API key: set CORTENSOR_API_KEY, or start `cortensor up`, which keeps one in {}", path.display());
-    Ok(std::fs::read_to_string(&path).wrap_err_with(missing)?.trim().to_owned())
 }
 
 async fn first_model(api: &Api) -> eyre::Result<String> {

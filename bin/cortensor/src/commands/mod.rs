@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 mod bench_router;
 pub(crate) mod bench_upstream;
+pub(crate) mod benchmark;
 pub(crate) mod chain;
 pub(crate) mod chat;
 pub(crate) mod demo;
@@ -11,6 +12,7 @@ pub(crate) mod doctor;
 pub(crate) mod guard;
 pub(crate) mod miner;
 pub(crate) mod model;
+pub(crate) mod nodes;
 pub(crate) mod receipt;
 pub(crate) mod roles;
 pub(crate) mod router;

@@ -1,15 +1,7 @@
 //! `cortensor serve`: an OpenAI-compatible endpoint straight over one engine, without a network and without money.
 
 use super::up::stop_signal;
-use crate::{
-    cli::ServeArgs,
-    engines::{self, EngineOptions},
-    output,
-};
-use cortensor_engine::{
-    Engine,
-    openai::{KeySource, OpenAiConfig, OpenAiEngine},
-};
+use crate::{cli::ServeArgs, engines, output};
 use cortensor_gateway::GatewayConfig;
 use cortensor_node::local::LocalService;
 use eyre::{Context, bail, eyre};
@@ -19,15 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 /// Environment variable with the key that clients must send.
 const KEY: &str = "CORTENSOR_API_KEY";
-/// Environment variable with the key that the upstream wants.
-const UPSTREAM_KEY: &str = "CORTENSOR_UPSTREAM_KEY";
 /// Most bytes of a key file.
 const KEY_BYTES_MAX: usize = 4096;
 
 pub(crate) async fn run(arguments: ServeArgs) -> eyre::Result<ExitCode> {
     let signal = stop_signal()?;
     let key = key(arguments.api_key_file.as_deref())?;
-    let engine = engine(&arguments).await?;
+    let engine = engines::chosen(&arguments.engine, Some(arguments.parallel), arguments.queue).await?;
     let model = engine.info().manifest.name.clone();
     // Requests that wait for the engine are held here too, and those that it refuses must get as far as it.
     let requests = arguments.parallel.get().saturating_add(arguments.queue);
@@ -79,27 +69,4 @@ fn key(file: Option<&Path>) -> eyre::Result<Option<String>> {
         key if (1..=KEY_BYTES_MAX).contains(&key.len()) => Ok(Some(key.to_owned())),
         _ => bail!("the API key must have 1 to {KEY_BYTES_MAX} bytes; unset {KEY} to serve without one"),
     }
-}
-
-async fn engine(arguments: &ServeArgs) -> eyre::Result<Arc<dyn Engine>> {
-    let slots = arguments.parallel.get();
-    let Some(url) = &arguments.upstream else {
-        output::progress("loading the model");
-        let path = match &arguments.model {
-            Some(path) => path.clone(),
-            None => engines::bundled(&std::env::temp_dir().join("cortensor-serve"))?,
-        };
-        let options = EngineOptions { slots: Some(slots), exact: arguments.exact, ..EngineOptions::default() };
-        return engines::llama(&path, options).await;
-    };
-    output::progress(&format!("connecting to {url}"));
-    let model = arguments.upstream_model.as_deref().ok_or_else(|| eyre!("--upstream-model names the model there"))?;
-    let mut config = OpenAiConfig::new(url, model);
-    (config.slots, config.queue, config.traced) = (Some(slots), arguments.queue, false);
-    if let Some(path) = &arguments.upstream_key_file {
-        config.key = KeySource::File(path.clone());
-    } else if std::env::var_os(UPSTREAM_KEY).is_some() {
-        config.key = KeySource::Environment(UPSTREAM_KEY.into());
-    }
-    Ok(OpenAiEngine::connect(config).await.wrap_err_with(|| format!("cannot use {url}"))?)
 }
