@@ -8,10 +8,12 @@ import {Court} from "../src/Court.sol";
 import {Guards} from "../src/Guards.sol";
 import {ModelRegistry} from "../src/ModelRegistry.sol";
 import {NodeRegistry} from "../src/NodeRegistry.sol";
+import {Rewards} from "../src/Rewards.sol";
 import {Scores} from "../src/Scores.sol";
 import {Sessions} from "../src/Sessions.sol";
 import {IAudits} from "../src/interfaces/IAudits.sol";
 import {ICourt} from "../src/interfaces/ICourt.sol";
+import {IRewards} from "../src/interfaces/IRewards.sol";
 import {IScores} from "../src/interfaces/IScores.sol";
 import {ISessions} from "../src/interfaces/ISessions.sol";
 
@@ -22,7 +24,7 @@ interface ScriptVm {
     function stopBroadcast() external;
 }
 
-/// @title Deploys token, node registry, model registry, sessions, guards, scores, court, batches and audits, in this order, and wires them
+/// @title Deploys token, node registry, model registry, sessions, guards, scores, court, batches, audits and rewards, in this order, and wires them
 /// @notice `forge script script/Deploy.s.sol --rpc-url URL --broadcast` with any of forge's ways to sign. The broadcaster
 /// deploys and wires; ownership is then offered to `GOVERNANCE`, which accepts it (two steps) when it is another account.
 /// Environment, all optional: `GOVERNANCE`, `TREASURY`, `INITIAL_SUPPLY` (wei, to the broadcaster), `UNBONDING_DELAY` and
@@ -43,6 +45,7 @@ contract Deploy {
         Court court;
         Batches batches;
         Audits audits;
+        Rewards rewards;
     }
 
     function run() external returns (Deployed memory all) {
@@ -76,6 +79,15 @@ contract Deploy {
         all.scores.setWriters(address(all.audits), address(all.court));
         all.court.setAuditor(address(all.audits));
         all.batches.setAuditor(address(all.audits));
+        reward(all, deployer);
+    }
+
+    /// @dev The protocol's share of fees goes to rewards and guards; `TREASURY` has the client's part of a slash where nobody knows the client.
+    function reward(Deployed memory all, address deployer) private {
+        all.rewards = new Rewards(
+            all.token, all.registry, all.sessions, all.guards, all.scores, all.court, deployer, rewardParameters()
+        );
+        all.sessions.setTreasury(address(all.rewards));
     }
 
     /// @dev Guards belong to nobody.
@@ -88,6 +100,7 @@ contract Deploy {
         all.court.transferOwnership(governance);
         all.audits.transferOwnership(governance);
         all.batches.transferOwnership(governance);
+        all.rewards.transferOwnership(governance);
     }
 
     // The parameters of a public chain; test/Deploy.t.sol and crates/contracts hold them to artifacts/parameters.json.
@@ -163,5 +176,9 @@ contract Deploy {
             hardEvidence: 1_310_720,
             badEvidence: 435_412
         });
+    }
+
+    function rewardParameters() public pure returns (IRewards.Parameters memory) {
+        return IRewards.Parameters({emission: 200e18, halvingEpochs: 17_520, capPpm: 500_000, guardBps: 10_000});
     }
 }

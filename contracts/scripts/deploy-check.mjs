@@ -8,8 +8,12 @@ import { options } from "./foundry.mjs";
 const SENDER = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
 const ATTEMPTS = 100;
 // In the order of `Deployed`.
-const CONTRACTS = ["token", "registry", "models", "sessions", "guards", "scores", "court", "batches", "audits"];
-const run = (tool, args) => execFileSync(tool, args, { ...options, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+const CONTRACTS =
+  ["token", "registry", "models", "sessions", "guards", "scores", "court", "batches", "audits", "rewards"];
+// What forge prints about a deployment holds the code of every contract.
+const MAX_OUTPUT = 64 * 1024 * 1024;
+const run = (tool, args) =>
+  execFileSync(tool, args, { ...options, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], maxBuffer: MAX_OUTPUT });
 
 function freePort() {
   return new Promise((resolve, reject) => {
@@ -51,7 +55,7 @@ const rpc = `http://127.0.0.1:${port}`;
 const anvil = spawn("anvil", ["--port", String(port), "--silent"], { ...options, stdio: "inherit" });
 try {
   console.log(`anvil: chain ${await waitFor(rpc)}`);
-  const { token, registry, models, sessions, guards, scores, court, batches, audits } = deploy(rpc);
+  const { token, registry, models, sessions, guards, scores, court, batches, audits, rewards } = deploy(rpc);
   const call = (to, signature, ...args) => run("cast", ["call", "--rpc-url", rpc, to, signature, ...args]);
   check("sessions.token", call(sessions, "token()(address)"), token);
   check("sessions.nodeRegistry", call(sessions, "nodeRegistry()(address)"), registry);
@@ -70,6 +74,9 @@ try {
   check("court.token", call(court, "token()(address)"), token);
   check("audits.batches", call(audits, "batches()(address)"), batches);
   check("batches.auditor", call(batches, "auditor()(address)"), audits);
+  check("sessions.treasury", call(sessions, "treasury()(address)"), rewards);
+  check("rewards.court", call(rewards, "court()(address)"), court);
+  check("rewards.owner", call(rewards, "owner()(address)"), SENDER);
   check("audits.owner", call(audits, "owner()(address)"), SENDER);
   check("sessions.owner", call(sessions, "owner()(address)"), SENDER);
 } finally {

@@ -120,9 +120,10 @@ contract Rewards is IRewards, Ownable2Step, ReentrancyGuardTransient {
     /// @inheritdoc IRewards
     function claim(address miner, uint256 most) external nonReentrant returns (uint256 amount) {
         if (most > MAX_CLAIMS) revert TooMany(most);
-        _closeBefore(guards.currentEpoch());
+        uint32 current = guards.currentEpoch();
+        _closeBefore(current);
         uint256 epochs;
-        (amount, epochs) = _claimable(miner, most);
+        (amount, epochs) = _claimable(miner, most, current);
         if (epochs == 0) revert NothingToClaim(miner);
         _claimed[miner] += epochs;
         reserved -= amount;
@@ -158,8 +159,8 @@ contract Rewards is IRewards, Ownable2Step, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IRewards
-    function claimable(address miner) external view returns (uint256 amount, uint256 epochs) {
-        return _claimable(miner, MAX_CLAIMS);
+    function claimable(address miner, uint32 current) external view returns (uint256 amount, uint256 epochs) {
+        return _claimable(miner, MAX_CLAIMS, current);
     }
 
     /// @inheritdoc IRewards
@@ -249,9 +250,13 @@ contract Rewards is IRewards, Ownable2Step, ReentrancyGuardTransient {
         return uint128(Math.min(cap, fees + Math.min(pool, emissionIn(epoch))));
     }
 
-    function _claimable(address miner, uint256 most) private view returns (uint256 amount, uint256 epochs) {
+    function _claimable(address miner, uint256 most, uint32 current)
+        private
+        view
+        returns (uint256 amount, uint256 epochs)
+    {
         Entry[] storage entries = _entries[miner];
-        (uint256 first, uint32 current) = (_claimed[miner], guards.currentEpoch());
+        uint256 first = _claimed[miner];
         for (; epochs < most && first + epochs < entries.length; ++epochs) {
             Entry memory entry = entries[first + epochs];
             if (entry.epoch >= current) break;

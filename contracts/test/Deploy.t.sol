@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {Deploy} from "../script/Deploy.s.sol";
 import {IAudits} from "../src/interfaces/IAudits.sol";
 import {ICourt} from "../src/interfaces/ICourt.sol";
+import {IRewards} from "../src/interfaces/IRewards.sol";
 import {IScores} from "../src/interfaces/IScores.sol";
 import {ISessions} from "../src/interfaces/ISessions.sol";
 import {vm} from "./support/Vm.sol";
@@ -82,6 +83,14 @@ contract DeployTest {
         check(uint64(p.clip), "audits.clip");
         check(uint64(p.hardEvidence), "audits.hard_evidence");
         check(uint64(p.badEvidence), "audits.bad_evidence");
+    }
+
+    function test_rewardParametersAreTheFiles() public view {
+        IRewards.Parameters memory p = _deploy.rewardParameters();
+        check(p.emission, "rewards.emission");
+        check(p.halvingEpochs, "rewards.halving_epochs");
+        check(p.capPpm, "rewards.cap_ppm");
+        check(p.guardBps, "rewards.guard_bps");
     }
 
     function check(uint256 value, string memory path) private view {

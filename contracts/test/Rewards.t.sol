@@ -139,7 +139,7 @@ contract RewardsTest is RewardsWorld {
             nextEpoch();
             nextEpoch();
         }
-        (uint256 owed, uint256 epochs) = rewards.claimable(miner);
+        (uint256 owed, uint256 epochs) = rewards.claimable(miner, guards.currentEpoch());
         vm.assertEq(epochs, 5, "epochs");
         for (uint256 i; i < 3; ++i) {
             sum += rewards.claim(miner, 2);

@@ -70,9 +70,10 @@ interface IRewards {
     /// @notice Changes the parameters. Only governance; bounded by constants.
     function setParameters(Parameters calldata next) external;
 
-    /// @notice What `claim` would pay a miner now, and for how many epochs, at most `MAX_CLAIMS`; fees that are not collected yet
+    /// @notice What `claim` would pay a miner in an epoch, and for how many others, at most `MAX_CLAIMS`; fees that are not collected yet
     /// may add to it.
-    function claimable(address miner) external view returns (uint256 amount, uint256 epochs);
+    /// @param current the epoch of the next block, which the newest block does not tell on a chain that seals on demand
+    function claimable(address miner, uint32 current) external view returns (uint256 amount, uint256 epochs);
 
     /// @notice The weight that counting these sessions would add now.
     function countable(address miner, SessionId[] calldata ids) external view returns (uint128 weight);

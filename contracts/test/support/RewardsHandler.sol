@@ -77,7 +77,7 @@ contract RewardsHandler is RewardsWorld {
 
     function judged(uint256 seed, uint32 ppm, uint256 convict) external {
         judge.set(_miners[seed % 2], ppm);
-        (uint256 owed,) = rewards.claimable(otherMiner);
+        (uint256 owed,) = rewards.claimable(otherMiner, guards.currentEpoch());
         if (owed != 0 && convict % 8 == 0) {
             vm.prank(address(court));
             scores.convict(otherMiner);

@@ -50,11 +50,14 @@ pub static AUDITS: LazyLock<Artifact> =
 /// `Batches`.
 pub static BATCHES: LazyLock<Artifact> =
     LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Batches.json")));
+/// `Rewards`.
+pub static REWARDS: LazyLock<Artifact> =
+    LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Rewards.json")));
 
 /// All of them.
 #[must_use]
-pub fn all() -> [&'static Artifact; 9] {
-    [&TOKEN, &NODE_REGISTRY, &MODEL_REGISTRY, &SESSIONS, &GUARDS, &SCORES, &COURT, &AUDITS, &BATCHES]
+pub fn all() -> [&'static Artifact; 10] {
+    [&TOKEN, &NODE_REGISTRY, &MODEL_REGISTRY, &SESSIONS, &GUARDS, &SCORES, &COURT, &AUDITS, &BATCHES, &REWARDS]
 }
 
 #[cfg(test)]

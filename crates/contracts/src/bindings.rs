@@ -87,3 +87,12 @@ pub mod batches {
         "abi/Batches.json"
     );
 }
+
+/// `Rewards`: what paid and proved work earns.
+pub mod rewards {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        Rewards,
+        "abi/Rewards.json"
+    );
+}

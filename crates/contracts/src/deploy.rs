@@ -9,11 +9,12 @@ use crate::{
     audits::{AuditsParameters, CourtParameters, GuardsParameters, ScoresParameters},
     bindings::{
         audits::Audits, batches::Batches, court::Court, guards::Guards, models::ModelRegistry, registry::NodeRegistry,
-        scores::Scores, sessions::Sessions, token::CortensorToken,
+        rewards::Rewards, scores::Scores, sessions::Sessions, token::CortensorToken,
     },
     deployment::{Deployment, DeploymentFileError, VerifyError},
     read::{ReadError, head},
     revert::Revert,
+    rewards::RewardsParameters,
     sessions::SessionsParameters,
     wallet::{Confirmed, SendError, Wallet},
 };
@@ -47,7 +48,7 @@ pub struct MinimumStakes {
 pub struct DeployParameters {
     /// Who governs the contracts; `None` for the deployer.
     pub owner: Option<Address>,
-    /// Who earns the protocol's share.
+    /// Who earns the client's part of a slash where nobody knows the client. The protocol's share of fees goes to rewards.
     pub treasury: Address,
     /// Who receives the first tokens.
     pub initial_holder: Address,
@@ -67,6 +68,8 @@ pub struct DeployParameters {
     pub court: CourtParameters,
     /// Windows and committees.
     pub audits: AuditsParameters,
+    /// Emission and caps.
+    pub rewards: RewardsParameters,
 }
 
 impl DeployParameters {
@@ -91,6 +94,7 @@ impl DeployParameters {
             scores: ScoresParameters::default(),
             court: CourtParameters::default(),
             audits: AuditsParameters::development(),
+            rewards: RewardsParameters::default(),
         }
     }
 
@@ -278,8 +282,10 @@ async fn create_all(wallet: &Wallet, parameters: &DeployParameters, block: u64) 
         court: unset,
         audits: unset,
         batches: unset,
+        rewards: unset,
     };
-    create_audits(wallet, parameters, market).await
+    let audited = create_audits(wallet, parameters, market).await?;
+    create_rewards(wallet, parameters, audited).await
 }
 
 /// Adds the contracts that audit to those that they look at.
@@ -323,6 +329,25 @@ async fn create_audits(
     Ok(Deployment { guards, scores, court, audits, batches, ..market })
 }
 
+async fn create_rewards(
+    wallet: &Wallet,
+    parameters: &DeployParameters,
+    audited: Deployment,
+) -> Result<Deployment, DeployError> {
+    let rewards = Rewards::constructorCall {
+        token_: audited.token,
+        nodeRegistry_: audited.registry,
+        sessions_: audited.sessions,
+        guards_: audited.guards,
+        scores_: audited.scores,
+        court_: audited.court,
+        initialOwner: wallet.address(),
+        initialParameters: parameters.rewards.into(),
+    };
+    let rewards = create(wallet, "Rewards", &artifact::REWARDS, &rewards).await?;
+    Ok(Deployment { rewards, ..audited })
+}
+
 /// Tells the contracts of each other what they could not know when they were created.
 async fn wire(wallet: &Wallet, deployment: &Deployment) -> Result<(), DeployError> {
     for slasher in [deployment.sessions, deployment.court] {
@@ -335,6 +360,8 @@ async fn wire(wallet: &Wallet, deployment: &Deployment) -> Result<(), DeployErro
     set_up(wallet, "let the audits use the court", deployment.court, &auditor).await?;
     let auditor = Batches::setAuditorCall { next: deployment.audits };
     set_up(wallet, "let the audits take receipts", deployment.batches, &auditor).await?;
+    let treasury = Sessions::setTreasuryCall { next: deployment.rewards };
+    set_up(wallet, "give the protocol's share to the rewards", deployment.sessions, &treasury).await?;
     Ok(())
 }
 
@@ -355,8 +382,8 @@ async fn create<C: SolConstructor>(
 async fn hand_over(wallet: &Wallet, deployment: &Deployment, owner: Address) -> Result<(), DeployError> {
     // All inherit the same function; guards belong to nobody.
     let call = Sessions::transferOwnershipCall { newOwner: owner };
-    let Deployment { token, registry, models, sessions, scores, court, audits, batches, .. } = *deployment;
-    for contract in [token, registry, models, sessions, scores, court, audits, batches] {
+    let Deployment { token, registry, models, sessions, scores, court, audits, batches, rewards, .. } = *deployment;
+    for contract in [token, registry, models, sessions, scores, court, audits, batches, rewards] {
         set_up(wallet, "offer a contract to its owner", contract, &call).await?;
     }
     Ok(())

@@ -11,6 +11,7 @@ use crate::{
     models::Models,
     read::{ReadError, read},
     registry::Registry,
+    rewards::Rewards,
     sessions::SessionsClient,
     token::Token,
 };
@@ -55,6 +56,8 @@ pub struct Deployment {
     pub audits: Address,
     /// `Batches`.
     pub batches: Address,
+    /// `Rewards`.
+    pub rewards: Address,
 }
 
 /// Clients for all contracts of one deployment.
@@ -78,6 +81,8 @@ pub struct Contracts {
     pub audits: Audits,
     /// What miners committed to.
     pub batches: Batches,
+    /// What paid and proved work earns.
+    pub rewards: Rewards,
 }
 
 /// Why a deployment record is not true of a chain.
@@ -172,6 +177,7 @@ impl Deployment {
             court: Court::new(provider.clone(), self.court),
             audits: Audits::new(provider.clone(), self.audits),
             batches: Batches::new(provider.clone(), self.batches),
+            rewards: Rewards::new(provider.clone(), self.rewards),
         }
     }
 
@@ -205,6 +211,7 @@ impl Deployment {
             ("Court", self.court, &artifact::COURT),
             ("Audits", self.audits, &artifact::AUDITS),
             ("Batches", self.batches, &artifact::BATCHES),
+            ("Rewards", self.rewards, &artifact::REWARDS),
         ];
         for (contract, address, artifact) in contracts {
             let code = provider.get_code_at(address).await.map_err(|error| VerifyError::Read(error.into()))?;
@@ -231,6 +238,7 @@ impl Deployment {
             ("Sessions", "model registry", self.models, models),
         ])?;
         self.verify_audits(provider).await?;
+        self.verify_rewards(provider).await?;
         for account in [self.sessions, self.court] {
             let call = NodeRegistry::isSlasherCall { account };
             if !read(provider, self.registry, &call, latest).await.map_err(VerifyError::Read)? {
@@ -268,6 +276,19 @@ impl Deployment {
             ("Audits", "sessions contract", self.sessions, audits_sessions),
             ("Audits", "batches contract", self.batches, audits_batches),
             ("Batches", "auditor", self.audits, batches_auditor),
+        ])
+    }
+
+    async fn verify_rewards(&self, provider: &Provider) -> Result<(), VerifyError> {
+        use bindings::rewards::Rewards as R;
+        let latest = BlockId::latest();
+        let sessions = read(provider, self.rewards, &R::sessionsCall {}, latest).await;
+        let scores = read(provider, self.rewards, &R::scoresCall {}, latest).await;
+        let court = read(provider, self.rewards, &R::courtCall {}, latest).await;
+        require([
+            ("Rewards", "sessions contract", self.sessions, sessions),
+            ("Rewards", "scores contract", self.scores, scores),
+            ("Rewards", "court", self.court, court),
         ])
     }
 
@@ -336,6 +357,7 @@ mod tests {
             court: Address::repeat_byte(7),
             audits: Address::repeat_byte(8),
             batches: Address::repeat_byte(9),
+            rewards: Address::repeat_byte(10),
         }
     }
 

@@ -21,6 +21,7 @@ mod models;
 mod read;
 mod registry;
 mod revert;
+mod rewards;
 mod sessions;
 mod token;
 mod wallet;
@@ -40,6 +41,7 @@ pub use registry::{
     Consent, MAX_PAGE, NodeEntry, NodeRegistration, Registry, RegistryError, TransportBinding, Unbonding,
 };
 pub use revert::Revert;
+pub use rewards::{Claimable, MAX_CLAIMS, MAX_SESSIONS, Rewards, RewardsParameters};
 pub use sessions::{
     Evidence, MAX_BATCH, OpenRequest, OpenedSession, Redeemed, Redemption, Session, SessionStatus, SessionTerms,
     SessionsClient, SessionsError, SessionsParameters,

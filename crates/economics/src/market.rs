@@ -143,21 +143,19 @@ impl<'a> Market<'a> {
     /// Everybody serves; what is drawn is audited; emission is shared.
     fn serve(&mut self, epoch: u32) {
         let mut weights = vec![0u128; self.nodes.len()];
-        let mut fees = 0u128;
         for (index, weight) in weights.iter_mut().enumerate() {
             let work = self.nodes[index].work(self.parameters, epoch);
-            fees += self.pay(index, &work);
+            self.pay(index, &work);
             self.audit(index, &work, epoch);
             let node = &mut self.nodes[index];
             node.suspended_epochs += u32::from(node.score.state >= State::Suspended);
-            let reputation = node.score.reputation_ppm(&self.parameters.policy);
-            *weight = u128::from(work.jobs + work.own) * u128::from(reputation);
+            *weight = node.count(self.parameters);
         }
-        self.emit(fees, &weights);
+        self.reward(epoch, &weights);
     }
 
-    /// Fees and costs of an epoch's work; returns the fees.
-    fn pay(&mut self, index: usize, work: &Work) -> u128 {
+    /// Fees and costs of an epoch's work.
+    fn pay(&mut self, index: usize, work: &Work) {
         let Parameters { fee, cost_bps, cheap_cost_bps, router_bps, protocol_bps, .. } = *self.parameters;
         let (node, flows) = (&mut self.nodes[index], &mut self.flows);
         let of = |requests: u32, amount: u128| signed(u128::from(requests) * amount);
@@ -166,7 +164,11 @@ impl<'a> Market<'a> {
 
         flows.clients -= of(work.jobs, fee);
         flows.routers += of(work.jobs, router);
-        flows.pool += of(work.jobs + work.own, protocol);
+        let shared = u128::from(work.jobs + work.own) * protocol;
+        let guards = Parameters::part(shared, self.parameters.guard_bps);
+        flows.pool += signed(guards);
+        flows.fees += signed(shared - guards);
+        node.uncounted += shared;
         // A node that asks itself does so through its own router.
         let earned = of(work.jobs, share) - of(work.own, protocol);
 
@@ -179,7 +181,6 @@ impl<'a> Market<'a> {
         node.balance += earned - computing;
         flows.miners += earned - computing;
         self.served += u64::from(work.jobs + work.own);
-        u128::from(work.jobs + work.own) * fee
     }
 
     /// Draws audits among an epoch's answers and has them judged.
@@ -242,18 +243,28 @@ impl<'a> Market<'a> {
         }
     }
 
-    fn emit(&mut self, fees: u128, weights: &[u128]) {
-        let pot = self.parameters.emission.min(Parameters::part(fees, self.parameters.emission_cap_bps));
+    /// Shares rewards by weight, as `Rewards` does: fees first, then emission, never more than the cap.
+    fn reward(&mut self, epoch: u32, weights: &[u128]) {
+        let Parameters { emission, halving_epochs, reward_cap_ppm, .. } = *self.parameters;
         let total: u128 = weights.iter().sum();
         if total == 0 {
             return;
         }
+        let emission = emission.checked_shr(epoch / halving_epochs.max(1)).unwrap_or(0);
+        let fees = self.flows.fees.unsigned_abs();
+        let pot = (total * u128::from(reward_cap_ppm) / 1_000_000).min(fees + emission);
+        let mut from_fees = signed(pot.min(fees));
+        self.flows.fees -= from_fees;
         for (node, weight) in self.nodes.iter_mut().zip(weights) {
             let share = signed(pot * weight / total);
             node.balance += share;
             self.flows.miners += share;
-            self.flows.minted += share;
+            let taken = share.min(from_fees);
+            from_fees -= taken;
+            self.flows.minted += share - taken;
         }
+        // What rounding left.
+        self.flows.fees += from_fees;
     }
 
     fn report(mut self) -> Report {

@@ -1,6 +1,6 @@
 //! One miner: what it does in an epoch, by its strategy.
 
-use crate::parameters::{Parameters, Strategy};
+use crate::parameters::{BEST_QUALITY_PPM, Parameters, Strategy};
 use cortensor_proof::score::{Score, State};
 
 /// A miner, under the name that it has now.
@@ -21,6 +21,8 @@ pub(crate) struct Node {
     /// Not in the market before this epoch.
     pub away_until: u32,
     pub suspended_epochs: u32,
+    /// The protocol's share of its fees that was not counted for rewards yet.
+    pub uncounted: u128,
 }
 
 /// What a node does in an epoch.
@@ -50,7 +52,17 @@ impl Node {
             noticed: false,
             away_until: 0,
             suspended_epochs: 0,
+            uncounted: 0,
         }
+    }
+
+    /// Counts its fees for rewards, as `Rewards.count` does: not before its first settled audit, and when it has a reputation.
+    pub(crate) fn count(&mut self, parameters: &Parameters) -> u128 {
+        let reputation = u128::from(self.score.reputation_ppm(&parameters.policy));
+        if self.score.jobs == 0 || reputation == 0 {
+            return 0;
+        }
+        std::mem::take(&mut self.uncounted) * reputation / 1_000_000 * 1_000_000 / BEST_QUALITY_PPM
     }
 
     /// What it does now; its router sends work by reputation, and none to the suspended.

@@ -3,6 +3,9 @@
 use crate::evidence::NoiseModel;
 use cortensor_proof::score::Policy;
 
+/// Quality that weighs fully; simulated miners all have a million.
+pub(crate) const BEST_QUALITY_PPM: u128 = 1_500_000;
+
 /// One COR in wei.
 pub(crate) const COR: u128 = 1_000_000_000_000_000_000;
 
@@ -92,12 +95,16 @@ pub struct Parameters {
     pub cheap_cost_bps: u32,
     /// Of the fee, for the router.
     pub router_bps: u32,
-    /// Of the fee, for the protocol, which funds the guards' pool.
+    /// Of the fee, for the protocol: guards and rewards.
     pub protocol_bps: u32,
-    /// New tokens in an epoch, shared by work weighted by reputation.
+    /// Of the protocol's share, for the guards' pool; the rest is for rewards.
+    pub guard_bps: u32,
+    /// Most new tokens in an epoch, before it is halved.
     pub emission: u128,
-    /// Of the fees of an epoch, what emission is at most.
-    pub emission_cap_bps: u32,
+    /// Epochs after which the emission is halved, and again.
+    pub halving_epochs: u32,
+    /// Of the protocol's share of the fees that weigh, what rewards are at most, in millionths.
+    pub reward_cap_ppm: u32,
 
     /// A miner's stake.
     pub stake: u128,
@@ -169,8 +176,10 @@ impl Default for Parameters {
             cheap_cost_bps: 1_500,
             router_bps: 500,
             protocol_bps: 200,
+            guard_bps: 10_000,
             emission: 200 * COR,
-            emission_cap_bps: 2_000,
+            halving_epochs: 17_520,
+            reward_cap_ppm: 500_000,
             stake: 10_000 * COR,
             slash_bps: 5_000,
             burn_bps: 4_000,

@@ -13,6 +13,8 @@ pub struct Flows {
     pub routers: i128,
     /// The guards' pool.
     pub pool: i128,
+    /// Fees for rewards that nobody has yet.
+    pub fees: i128,
     /// Guards, less penalties; those of colluding guards are their miners'.
     pub guards: i128,
     /// Burnt.
@@ -29,8 +31,8 @@ impl Flows {
     /// Nothing appeared or vanished.
     #[must_use]
     pub const fn is_balanced(&self) -> bool {
-        let Self { miners, clients, routers, pool, guards, burnt, computing, minted, .. } = *self;
-        miners + clients + routers + pool + guards + burnt + computing == minted
+        let Self { miners, clients, routers, pool, fees, guards, burnt, computing, minted, .. } = *self;
+        miners + clients + routers + pool + fees + guards + burnt + computing == minted
     }
 }
 

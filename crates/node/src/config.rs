@@ -109,7 +109,8 @@ pub struct MinerSection {
     pub guards: Vec<String>,
     /// What is served.
     pub model: Vec<ModelSection>,
-    /// A voucher is redeemed when it is worth this many COR more than last time.
+    /// A voucher is redeemed when it is worth this many COR more than last time; rewards are claimed when they are worth as
+    /// much.
     #[serde(default = "one")]
     pub redeem_cor: u64,
     /// How often that is looked at, in seconds.

@@ -11,7 +11,6 @@ use crate::{
     output,
     paced::Paced,
 };
-use cortensor_chain::DEVELOPMENT_ADDRESSES;
 use cortensor_engine::Engine;
 use cortensor_node::{
     localnet::{LocalNet, LocalNetConfig},
@@ -294,7 +293,7 @@ async fn wait_for_vouchers(net: &LocalNet) -> eyre::Result<Wei> {
 /// Accounts that earn shares.
 fn payees(net: &LocalNet) -> Vec<alloy::primitives::Address> {
     let miners = net.miners.iter().map(|local| local.identity.operator().0);
-    miners.chain([net.router.operator().0, net.publisher.address(), DEVELOPMENT_ADDRESSES[3]]).collect()
+    miners.chain([net.router.operator().0, net.publisher.address(), net.deployment.rewards]).collect()
 }
 
 async fn balances(net: &LocalNet) -> eyre::Result<Vec<(String, Wei)>> {
@@ -304,7 +303,7 @@ async fn balances(net: &LocalNet) -> eyre::Result<Vec<(String, Wei)>> {
     }
     accounts.push(("router".into(), net.router.operator().0));
     accounts.push(("publisher".into(), net.publisher.address()));
-    accounts.push(("protocol".into(), DEVELOPMENT_ADDRESSES[3]));
+    accounts.push(("protocol".into(), net.deployment.rewards));
     accounts.push(("in escrow".into(), net.deployment.sessions));
     let mut balances = Vec::new();
     for (who, address) in accounts {

@@ -10,6 +10,7 @@ use cortensor_contracts::{
     Deployment, connect,
     keystore::{self, Password, PasswordError, PasswordSource, Strength},
 };
+use cortensor_protocol::Operator;
 use eyre::{Context, bail, eyre};
 use std::{io::IsTerminal, path::Path, process::ExitCode};
 use zeroize::Zeroizing;
@@ -84,15 +85,20 @@ async fn balance(account: &str, rpc: &str, deployment: &Path, json: bool) -> eyr
     let coins = provider.get_balance(address).await?;
     let cor = contracts.token.balance_of(address).await?;
     let credit = contracts.sessions.credit_of(address).await?;
+    let court = contracts.court.credit_of(address).await?;
+    let rewards = contracts.rewards.claimable(Operator(address), contracts.guards.next_epoch().await?).await?;
     if json {
         return output::json(&serde_json::json!({
             "address": address, "coins_wei": coins.to_string(), "cor_wei": cor, "withdrawable_wei": credit,
+            "court_wei": court, "rewards_wei": rewards.amount,
         }));
     }
     output::say(format!("{address}"));
     output::say(format!("  {} coins for gas", format_ether(coins)));
     output::say(format!("  {cor}"));
     output::say(format!("  {credit} can be withdrawn from the sessions contract"));
+    output::say(format!("  {court} can be withdrawn from the court"));
+    output::say(format!("  {} of rewards for {} epochs are not claimed", rewards.amount, rewards.epochs));
     Ok(())
 }
 

@@ -18,7 +18,7 @@ pub use court::{BondKind, Contradiction, Court, Guarantee};
 pub use events::AuditEvent;
 pub use guards::{Enrolment, Guards};
 pub use parameters::{AuditsParameters, CourtParameters, GuardsParameters, ScoresParameters};
-pub use scores::{Profile, Score, Scores, State};
+pub use scores::{Failures, Profile, Score, Scores, State};
 
 use crate::{
     connection::Provider,
@@ -88,20 +88,20 @@ impl AuditsError {
 
 /// One contract, as all clients call it.
 #[derive(Clone, Debug)]
-struct Caller {
-    provider: Provider,
-    address: Address,
-    contract: &'static str,
+pub(crate) struct Caller {
+    pub(crate) provider: Provider,
+    pub(crate) address: Address,
+    pub(crate) contract: &'static str,
 }
 
 impl Caller {
-    async fn read<C: SolCall>(&self, what: &'static str, call: &C) -> Result<C::Return, AuditsError> {
+    pub(crate) async fn read<C: SolCall>(&self, what: &'static str, call: &C) -> Result<C::Return, AuditsError> {
         let answer = read(&self.provider, self.address, call, BlockId::latest()).await;
         answer.map_err(|source| self.failed(what, source))
     }
 
     /// `None` where the contract refuses with the error of that name.
-    async fn read_unless<C: SolCall>(
+    pub(crate) async fn read_unless<C: SolCall>(
         &self,
         what: &'static str,
         call: &C,
@@ -114,16 +114,25 @@ impl Caller {
         }
     }
 
-    async fn read_wei<C: SolCall<Return = U256>>(&self, what: &'static str, call: &C) -> Result<Wei, AuditsError> {
+    pub(crate) async fn read_wei<C: SolCall<Return = U256>>(
+        &self,
+        what: &'static str,
+        call: &C,
+    ) -> Result<Wei, AuditsError> {
         let value = self.read(what, call).await?;
         crate::read::wei(what, value).map_err(|source| self.failed(what, source))
     }
 
-    async fn send<C: SolCall>(&self, wallet: &Wallet, what: &'static str, call: &C) -> Result<Confirmed, AuditsError> {
+    pub(crate) async fn send<C: SolCall>(
+        &self,
+        wallet: &Wallet,
+        what: &'static str,
+        call: &C,
+    ) -> Result<Confirmed, AuditsError> {
         wallet.call(self.address, call).await.map_err(|source| AuditsError::Send { what, source })
     }
 
-    fn failed(&self, what: &'static str, source: ReadError) -> AuditsError {
+    pub(crate) fn failed(&self, what: &'static str, source: ReadError) -> AuditsError {
         AuditsError::Read { contract: self.contract, what, source }
     }
 }

@@ -27,6 +27,15 @@ pub struct Score {
     pub state: State,
 }
 
+/// How often a miner failed to show drawn receipts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    /// Failures that are not forgotten.
+    pub count: u32,
+    /// From when on time makes the next one forgotten, in seconds since 1970.
+    pub since: u64,
+}
+
 /// Calibrated ratios for one model, served on one class of machine and audited on another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
@@ -112,6 +121,23 @@ impl Scores {
             tokio::try_join!(self.score(miner), self.rate_ppm(miner), self.reputation_ppm(miner))?;
         let Score { evidence, jobs, tokens, state, .. } = score;
         Ok(Standing { state, reputation_ppm, evidence, jobs, tokens, rate_ppm, epoch })
+    }
+
+    /// A miner's failures to show drawn receipts, as they were last counted or forgotten.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn failures(&self, miner: Operator) -> Result<Failures, AuditsError> {
+        let failures = self.0.read("failures", &sol::failuresOfCall { miner: miner.0 }).await?;
+        Ok(Failures { count: failures.count, since: failures.since.to() })
+    }
+
+    /// Forgets the failures whose time has passed, with what they weighed. Anyone may.
+    ///
+    /// # Errors
+    /// When the transaction fails.
+    pub async fn forget(&self, wallet: &Wallet, miner: Operator) -> Result<Confirmed, AuditsError> {
+        self.0.send(wallet, "forget failures", &sol::forgetCall { miner: miner.0 }).await
     }
 
     /// The part of a miner's receipts that is drawn from now on, in ppm.

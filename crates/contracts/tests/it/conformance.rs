@@ -14,7 +14,7 @@ use cortensor_contracts::{
     artifact::{self, Artifact},
     bindings::{
         audits::Audits, batches::Batches, court::Court, guards::Guards, models::ModelRegistry, registry::NodeRegistry,
-        scores::Scores, sessions::Sessions, token::CortensorToken,
+        rewards::Rewards, scores::Scores, sessions::Sessions, token::CortensorToken,
     },
 };
 use cortensor_protocol::{
@@ -235,6 +235,8 @@ fn guards_and_scores_have_what_the_clients_call() {
     check_call::<Scores::setWritersCall>(artifact, "", true);
     check_call::<Scores::scoreCall>(artifact, "(int64,int64,uint32,uint64,uint8)", false);
     check_call::<Scores::rateOfCall>(artifact, "uint32", false);
+    check_call::<Scores::failuresOfCall>(artifact, "(uint32,uint40,uint40)", false);
+    check_call::<Scores::forgetCall>(artifact, "", true);
     check_call::<Scores::reputationOfCall>(artifact, "uint32", false);
     check_call::<Scores::scoreOfCall>(artifact, "uint256", false);
     check_call::<Scores::profileCall>(artifact, "(uint32,bytes32,uint32,int32[16][3][2])", false);
@@ -318,6 +320,24 @@ fn batches_have_what_the_client_calls() {
     check_call::<Batches::auditorCall>(artifact, "address", false);
     check_event::<Batches::BatchCommitted>(artifact, 1);
     check_error::<Batches::AlreadyTaken>(&artifact.abi);
+}
+
+#[test]
+fn rewards_have_what_the_client_calls() {
+    let artifact = &artifact::REWARDS;
+    check_call::<Rewards::countCall>(artifact, "uint128", true);
+    check_call::<Rewards::claimCall>(artifact, "uint256", true);
+    check_call::<Rewards::collectCall>(artifact, "uint256", true);
+    check_call::<Rewards::fundCall>(artifact, "", true);
+    check_call::<Rewards::setQualityCall>(artifact, "", true);
+    check_call::<Rewards::setParametersCall>(artifact, "", true);
+    check_call::<Rewards::claimableCall>(artifact, "uint256,uint256", false);
+    check_call::<Rewards::countableCall>(artifact, "uint128", false);
+    check_call::<Rewards::poolCall>(artifact, "uint256", false);
+    check_call::<Rewards::feesCall>(artifact, "uint256", false);
+    check_call::<Rewards::parametersCall>(artifact, "(uint128,uint32,uint32,uint16)", false);
+    check_event::<Rewards::Claimed>(artifact, 2);
+    check_error::<Rewards::NotAudited>(&artifact.abi);
 }
 
 struct Vectors(Value);

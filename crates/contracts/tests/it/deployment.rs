@@ -46,8 +46,8 @@ pub(crate) async fn offers_contracts_to_their_owner(url: &str) {
     let deployer = Wallet::new(provider.clone(), signer(0)).await.unwrap();
     let owner = Wallet::new(provider.clone(), signer(1)).await.unwrap();
     let deployment = deploy(&deployer, &DeployParameters::public(owner.address())).await.unwrap();
-    let Deployment { token, registry, models, sessions, scores, court, audits, batches, .. } = deployment;
-    for contract in [token, registry, models, sessions, scores, court, audits, batches] {
+    let Deployment { token, registry, models, sessions, scores, court, audits, batches, rewards, .. } = deployment;
+    for contract in [token, registry, models, sessions, scores, court, audits, batches, rewards] {
         owner.call(contract, &Sessions::acceptOwnershipCall {}).await.unwrap();
     }
     let parameters = DeployParameters::development(owner.address()).sessions;
@@ -56,7 +56,7 @@ pub(crate) async fn offers_contracts_to_their_owner(url: &str) {
     assert!(refused.revert().unwrap().is("OwnableUnauthorizedAccount"));
     sessions.set_parameters(&owner, parameters).await.unwrap();
     assert_eq!(sessions.parameters().await.unwrap(), parameters);
-    assert_eq!(sessions.treasury().await.unwrap(), owner.address());
+    assert_eq!(sessions.treasury().await.unwrap(), rewards, "the protocol's share is for those who work");
 }
 
 /// A record of a chain that was thrown away does not pass on the chain that took its place.

@@ -12,6 +12,7 @@ mod hashes;
 mod money;
 mod refusals;
 mod registry;
+mod rewards;
 mod scores;
 mod wallet;
 mod world;
@@ -63,6 +64,7 @@ on_every_chain![
     registry::nodes_come_stake_and_go,
     registry::another_account_can_run_an_operator,
     registry::models_are_published_and_retired,
+    rewards::work_is_counted_and_paid_once,
     scores::scores_weigh_as_the_proof_says,
     scores::scores_judge_as_the_proof_says,
     wallet::one_account_sends_many_at_once,

@@ -1,6 +1,6 @@
 //! The money flow: deposit, vouchers, redemption, shortfall, equivocation, closing; conserved at every step.
 
-use crate::world::{Books, TREASURY, World, cor, evidence, signer};
+use crate::world::{Books, World, cor, evidence, signer};
 use cortensor_contracts::{BlockRange, ModelTerms, PriceBounds, SessionEvent, SessionStatus, Wallet};
 use cortensor_protocol::{ModelId, Operator, Wei};
 
@@ -60,14 +60,14 @@ pub(crate) async fn a_session_from_deposit_to_refund(url: &str) {
 
 async fn withdraw_all(world: &World) {
     let wallets = [&world.miners[0], &world.miners[1], &world.router, &world.publisher];
-    for account in wallets.into_iter().map(Wallet::address).chain([TREASURY]) {
+    for account in wallets.into_iter().map(Wallet::address).chain([world.deployment.rewards]) {
         let (credit, before) = (world.credit(account).await, world.balance(account).await);
         assert!(credit > Wei::ZERO);
         world.contracts.sessions.withdraw(&world.reporter, account).await.unwrap();
         assert_eq!(world.balance(account).await, before + credit);
         assert_eq!(world.credit(account).await, Wei::ZERO);
     }
-    let again = world.contracts.sessions.withdraw(&world.reporter, TREASURY).await.unwrap_err();
+    let again = world.contracts.sessions.withdraw(&world.reporter, world.deployment.rewards).await.unwrap_err();
     assert!(again.revert().unwrap().is("NothingToWithdraw"));
 }
 
@@ -122,7 +122,7 @@ pub(crate) async fn a_shortfall_is_paid_by_the_routers_stake(url: &str) {
     assert_eq!(world.slashable(&world.router).await, Wei(stake.0 - cor(22).0));
     // No share is taken of what the stake pays.
     assert_eq!(payment.miner, Wei(cor(20).0 + cor(10).0 * 93 / 100));
-    assert_eq!(world.credit(TREASURY).await, payment.protocol + shortfall.penalty);
+    assert_eq!(world.credit(world.deployment.rewards).await, payment.protocol + shortfall.penalty);
     world.check_conservation(&[opened.id]).await;
 
     // A promise beyond the whole stake pays what there is, and is owed the rest for ever.

@@ -133,4 +133,7 @@ fn what_is_simulated_is_what_is_deployed() {
     let shares = (u32::from(deployed.sessions.router_bps), u32::from(deployed.sessions.protocol_bps));
     assert_eq!((simulated.router_bps, simulated.protocol_bps), shares);
     assert_eq!(simulated.stake, deployed.minimum_stakes.miner.0);
+    let rewards = deployed.rewards;
+    assert_eq!((simulated.emission, simulated.halving_epochs), (rewards.emission.0, rewards.halving_epochs));
+    assert_eq!((simulated.reward_cap_ppm, simulated.guard_bps), (rewards.cap_ppm, u32::from(rewards.guard_bps)));
 }

@@ -169,7 +169,7 @@ impl World {
     pub(crate) async fn check_conservation(&self, sessions: &[SessionId]) {
         let wallets = [&self.deployer, &self.client, &self.router, &self.reporter, &self.publisher];
         let mut accounts: Vec<_> = wallets.into_iter().chain(&self.miners).map(Wallet::address).collect();
-        accounts.push(TREASURY);
+        accounts.extend([TREASURY, self.deployment.rewards]);
         let contracts = [self.deployment.registry, self.deployment.sessions];
         let mut held = Wei::ZERO;
         for account in accounts.iter().chain(&contracts) {

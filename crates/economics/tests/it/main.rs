@@ -36,9 +36,9 @@ fn no_cheat_beats_honesty_at_the_deployed_parameters() {
 fn without_audits_cheating_pays() {
     let report = run(&Parameters { policy: no_audits(), ..small() });
     let profitable = report.profitable_cheats();
-    // All but honest work for emission: that costs more than the emission's cap gives.
-    let cheats: Vec<_> =
-        Strategy::ALL.into_iter().filter(|s| s.is_dishonest() && *s != Strategy::SelfDealing).collect();
+    // All but paying oneself: that costs more than rewards give, and without an audit there are none.
+    let selfish = |s: &Strategy| matches!(s, Strategy::SelfDealing | Strategy::SelfDealingCheaply);
+    let cheats: Vec<_> = Strategy::ALL.into_iter().filter(|s| s.is_dishonest() && !selfish(s)).collect();
     assert_eq!(profitable, cheats, "{:#?}", report.outcomes);
     assert_eq!(report.audits, 0);
 }
@@ -50,12 +50,20 @@ fn the_stake_is_what_makes_cheating_cost() {
     assert!(returns(100) < 0, "a hundredth of the stake is more than a cheat saves before its conviction");
 }
 
+/// Self-dealing without computing anything: what it costs is the protocol's share alone, and rewards are capped below that.
 #[test]
-fn emission_above_the_cost_of_computing_pays_self_dealing() {
-    let generous = Parameters { emission: 400 * 10u128.pow(18), emission_cap_bps: 100_000, ..small() };
-    assert!(run(&generous).profitable_cheats().contains(&Strategy::SelfDealing));
-    let capped = Parameters { emission_cap_bps: Parameters::default().emission_cap_bps, ..generous };
-    assert_eq!(run(&capped).profitable_cheats(), []);
+fn rewards_above_the_protocols_share_would_pay_self_dealing() {
+    // Answers that cost nothing, and audits that raise no reputation: what self-dealing buys otherwise is left out.
+    let policy = Policy { reputation_jobs: 1, ..Policy::default() };
+    let free = |reward_cap_ppm| {
+        let mix_ppm = vec![(Strategy::SelfDealing, 200_000)];
+        let emission = 10_000 * 10u128.pow(18);
+        let parameters = Parameters { cost_bps: 0, emission, mix_ppm, policy, reward_cap_ppm, ..small() };
+        run(&parameters).profitable_cheats()
+    };
+    assert_eq!(free(Parameters::default().reward_cap_ppm), []);
+    assert_eq!(free(900_000), [], "the most that governance can set");
+    assert_eq!(free(4_000_000), [Strategy::SelfDealing], "the simulation sees what the cap prevents");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use super::{GuardError, Inner};
 use crate::{
+    contracts_view::describe,
     journal::{TableName, Write, decode, encode},
     miner::batches::{beacon, refused},
 };
@@ -84,8 +85,14 @@ impl Inner {
             if watched.batch.epoch >= next {
                 continue;
             }
-            if self.look(watched, now).await? {
-                self.journal.commit(&[Write::Delete(WATCHED, key)])?;
+            match self.look(watched, now).await {
+                Ok(true) => self.journal.commit(&[Write::Delete(WATCHED, key)])?,
+                Ok(false) => {}
+                // One batch that does not get on keeps neither the others nor the audits from it.
+                Err(error) => {
+                    let why = describe(&error);
+                    tracing::warn!(code = "G-WATCH-002", %why, "a batch could not be looked at; it is tried again");
+                }
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ pub mod cases;
 pub mod earnings;
 pub mod link;
 pub mod redeem;
+pub mod rewards;
 mod serve;
 
 pub use serve::{Miner, MinerConfig};

@@ -1,6 +1,10 @@
-//! Turning vouchers into money on chain: in batches, when enough has gathered, with the miner's own account.
+//! Turning vouchers into money on chain: in batches, when enough has gathered, with the miner's own account; then the
+//! rewards that they earn.
 
-use super::serve::Miner;
+use super::{
+    rewards::{Rewarded, forget, reward},
+    serve::Miner,
+};
 use crate::contracts_view::describe;
 use cortensor_contracts::{Contracts, MAX_BATCH, Redeemed, Wallet};
 use cortensor_protocol::Wei;
@@ -12,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 pub struct RedeemPolicy {
     /// How often it looks.
     pub interval: Duration,
-    /// A voucher is redeemed when it is worth at least this much more than last time.
+    /// A voucher is redeemed when it is worth at least this much more than last time; rewards are counted and claimed when
+    /// they may be worth as much.
     pub least: Wei,
 }
 
@@ -40,7 +45,7 @@ pub async fn redeem(
     Ok(Some(redeemed))
 }
 
-/// Redeems now and then until it is stopped.
+/// Redeems, counts and claims now and then until it is stopped.
 pub async fn keep_redeeming(
     miner: Miner,
     contracts: Contracts,
@@ -57,6 +62,18 @@ pub async fn keep_redeeming(
             Ok(None) => {}
             Ok(Some(redeemed)) => tracing::info!(paid = %redeemed.paid(), "vouchers were redeemed"),
             Err(why) => tracing::warn!(code = "M-REDEEM-001", %why, "vouchers could not be redeemed; they stay good"),
+        }
+        match forget(miner.operator(), &contracts, &wallet).await {
+            Ok(true) => tracing::info!("an old failure to show receipts is forgotten"),
+            Ok(false) => {}
+            Err(why) => tracing::warn!(code = "M-FORGET-001", %why, "old failures could not be forgotten yet"),
+        }
+        match reward(&miner, &contracts, &wallet, policy.least).await {
+            Ok(Rewarded { counted: 0, claimed: Wei::ZERO }) => {}
+            Ok(Rewarded { counted, claimed }) => tracing::info!(counted, %claimed, "rewards were counted and claimed"),
+            Err(why) => {
+                tracing::warn!(code = "M-REWARD-001", %why, "rewards could not be counted or claimed; they wait");
+            }
         }
     }
 }

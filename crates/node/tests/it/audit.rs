@@ -1,7 +1,8 @@
 //! An answer of the whole network, opened and gone through again.
 
 use crate::world::{World, eventually, eventually_in, question, slow};
-use cortensor_contracts::{AuditsParameters, ScoresParameters, Wallet, audits::State};
+use alloy::providers::Provider as _;
+use cortensor_contracts::{AuditsParameters, BlockRange, ScoresParameters, Wallet, audits::State};
 use cortensor_engine::{
     Engine, EngineError, EngineInfo, Generation, Job, Replay, ScoredToken,
     mock::{MockConfig, MockEngine},
@@ -9,7 +10,11 @@ use cortensor_engine::{
 use cortensor_node::{
     audit::{Fault, go_through},
     localnet::LocalNetConfig,
-    miner::batches::BatchPolicy,
+    miner::{
+        batches::BatchPolicy,
+        redeem::redeem,
+        rewards::{Rewarded, forget, reward},
+    },
 };
 use cortensor_protocol::{
     Case, GenerationRequest, ReceiptFile, Sampled, Step, TokenId, TokenSampler, Wei,
@@ -182,8 +187,33 @@ async fn an_honest_answer_is_audited_on_chain_and_its_guard_is_paid() {
         paid = paid + court.credit_of(local.identity.operator().0).await.unwrap();
     }
     assert_eq!(paid, court.parameters().await.unwrap().guard_pay);
+    work_earns_rewards(&world).await;
     eventually("the guard is through", async || world.net.guards.iter().any(|local| local.guard.ended() == 1)).await;
     world.net.shutdown().await.unwrap();
+}
+
+/// What the audited miner redeemed is counted, and pays when the epoch is over; once.
+async fn work_earns_rewards(world: &World) {
+    let (net, local) = (&world.net, &world.net.miners[0]);
+    let wallet = Wallet::new(net.wallet.provider().clone(), local.identity.signer().clone()).await.unwrap();
+    world.vouchers_arrive().await;
+    net.contracts.rewards.fund(&net.wallet, Wei::COR).await.unwrap();
+    redeem(&local.miner, &net.contracts, &wallet, Wei(1)).await.unwrap().unwrap();
+    let first = reward(&local.miner, &net.contracts, &wallet, Wei(1)).await.unwrap();
+    assert_eq!(first, Rewarded { counted: 1, claimed: Wei::ZERO });
+    let balance = async || net.contracts.token.balance_of(wallet.address()).await.unwrap();
+    let before = balance().await;
+    let mut claimed = Wei::ZERO;
+    eventually("the epoch is over", async || {
+        let now = reward(&local.miner, &net.contracts, &wallet, Wei(1)).await.unwrap();
+        assert_eq!(now.counted, 0, "nothing is counted twice");
+        claimed = now.claimed;
+        claimed > Wei::ZERO
+    })
+    .await;
+    assert!(balance().await >= before + claimed);
+    let again = reward(&local.miner, &net.contracts, &wallet, Wei(1)).await.unwrap();
+    assert_eq!(again, Rewarded::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,6 +232,36 @@ async fn a_miner_that_draws_with_noise_of_its_own_is_slashed_by_its_own_signatur
     let after = world.net.contracts.registry.node(miner).await.unwrap().unwrap().stake;
     assert_eq!(after, Wei(before.0 / 2));
     assert_eq!(scores.reputation_ppm(miner).await.unwrap(), 0);
+    world.net.shutdown().await.unwrap();
+}
+
+/// Everything is stopped between the commitment and the draw, and goes on where it was: the audit is opened and settled.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_before_a_restart_is_opened_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = audited(&folder, |engine| engine).await;
+    let streamed = world.stream(question("tell me", 60), async |_| ()).await;
+    assert_eq!(streamed.error, None);
+    let miner = world.net.miners[0].miner.operator();
+    let (mut root, from) = (None, world.net.deployment.block);
+    eventually("the batch is committed", async || {
+        let to = world.net.wallet.provider().get_block_number().await.unwrap();
+        let batches = world.net.contracts.batches.committed(Some(miner), BlockRange { from, to }).await.unwrap();
+        root = batches.first().map(|batch| batch.root);
+        root.is_some()
+    })
+    .await;
+    let root = root.unwrap();
+    assert!(!world.net.contracts.batches.is_taken(miner, root, 0).await.unwrap(), "nothing is drawn yet");
+    world.net.shutdown().await.unwrap();
+
+    let config = LocalNetConfig { guards: 2, ..LocalNetConfig::new(folder.path().to_owned()) };
+    let world = World::over(config, MockEngine::start(MockConfig::default()).unwrap()).await;
+    let contracts = &world.net.contracts;
+    eventually_in("it is opened", AN_AUDIT, async || contracts.batches.is_taken(miner, root, 0).await.unwrap()).await;
+    eventually_in("the audit is settled", AN_AUDIT, async || contracts.scores.score(miner).await.unwrap().jobs == 1)
+        .await;
+    assert_eq!(contracts.scores.failures(miner).await.unwrap().count, 0);
     world.net.shutdown().await.unwrap();
 }
 
@@ -230,6 +290,14 @@ async fn a_miner_that_commits_and_does_not_show_is_reported_and_pays() {
         .await;
     let score = contracts.scores.score(miner).await.unwrap();
     assert_eq!((score.state, score.jobs), (State::Watched, 0), "{score:?}");
+    assert_eq!(contracts.scores.failures(miner).await.unwrap().count, 1);
+    assert!(!forget(miner, contracts, &wallet).await.unwrap(), "it is not long enough ago");
+    let parameters = contracts.scores.parameters().await.unwrap();
+    let short = ScoresParameters { missing_memory_s: 1, ..parameters };
+    contracts.scores.set_parameters(&world.net.wallet, short).await.unwrap();
+    eventually("it is forgotten", async || forget(miner, contracts, &wallet).await.unwrap()).await;
+    let score = contracts.scores.score(miner).await.unwrap();
+    assert_eq!((score.state, score.evidence), (State::Good, 0), "{score:?}");
     let court = contracts.court.parameters().await.unwrap();
     assert_eq!(stake().await, Wei(before.0 - court.missing_penalty.0));
     let mut rewarded = Wei::ZERO;
