@@ -3,6 +3,7 @@ pragma solidity ^0.8.28;
 
 import {Audits} from "../src/Audits.sol";
 import {Batches} from "../src/Batches.sol";
+import {Capabilities} from "../src/Capabilities.sol";
 import {CortensorToken} from "../src/CortensorToken.sol";
 import {Court} from "../src/Court.sol";
 import {Guards} from "../src/Guards.sol";
@@ -12,6 +13,7 @@ import {Rewards} from "../src/Rewards.sol";
 import {Scores} from "../src/Scores.sol";
 import {Sessions} from "../src/Sessions.sol";
 import {IAudits} from "../src/interfaces/IAudits.sol";
+import {ICapabilities} from "../src/interfaces/ICapabilities.sol";
 import {ICourt} from "../src/interfaces/ICourt.sol";
 import {IRewards} from "../src/interfaces/IRewards.sol";
 import {IScores} from "../src/interfaces/IScores.sol";
@@ -24,7 +26,8 @@ interface ScriptVm {
     function stopBroadcast() external;
 }
 
-/// @title Deploys token, node registry, model registry, sessions, guards, scores, court, batches, audits and rewards, in this order, and wires them
+/// @title Deploys token, node registry, model registry, sessions, guards, scores, court, batches, audits and rewards, capabilities, in this order,
+/// and wires them
 /// @notice `forge script script/Deploy.s.sol --rpc-url URL --broadcast` with any of forge's ways to sign. The broadcaster
 /// deploys and wires; ownership is then offered to `GOVERNANCE`, which accepts it (two steps) when it is another account.
 /// Environment, all optional: `GOVERNANCE`, `TREASURY`, `INITIAL_SUPPLY` (wei, to the broadcaster), `UNBONDING_DELAY` and
@@ -46,6 +49,7 @@ contract Deploy {
         Batches batches;
         Audits audits;
         Rewards rewards;
+        Capabilities capabilities;
     }
 
     function run() external returns (Deployed memory all) {
@@ -88,6 +92,7 @@ contract Deploy {
             all.token, all.registry, all.sessions, all.guards, all.scores, all.court, deployer, rewardParameters()
         );
         all.sessions.setTreasury(address(all.rewards));
+        all.capabilities = new Capabilities(all.token, all.registry, all.guards, deployer, capabilityParameters());
     }
 
     /// @dev Guards belong to nobody.
@@ -101,6 +106,7 @@ contract Deploy {
         all.audits.transferOwnership(governance);
         all.batches.transferOwnership(governance);
         all.rewards.transferOwnership(governance);
+        all.capabilities.transferOwnership(governance);
     }
 
     // The parameters of a public chain; test/Deploy.t.sol and crates/contracts hold them to artifacts/parameters.json.
@@ -180,5 +186,19 @@ contract Deploy {
 
     function rewardParameters() public pure returns (IRewards.Parameters memory) {
         return IRewards.Parameters({emission: 200e18, halvingEpochs: 17_520, capPpm: 500_000, guardBps: 10_000});
+    }
+
+    function capabilityParameters() public pure returns (ICapabilities.Parameters memory) {
+        return ICapabilities.Parameters({
+            confirmationPpm: 100_000,
+            weightPpm: 250_000,
+            driftPpm: 300_000,
+            tolerancePpm: 300_000,
+            commitWindow: 1 hours,
+            revealWindow: 30 minutes,
+            lateEpochs: 2,
+            challengeBond: 10e18,
+            challengeFee: 1e18
+        });
     }
 }

@@ -17,6 +17,7 @@ const CONTRACTS = [
   "Audits",
   "Batches",
   "Rewards",
+  "Capabilities",
 ];
 
 /** SHA-256 over every source the contract was compiled from, each as path, newline, content. */

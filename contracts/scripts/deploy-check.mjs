@@ -55,7 +55,7 @@ const rpc = `http://127.0.0.1:${port}`;
 const anvil = spawn("anvil", ["--port", String(port), "--silent"], { ...options, stdio: "inherit" });
 try {
   console.log(`anvil: chain ${await waitFor(rpc)}`);
-  const { token, registry, models, sessions, guards, scores, court, batches, audits, rewards } = deploy(rpc);
+  const { token, registry, models, sessions, guards, scores, court, batches, audits, rewards, capabilities } = deploy(rpc);
   const call = (to, signature, ...args) => run("cast", ["call", "--rpc-url", rpc, to, signature, ...args]);
   check("sessions.token", call(sessions, "token()(address)"), token);
   check("sessions.nodeRegistry", call(sessions, "nodeRegistry()(address)"), registry);
@@ -66,6 +66,8 @@ try {
   check("audits.guards", call(audits, "guards()(address)"), guards);
   check("audits.scores", call(audits, "scores()(address)"), scores);
   check("audits.court", call(audits, "court()(address)"), court);
+  check("capabilities.guards", call(capabilities, "guards()(address)"), guards);
+  check("capabilities.nodeRegistry", call(capabilities, "nodeRegistry()(address)"), registry);
   check("audits.sessions", call(audits, "sessions()(address)"), sessions);
   check("guards.nodeRegistry", call(guards, "nodeRegistry()(address)"), registry);
   check("scores.auditor", call(scores, "auditor()(address)"), audits);

@@ -3,6 +3,7 @@ pragma solidity ^0.8.28;
 
 import {Deploy} from "../script/Deploy.s.sol";
 import {IAudits} from "../src/interfaces/IAudits.sol";
+import {ICapabilities} from "../src/interfaces/ICapabilities.sol";
 import {ICourt} from "../src/interfaces/ICourt.sol";
 import {IRewards} from "../src/interfaces/IRewards.sol";
 import {IScores} from "../src/interfaces/IScores.sol";
@@ -91,6 +92,19 @@ contract DeployTest {
         check(p.halvingEpochs, "rewards.halving_epochs");
         check(p.capPpm, "rewards.cap_ppm");
         check(p.guardBps, "rewards.guard_bps");
+    }
+
+    function test_capabilityParametersAreTheFiles() public view {
+        ICapabilities.Parameters memory p = _deploy.capabilityParameters();
+        check(p.confirmationPpm, "capabilities.confirmation_ppm");
+        check(p.weightPpm, "capabilities.weight_ppm");
+        check(p.driftPpm, "capabilities.drift_ppm");
+        check(p.tolerancePpm, "capabilities.tolerance_ppm");
+        check(p.commitWindow, "capabilities.commit_window_s");
+        check(p.revealWindow, "capabilities.reveal_window_s");
+        check(p.lateEpochs, "capabilities.late_epochs");
+        check(p.challengeBond, "capabilities.challenge_bond");
+        check(p.challengeFee, "capabilities.challenge_fee");
     }
 
     function check(uint256 value, string memory path) private view {

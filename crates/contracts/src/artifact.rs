@@ -53,11 +53,14 @@ pub static BATCHES: LazyLock<Artifact> =
 /// `Rewards`.
 pub static REWARDS: LazyLock<Artifact> =
     LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Rewards.json")));
+/// `Capabilities`.
+pub static CAPABILITIES: LazyLock<Artifact> =
+    LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Capabilities.json")));
 
 /// All of them.
 #[must_use]
-pub fn all() -> [&'static Artifact; 10] {
-    [&TOKEN, &NODE_REGISTRY, &MODEL_REGISTRY, &SESSIONS, &GUARDS, &SCORES, &COURT, &AUDITS, &BATCHES, &REWARDS]
+pub fn all() -> [&'static Artifact; 11] {
+    [&TOKEN, &NODE_REGISTRY, &MODEL_REGISTRY, &SESSIONS, &GUARDS, &SCORES, &COURT, &AUDITS, &BATCHES, &REWARDS, &CAPABILITIES]
 }
 
 #[cfg(test)]

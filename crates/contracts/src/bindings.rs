@@ -96,3 +96,12 @@ pub mod rewards {
         "abi/Rewards.json"
     );
 }
+
+/// `Capabilities`: what drawn guards measured.
+pub mod capabilities {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        Capabilities,
+        "abi/Capabilities.json"
+    );
+}

@@ -6,9 +6,10 @@
 
 use crate::{
     artifact::{self, Artifact},
-    audits::{AuditsParameters, CourtParameters, GuardsParameters, ScoresParameters},
+    audits::{AuditsParameters, CapabilitiesParameters, CourtParameters, GuardsParameters, ScoresParameters},
     bindings::{
-        audits::Audits, batches::Batches, court::Court, guards::Guards, models::ModelRegistry, registry::NodeRegistry,
+        audits::Audits, batches::Batches, capabilities::Capabilities, court::Court, guards::Guards,
+        models::ModelRegistry, registry::NodeRegistry,
         rewards::Rewards, scores::Scores, sessions::Sessions, token::CortensorToken,
     },
     deployment::{Deployment, DeploymentFileError, VerifyError},
@@ -70,6 +71,8 @@ pub struct DeployParameters {
     pub audits: AuditsParameters,
     /// Emission and caps.
     pub rewards: RewardsParameters,
+    /// Measurements.
+    pub capabilities: CapabilitiesParameters,
 }
 
 impl DeployParameters {
@@ -95,6 +98,7 @@ impl DeployParameters {
             court: CourtParameters::default(),
             audits: AuditsParameters::development(),
             rewards: RewardsParameters::default(),
+            capabilities: CapabilitiesParameters::development(),
         }
     }
 
@@ -115,6 +119,7 @@ impl DeployParameters {
             sessions: SessionsParameters { grace_s: 24 * 3600, ..Self::shares() },
             guards: GuardsParameters { epoch_length_s: 3600 },
             audits: AuditsParameters::public(),
+            capabilities: CapabilitiesParameters::public(),
             ..Self::development(owner)
         }
     }
@@ -283,6 +288,7 @@ async fn create_all(wallet: &Wallet, parameters: &DeployParameters, block: u64) 
         audits: unset,
         batches: unset,
         rewards: unset,
+        capabilities: unset,
     };
     let audited = create_audits(wallet, parameters, market).await?;
     create_rewards(wallet, parameters, audited).await
@@ -326,7 +332,15 @@ async fn create_audits(
         initialParameters: parameters.audits.into(),
     };
     let audits = create(wallet, "Audits", &artifact::AUDITS, &audits).await?;
-    Ok(Deployment { guards, scores, court, audits, batches, ..market })
+    let capabilities = Capabilities::constructorCall {
+        token_: market.token,
+        nodeRegistry_: market.registry,
+        guards_: guards,
+        initialOwner: deployer,
+        initialParameters: parameters.capabilities.into(),
+    };
+    let capabilities = create(wallet, "Capabilities", &artifact::CAPABILITIES, &capabilities).await?;
+    Ok(Deployment { guards, scores, court, audits, batches, capabilities, ..market })
 }
 
 async fn create_rewards(
@@ -382,8 +396,9 @@ async fn create<C: SolConstructor>(
 async fn hand_over(wallet: &Wallet, deployment: &Deployment, owner: Address) -> Result<(), DeployError> {
     // All inherit the same function; guards belong to nobody.
     let call = Sessions::transferOwnershipCall { newOwner: owner };
-    let Deployment { token, registry, models, sessions, scores, court, audits, batches, rewards, .. } = *deployment;
-    for contract in [token, registry, models, sessions, scores, court, audits, batches, rewards] {
+    let Deployment { token, registry, models, sessions, scores, court, audits, batches, rewards, capabilities, .. } =
+        *deployment;
+    for contract in [token, registry, models, sessions, scores, court, audits, batches, rewards, capabilities] {
         set_up(wallet, "offer a contract to its owner", contract, &call).await?;
     }
     Ok(())

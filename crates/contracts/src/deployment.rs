@@ -5,7 +5,7 @@
 
 use crate::{
     artifact,
-    audits::{Audits, Batches, Court, Guards, Scores},
+    audits::{Audits, Batches, Capabilities, Court, Guards, Scores},
     bindings::{self, registry::NodeRegistry, sessions::Sessions},
     connection::Provider,
     models::Models,
@@ -58,6 +58,8 @@ pub struct Deployment {
     pub batches: Address,
     /// `Rewards`.
     pub rewards: Address,
+    /// `Capabilities`.
+    pub capabilities: Address,
 }
 
 /// Clients for all contracts of one deployment.
@@ -83,6 +85,8 @@ pub struct Contracts {
     pub batches: Batches,
     /// What paid and proved work earns.
     pub rewards: Rewards,
+    /// What drawn guards measured of miners.
+    pub capabilities: Capabilities,
 }
 
 /// Why a deployment record is not true of a chain.
@@ -178,6 +182,7 @@ impl Deployment {
             audits: Audits::new(provider.clone(), self.audits),
             batches: Batches::new(provider.clone(), self.batches),
             rewards: Rewards::new(provider.clone(), self.rewards),
+            capabilities: Capabilities::new(provider.clone(), self.capabilities),
         }
     }
 
@@ -212,6 +217,7 @@ impl Deployment {
             ("Audits", self.audits, &artifact::AUDITS),
             ("Batches", self.batches, &artifact::BATCHES),
             ("Rewards", self.rewards, &artifact::REWARDS),
+            ("Capabilities", self.capabilities, &artifact::CAPABILITIES),
         ];
         for (contract, address, artifact) in contracts {
             let code = provider.get_code_at(address).await.map_err(|error| VerifyError::Read(error.into()))?;
@@ -250,7 +256,8 @@ impl Deployment {
 
     async fn verify_audits(&self, provider: &Provider) -> Result<(), VerifyError> {
         use bindings::{
-            audits::Audits as A, batches::Batches as B, court::Court as C, guards::Guards as G, scores::Scores as S,
+            audits::Audits as A, batches::Batches as B, capabilities::Capabilities as M, court::Court as C,
+            guards::Guards as G, scores::Scores as S,
         };
         let latest = BlockId::latest();
         let guards_registry = read(provider, self.guards, &G::nodeRegistryCall {}, latest).await;
@@ -264,6 +271,8 @@ impl Deployment {
         let audits_batches = read(provider, self.audits, &A::batchesCall {}, latest).await;
         let batches_auditor = read(provider, self.batches, &B::auditorCall {}, latest).await;
         let audits_sessions = read(provider, self.audits, &A::sessionsCall {}, latest).await;
+        let measured_by = read(provider, self.capabilities, &M::guardsCall {}, latest).await;
+        let measured_nodes = read(provider, self.capabilities, &M::nodeRegistryCall {}, latest).await;
         require([
             ("Guards", "node registry", self.registry, guards_registry),
             ("Scores", "auditor", self.audits, scores_auditor),
@@ -276,6 +285,8 @@ impl Deployment {
             ("Audits", "sessions contract", self.sessions, audits_sessions),
             ("Audits", "batches contract", self.batches, audits_batches),
             ("Batches", "auditor", self.audits, batches_auditor),
+            ("Capabilities", "guards contract", self.guards, measured_by),
+            ("Capabilities", "node registry", self.registry, measured_nodes),
         ])
     }
 
@@ -358,6 +369,7 @@ mod tests {
             audits: Address::repeat_byte(8),
             batches: Address::repeat_byte(9),
             rewards: Address::repeat_byte(10),
+            capabilities: Address::repeat_byte(10),
         }
     }
 

@@ -27,8 +27,8 @@ mod token;
 mod wallet;
 
 pub use audits::{
-    Audits, AuditsError, AuditsParameters, Batches, Court, CourtParameters, Guards, GuardsParameters, Scores,
-    ScoresParameters,
+    Audits, AuditsError, AuditsParameters, Batches, Capabilities, CapabilitiesParameters, Court, CourtParameters,
+    Guards, GuardsParameters, Scores, ScoresParameters,
 };
 pub use cache::{CacheError, CacheLimits, RegistryCache};
 pub use connection::{ChainTime, ConnectError, Endpoint, Provider, connect, install_tls};

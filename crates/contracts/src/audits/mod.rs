@@ -1,10 +1,12 @@
 //! Proof of Inference on chain: `Guards` (epochs, beacons, who may be drawn), `Batches` (what miners committed to),
-//! `Audits` (committees, findings), `Scores` (evidence about each miner) and `Court` (pool, bonds, slashes, contradictions).
+//! `Audits` (committees, findings), `Scores` (evidence about each miner), `Court` (pool, bonds, slashes, contradictions) and
+//! `Capabilities` (what drawn guards measured).
 //!
 //! One client a contract, one error for all, because their calls fail in the same ways and into each other. Nothing
 //! here judges an answer or keeps a secret: findings and their salts are the caller's.
 
 mod batches;
+mod capabilities;
 mod client;
 mod court;
 mod events;
@@ -13,6 +15,9 @@ mod parameters;
 mod scores;
 
 pub use batches::{Batch, BatchCommitted, Batches};
+pub use capabilities::{
+    Capabilities, CapabilitiesParameters, Duty, MeasurementRound, RoundStatus, measurement_commitment,
+};
 pub use client::{Audit, AuditStatus, Audits, Finding, Inclusion, Seat, SeatState};
 pub use court::{BondKind, Contradiction, Court, Guarantee};
 pub use events::AuditEvent;

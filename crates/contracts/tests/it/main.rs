@@ -6,6 +6,7 @@
 mod anvil;
 mod audits;
 mod cache;
+mod capabilities;
 mod conformance;
 mod deployment;
 mod hashes;
@@ -51,6 +52,7 @@ on_every_chain![
     audits::a_contradiction_is_slashed_once,
     audits::what_is_not_shown_is_reported,
     cache::follows_the_chain_and_forgets_what_changed,
+    capabilities::what_guards_measure_is_the_record_until_it_is_challenged,
     deployment::deploys_once_and_knows_its_own,
     deployment::offers_contracts_to_their_owner,
     hashes::protocol_and_contracts_hash_alike,
