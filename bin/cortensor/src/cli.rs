@@ -485,6 +485,9 @@ pub(crate) enum ReceiptCommand {
         /// JSON-RPC of the chain: also checks the miner's registration and the session
         #[arg(long, value_name = "URL")]
         rpc: Option<String>,
+        /// Where the contracts are: also says what the tier buys
+        #[arg(long, value_name = "FILE", requires = "rpc")]
+        deployment: Option<PathBuf>,
         /// As JSON
         #[arg(long)]
         json: bool,

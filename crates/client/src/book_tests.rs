@@ -112,6 +112,7 @@ impl World {
             request: None,
             text: String::new(),
             voucher: None,
+            guarantee: None,
         }
     }
 

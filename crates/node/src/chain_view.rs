@@ -3,7 +3,7 @@
 use crate::ledger::SessionTerms;
 use alloy::primitives::B256;
 use async_trait::async_trait;
-use cortensor_protocol::{NodeRecord, Operator, SessionId, Standing};
+use cortensor_protocol::{CapabilityRecord, Guarantee, ModelId, NodeRecord, Operator, SessionId, Standing, Wei};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -29,6 +29,12 @@ pub trait ChainView: Send + Sync + 'static {
 
     /// What audits have shown about a miner. Not remembered here: routers keep what they read, and read it anew.
     async fn standing(&self, miner: Operator) -> Result<Standing, ChainReadError>;
+
+    /// What drawn guards measured of a miner with a model; `None` where none has. Not remembered either.
+    async fn capability(&self, miner: Operator, model: ModelId) -> Result<Option<CapabilityRecord>, ChainReadError>;
+
+    /// What a miner's audits buy at a given fee.
+    async fn guarantee(&self, miner: Operator, fee: Wei) -> Result<Guarantee, ChainReadError>;
 
     /// Whether `guard` was drawn to audit the receipt with this signing hash.
     async fn audits(&self, guard: Operator, receipt: B256) -> Result<bool, ChainReadError>;
@@ -101,6 +107,14 @@ impl ChainView for CachedView {
 
     async fn standing(&self, miner: Operator) -> Result<Standing, ChainReadError> {
         self.inner.standing(miner).await
+    }
+
+    async fn capability(&self, miner: Operator, model: ModelId) -> Result<Option<CapabilityRecord>, ChainReadError> {
+        self.inner.capability(miner, model).await
+    }
+
+    async fn guarantee(&self, miner: Operator, fee: Wei) -> Result<Guarantee, ChainReadError> {
+        self.inner.guarantee(miner, fee).await
     }
 
     async fn audits(&self, guard: Operator, receipt: B256) -> Result<bool, ChainReadError> {

@@ -130,6 +130,34 @@ pub struct GuardSection {
     pub profiles: Vec<PathBuf>,
     /// What it can go through.
     pub model: Vec<AuditedSection>,
+    /// How it measures miners; a guard without this measures nobody.
+    pub measure: Option<MeasureSection>,
+}
+
+/// How a guard measures the miners that it is drawn for: as a client of a router, with a session of its own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasureSection {
+    /// The router's API.
+    pub router: String,
+    /// The session.
+    pub session: cortensor_protocol::SessionId,
+    /// Keystore of the session's key; its password is asked for like the node's.
+    pub keystore: PathBuf,
+    /// Most tokens of one measurement.
+    #[serde(default = "measure_tokens")]
+    pub tokens_max: u32,
+    /// Longest context that is tried.
+    #[serde(default = "measure_context")]
+    pub context_max: u32,
+}
+
+const fn measure_tokens() -> u32 {
+    60_000
+}
+
+const fn measure_context() -> u32 {
+    4_096
 }
 
 /// One model of a guard.

@@ -7,7 +7,7 @@ use crate::{
 use alloy::primitives::{Address, B256};
 use async_trait::async_trait;
 use cortensor_contracts::{Contracts, SessionStatus};
-use cortensor_protocol::{NodeRecord, Operator, SessionId, Standing};
+use cortensor_protocol::{CapabilityRecord, Guarantee, ModelId, NodeRecord, Operator, SessionId, Standing, Wei};
 use std::error::Error;
 
 /// Reads the contracts of one deployment.
@@ -69,6 +69,16 @@ impl ChainView for ContractsView {
             self.contracts.scores.standing(miner, epoch).await
         };
         reading.await.map_err(|error| ChainReadError(describe(&error)))
+    }
+
+    async fn capability(&self, miner: Operator, model: ModelId) -> Result<Option<CapabilityRecord>, ChainReadError> {
+        let record = self.contracts.capabilities.record(miner, model).await;
+        record.map_err(|error| ChainReadError(describe(&error)))
+    }
+
+    async fn guarantee(&self, miner: Operator, fee: Wei) -> Result<Guarantee, ChainReadError> {
+        let bought = self.contracts.court.guarantee(miner, fee).await;
+        bought.map_err(|error| ChainReadError(describe(&error)))
     }
 
     async fn audits(&self, guard: Operator, receipt: B256) -> Result<bool, ChainReadError> {

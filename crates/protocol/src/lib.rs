@@ -36,7 +36,7 @@ pub use receipt::{Receipt, ReceiptFile, SignedReceipt};
 pub use registry::{NodeRecord, RoleSet};
 pub use sampling::{LogProb, Sampled, SamplingParams, Step, TokenSampler};
 pub use signature::{Domain, Signature65};
-pub use standing::{CapabilityRecord, Standing, State};
+pub use standing::{CapabilityRecord, Guarantee, Standing, State};
 pub use task::TaskHeader;
 pub use trace::{Evidence, TraceToken};
 pub use units::{Price, TokenCount, Wei};

@@ -11,6 +11,7 @@ use crate::{
     manifest::Tier,
     merkle,
     signature::{Domain, RecoverError, Signature65},
+    standing::Guarantee,
     task::{SignedHeader, TaskHeader},
     trace::{self, Evidence, TraceError, TraceToken},
     units::{Price, Wei},
@@ -166,6 +167,10 @@ pub struct ReceiptFile {
     pub text: String,
     /// The voucher that paid it; absent where the task was not paid yet.
     pub voucher: Option<SignedVoucher>,
+    /// What the tier bought, as the router read it from the chain when it showed this file; nobody signs it. `cortensor
+    /// receipt verify` asks the chain anew.
+    #[serde(default)]
+    pub guarantee: Option<Guarantee>,
 }
 
 /// What is wrong with a receipt file.
@@ -417,6 +422,7 @@ mod tests {
             request: None,
             text: "x".into(),
             voucher: None,
+            guarantee: None,
         }
     }
 

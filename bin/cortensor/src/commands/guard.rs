@@ -4,15 +4,18 @@ use super::{
     miner::engine,
     roles::{self, Node},
     up::stop_signal,
+    wallet::open_keystore,
 };
 use crate::{cli::RoleArgs, output};
+use cortensor_capability::Limits;
+use cortensor_client::{Client, Options, Terms};
 use cortensor_node::{
-    config::{GUARD_TEMPLATE, GuardFile},
+    config::{GUARD_TEMPLATE, GuardFile, MeasureSection},
     guard::{Guard, GuardConfig, accept_miners, declare_class},
 };
 use cortensor_proof::profile::Profile;
 use cortensor_protocol::RoleSet;
-use eyre::Context;
+use eyre::{Context, eyre};
 use std::{path::Path, process::ExitCode, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -56,17 +59,30 @@ async fn serve(file: GuardFile, node: Node, json: bool) -> eyre::Result<ExitCode
         interval: Duration::from_secs(2),
     };
     let (view, place) = (node.view(), (node.deployment.chain_id, node.deployment.registry));
+    let measuring = match &file.guard.measure {
+        Some(section) => Some(measuring(section, &node, &file.node.data).await?),
+        None => None,
+    };
     let endpoint = node.endpoint(&file.node).await?;
     let guard = Guard::start(node.identity, node.contracts, node.wallet, engines, profiles, config)?;
     let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
     tracker.spawn(accept_miners(guard.clone(), endpoint.clone(), view, place, stop.child_token()));
+    let measures = measuring.is_some();
+    if let Some((client, limits)) = measuring {
+        tracker.spawn(guard.clone().keep_measuring(client, limits, stop.child_token()));
+    }
     tracker.spawn(guard.keep_auditing(stop.child_token()));
     let dial = roles::dial_address(&endpoint)?;
     if json {
-        output::json(&serde_json::json!({ "operator": operator, "address": dial, "models": models }))?;
+        output::json(
+            &serde_json::json!({ "operator": operator, "address": dial, "models": models, "measures": measures }),
+        )?;
     } else {
         output::say(format!("guard {operator} is up"));
         output::say(format!("  audits    {}", models.join(", ")));
+        if measures {
+            output::say("  measures  miners that it is drawn for, with the session in its configuration");
+        }
         output::say(format!("  miners    put this into their configuration: {dial}"));
     }
     signal.await;
@@ -76,6 +92,26 @@ async fn serve(file: GuardFile, node: Node, json: bool) -> eyre::Result<ExitCode
     tracker.wait().await;
     endpoint.close().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The session with which it measures.
+async fn measuring(section: &MeasureSection, node: &Node, data: &Path) -> eyre::Result<(Client, Limits)> {
+    let id = section.session;
+    let session = node.contracts.sessions.session(id).await?.ok_or_else(|| eyre!("the chain knows no session {id}"))?;
+    let key = open_keystore(&section.keystore).await?;
+    if session.session_key != Some(key.address()) {
+        return Err(eyre!("{} does not hold the key of session {id}", section.keystore.display()));
+    }
+    let terms = Terms {
+        session: id,
+        router: session.router,
+        domain: node.deployment.domain(),
+        max_price: session.max_price,
+        min_tier: session.min_tier,
+    };
+    let options = Options::new(&section.router, terms, key).book(data.join(format!("{id}.json")));
+    let limits = Limits { tokens_max: section.tokens_max, context_max: section.context_max, ..Limits::default() };
+    Ok((Client::connect(options).await?, limits))
 }
 
 fn profile(path: &Path) -> eyre::Result<Profile> {

@@ -8,7 +8,7 @@ use crate::{
 };
 use cortensor_contracts::{Contracts, NodeEntry, connect};
 use cortensor_gateway::NodeView;
-use cortensor_protocol::{RoleSet, Standing, Wei};
+use cortensor_protocol::{CapabilityRecord, RoleSet, Standing, Wei};
 use eyre::{Context, eyre};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
@@ -16,6 +16,8 @@ use std::{cmp::Reverse, process::ExitCode};
 
 /// Most nodes that are read from the chain.
 const NODES_MAX: usize = 10_000;
+/// Most models of each that are asked about.
+const MODELS_MAX: usize = 32;
 /// Nodes that the chain is asked about at once.
 const AT_ONCE: usize = 8;
 
@@ -85,38 +87,50 @@ async fn from_chain(contracts: &Contracts) -> eyre::Result<Vec<Row>> {
     let epoch = contracts.guards.current_epoch().await?;
     let nodes = contracts.registry.nodes(NODES_MAX).await?;
     let miners = nodes.into_iter().filter(|node| node.record.roles.contains(RoleSet::MINER));
+    let models = contracts.models.page(0, MODELS_MAX).await?;
+    let models = &models;
     let rows = futures::stream::iter(miners)
         .map(|node| async move {
             let standing = contracts.scores.standing(node.record.operator, epoch).await?;
-            Ok::<_, eyre::Report>((node, standing))
+            let mut measured = Vec::new();
+            for model in models {
+                measured.extend(contracts.capabilities.record(node.record.operator, model.id).await?);
+            }
+            Ok::<_, eyre::Report>((node, standing, measured))
         })
         .buffer_unordered(AT_ONCE)
         .try_collect::<Vec<_>>();
     let mut rows = rows.await.map_err(|error| eyre!("the chain cannot be read: {error}"))?;
-    rows.sort_by_key(|(node, standing)| {
+    rows.sort_by_key(|(node, standing, _)| {
         (!node.record.active, standing.state, Reverse(standing.reputation_ppm), Reverse(node.record.stake))
     });
-    Ok(rows.iter().map(|(node, standing)| chain_row(node, standing)).collect())
+    Ok(rows.iter().map(|(node, standing, measured)| chain_row(node, standing, measured)).collect())
 }
 
-fn chain_row(node: &NodeEntry, standing: &Standing) -> Row {
+fn chain_row(node: &NodeEntry, standing: &Standing, measured: &[CapabilityRecord]) -> Row {
     let record = &node.record;
     let state = if record.active { standing.state.to_string() } else { "inactive".into() };
     let Standing { jobs, tokens, rate_ppm, epoch, .. } = standing;
     let scores = format!("the contract Scores as of epoch {epoch}: {jobs} audits over {tokens} tokens");
     let router = "only a router knows: ask one with --api".to_owned();
+    let best = measured.iter().max_by_key(|record| record.measured.class());
+    let class = best.map_or_else(
+        || "no drawn guard has measured this node yet".to_owned(),
+        |best| format!("the contract Capabilities: {} measurements up to epoch {}", best.measurements, best.epoch),
+    );
     let why = vec![
         ("state".into(), format!("{scores}; {rate_ppm} ppm of its receipts are audited from now on")),
         ("reputation_ppm".into(), scores.clone()),
         ("evidence".into(), scores),
         ("stake".into(), "the contract NodeRegistry".into()),
-        ("speed, uptime, price".into(), router),
+        ("class, speed".into(), class),
+        ("uptime, price".into(), router),
     ];
     let cells = [
         record.operator.to_string(),
         state.clone(),
-        "-".into(),
-        "-".into(),
+        best.map_or_else(|| "not measured".into(), |best| best.measured.class().to_string()),
+        best.map_or_else(|| "-".into(), |best| best.measured.decode_tokens_per_second.to_string()),
         percent(standing.reputation_ppm),
         bits(standing.evidence),
         "-".into(),
@@ -124,7 +138,7 @@ fn chain_row(node: &NodeEntry, standing: &Standing) -> Row {
     ];
     let json = json!({
         "operator": record.operator, "state": state, "standing": standing, "stake": record.stake,
-        "registered_at": node.registered_at, "reasons": why.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+        "registered_at": node.registered_at, "measured": measured, "reasons": why.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
     });
     Row { cells, why, json }
 }

@@ -1,13 +1,14 @@
 //! `cortensor receipt`: checks receipts offline, against a chain where one is given, and against the model itself.
 
+use super::wallet::load_deployment;
 use crate::{
     cli::ReceiptCommand,
     engines::{self, EngineOptions},
     output,
 };
-use cortensor_contracts::{Registry, SessionsClient, connect};
+use cortensor_contracts::{Contracts, Deployment, Registry, SessionsClient, connect};
 use cortensor_node::audit::{Audited, go_through};
-use cortensor_protocol::{Case, ReceiptFile};
+use cortensor_protocol::{Case, ReceiptFile, Tier};
 use eyre::{Context, bail};
 use serde::Serialize;
 use std::{
@@ -28,17 +29,18 @@ struct Check {
 
 pub(crate) async fn run(command: ReceiptCommand) -> eyre::Result<ExitCode> {
     match command {
-        ReceiptCommand::Verify { file, rpc, json } => verify(&file, rpc, json).await,
+        ReceiptCommand::Verify { file, rpc, deployment, json } => verify(&file, rpc, deployment.as_deref(), json).await,
         ReceiptCommand::Audit { file, model, exact, json } => audit(&file, model, exact, json).await,
     }
 }
 
-async fn verify(file: &Path, rpc: Option<String>, json: bool) -> eyre::Result<ExitCode> {
+async fn verify(file: &Path, rpc: Option<String>, deployment: Option<&Path>, json: bool) -> eyre::Result<ExitCode> {
+    let deployment = deployment.map(load_deployment).transpose()?;
     let mut all = true;
     for receipt in read(file)? {
         let mut checks = vec![offline(&receipt)];
         if let Some(rpc) = &rpc {
-            checks.extend(online(&receipt, rpc).await?);
+            checks.extend(online(&receipt, rpc, deployment.as_ref()).await?);
         }
         all &= checks.iter().all(|check| check.ok);
         show(&receipt, &checks, json, rpc.is_some())?;
@@ -149,8 +151,12 @@ fn offline(receipt: &ReceiptFile) -> Check {
     Check { check: "file", ok: true, detail }
 }
 
-async fn online(receipt: &ReceiptFile, rpc: &str) -> eyre::Result<Vec<Check>> {
+async fn online(receipt: &ReceiptFile, rpc: &str, deployment: Option<&Deployment>) -> eyre::Result<Vec<Check>> {
     let provider = connect(rpc).await?;
+    let bought = match deployment {
+        Some(deployment) => Some(bought(receipt, &deployment.contracts(&provider)).await?),
+        None => None,
+    };
     let miner = receipt.receipt.receipt.miner;
     let record = Registry::new(provider.clone(), receipt.registry).node(miner).await?;
     let registered = match &record {
@@ -185,7 +191,21 @@ async fn online(receipt: &ReceiptFile, rpc: &str) -> eyre::Result<Vec<Check>> {
             detail: format!("{:?}, {} deposited, {} paid out", session.status, session.deposit, session.spent),
         },
     };
-    Ok(vec![registered, paid])
+    Ok([registered, paid].into_iter().chain(bought).collect())
+}
+
+/// What the receipt's tier buys, by the contracts as they are now.
+async fn bought(receipt: &ReceiptFile, contracts: &Contracts) -> eyre::Result<Check> {
+    let body = &receipt.receipt.receipt;
+    let guarantee = contracts.court.guarantee(body.miner, body.amount).await?.of_tier(body.tier);
+    let detail = match body.tier {
+        Tier::A | Tier::B => format!("tier {}: {guarantee}", body.tier),
+        Tier::C | Tier::D => format!(
+            "tier {}: nobody can repeat this answer, so nobody is convicted of a cheaper model and nothing is at stake",
+            body.tier
+        ),
+    };
+    Ok(Check { check: "guarantee", ok: true, detail })
 }
 
 fn show(receipt: &ReceiptFile, checks: &[Check], json: bool, online: bool) -> eyre::Result<()> {

@@ -11,6 +11,7 @@ use alloy::{
     primitives::{Address, B256, Bytes, keccak256},
     sol_types::SolValue as _,
 };
+pub use cortensor_protocol::Guarantee;
 use cortensor_protocol::{Operator, Receipt, SamplingParams, SignedReceipt, TaskHeader, Wei};
 
 /// Why a bond was laid down.
@@ -20,21 +21,6 @@ pub enum BondKind {
     Challenge,
     /// For a larger committee.
     Appeal,
-}
-
-/// What an audit rate buys a client, at a given fee.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Guarantee {
-    /// Part of the miner's receipts that is audited.
-    pub rate_ppm: u32,
-    /// Chance that an audit of a cheat finds it.
-    pub detection_ppm: u32,
-    /// Part of the guards that is assumed to side with the cheat.
-    pub collusion_ppm: u32,
-    /// What a conviction takes from this miner.
-    pub at_stake: Wei,
-    /// What cheating on one request costs on average.
-    pub expected_loss: Wei,
 }
 
 /// One record of a trace that contradicts the sampling rule, opened down from the miner's signature.

@@ -251,6 +251,7 @@ fn signed_seeds() -> Vec<Seed> {
         request: Some(request()),
         text: "x".into(),
         voucher: Some(voucher(1)),
+        guarantee: None,
     };
     let statements = (voucher(1).countersignature, voucher(2).countersignature);
     vec![

@@ -7,10 +7,12 @@
 //! sent, so that a guard that was killed can still reveal it.
 
 mod investigate;
+mod measure;
 mod peers;
 mod steps;
 mod watch;
 
+pub use measure::RouterTarget;
 pub use peers::accept_miners;
 
 use crate::{
@@ -44,6 +46,8 @@ use tokio_util::sync::CancellationToken;
 const DUTIES: TableName = "duties";
 /// How far the chain was read.
 const PLACE: TableName = "place";
+/// Miners that it was drawn to measure, by round.
+const MEASURES: TableName = "measures";
 const BLOCK: &[u8] = b"block";
 
 /// Most blocks that are read in one round.
@@ -86,6 +90,9 @@ pub enum GuardError {
     /// The chain's height could not be read.
     #[error("the chain's height cannot be read: {0}")]
     Height(String),
+    /// The router through which it measures refused or could not be asked.
+    #[error("the router through which it measures refused or cannot be asked")]
+    Router(#[from] cortensor_client::ClientError),
     /// This guard's engine could not compute the answer again.
     #[error("the answer could not be computed again here")]
     Audit(#[from] crate::audit::AuditError),
@@ -108,6 +115,7 @@ struct Inner {
     journal: Journal,
     peers: peers::Peers,
     ended: AtomicU64,
+    spending: measure::Spending,
 }
 
 impl std::fmt::Debug for Guard {
@@ -129,7 +137,7 @@ impl Guard {
         profiles: Vec<Profile>,
         config: GuardConfig,
     ) -> Result<Self, StoreError> {
-        let journal = Journal::open(&config.store, &[DUTIES, PLACE, watch::WATCHED])?;
+        let journal = Journal::open(&config.store, &[DUTIES, PLACE, MEASURES, watch::WATCHED])?;
         let inner = Inner {
             identity,
             config,
@@ -140,6 +148,7 @@ impl Guard {
             journal,
             peers: peers::Peers::default(),
             ended: AtomicU64::default(),
+            spending: measure::Spending::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

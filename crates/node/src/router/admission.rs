@@ -139,6 +139,7 @@ async fn attend(router: Router, accepted: AcceptedMiner, stop: CancellationToken
         }
     };
     let miner = Arc::new(Miner::new(connection, standing, now_ms()));
+    standing::refresh(&router, &miner).await;
     tracing::info!(miner = %operator, agent = miner.connection.agent(), state = %standing.state, "a miner joined");
     if let Some(before) = router.inner.pool.insert(miner.clone()) {
         before.connection.close(CloseCode::Replaced, "the same operator connected again");

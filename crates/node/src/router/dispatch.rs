@@ -663,6 +663,7 @@ impl Attempt<'_> {
             request: Some(work.request.clone()),
             text: share.text + &finish.tail,
             voucher: None,
+            guarantee: None,
         };
         let delivery = Delivery {
             session: work.terms.id,

@@ -187,6 +187,7 @@ impl Inner {
             request: None,
             text: String::new(),
             voucher: None,
+            guarantee: None,
         };
         let delivery = Delivery {
             session: work.terms.id,

@@ -160,6 +160,12 @@ impl Miner {
         std::mem::replace(&mut *self.standing.lock(), standing).state != standing.state
     }
 
+    /// The models that it offers.
+    #[must_use]
+    pub(super) fn models(&self) -> Vec<ModelId> {
+        self.served.read().iter().map(|served| served.offer.model).collect()
+    }
+
     /// Whether it asked for no new work.
     #[must_use]
     pub(super) fn is_draining(&self) -> bool {

@@ -249,6 +249,7 @@ impl InferenceService for Router {
         let files = self.inner.settlement.receipts(id).map_err(|error| ServiceError::Internal(error.to_string()))?;
         let Some(first) = files.first() else { return Err(no_task(id)) };
         self.inner.own(caller, first.receipt.receipt.session, id)?;
+        let files = self.inner.with_guarantees(files).await;
         if open { self.inner.opened(files).await } else { Ok(files) }
     }
 

@@ -4,7 +4,7 @@
 //! time.
 
 use super::{Router, pool::Miner};
-use cortensor_protocol::{Operator, Standing};
+use cortensor_protocol::{CapabilityRecord, ModelId, Operator, Standing};
 use futures::StreamExt;
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -40,7 +40,8 @@ pub(super) async fn keep_fresh(router: Router, interval: Duration, stop: Cancell
 pub(super) async fn refresh(router: &Router, miner: &Miner) {
     match read(router, miner.operator).await {
         Ok(standing) => {
-            if miner.learn(standing, &[]) {
+            let measured = measured(router, miner).await;
+            if miner.learn(standing, &measured) {
                 tracing::warn!(miner = %miner.operator, state = %standing.state, "a miner's standing has changed");
                 router.inner.pool.changed.notify_waiters();
             }
@@ -49,4 +50,18 @@ pub(super) async fn refresh(router: &Router, miner: &Miner) {
             tracing::warn!(code = "R-STANDING-002", miner = %miner.operator, %why, "its standing stays as it was")
         }
     }
+}
+
+/// What drawn guards measured of a miner, for each model of which that can be read now.
+async fn measured(router: &Router, miner: &Miner) -> Vec<(ModelId, CapabilityRecord)> {
+    let mut found = Vec::new();
+    for model in miner.models() {
+        match timeout(READ_TIMEOUT, router.inner.chain.capability(miner.operator, model)).await {
+            Ok(Ok(record)) => found.extend(record.map(|record| (model, record))),
+            Ok(Err(error)) => tracing::debug!(miner = %miner.operator, %error, "its measurements stay as they were"),
+            // A chain that does not answer about one model does not about the next.
+            Err(_) => break,
+        }
+    }
+    found
 }

@@ -12,6 +12,7 @@ mod failures;
 mod liar;
 mod limits;
 mod local;
+mod measuring;
 mod money;
 mod restart;
 mod standing;
