@@ -3,8 +3,10 @@
 use crate::{
     Server, chat,
     http::{request, send},
+    scripted::KEY,
 };
 use cortensor_gateway::{Cors, openapi_json};
+use cortensor_protocol::{Routing, Tier};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -19,6 +21,44 @@ async fn sessions_tasks_and_receipts_are_shown() {
     assert_eq!(server.get(&missing).await.json()["error"]["code"], "not_found");
     assert_eq!(server.get("/v1/nodes").await.json(), json!([]));
     assert_eq!(send(server.address, &request("GET", "/v1/session", &[], "")).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_request_says_where_it_may_go_in_its_body_or_in_headers() {
+    let server = Server::start().await;
+    let miner = format!("0x{}", "22".repeat(20));
+    let routing = json!({"miner": miner, "min_tier": "B"});
+    let words = json!([{"role": "user", "content": "say x"}]);
+    for (path, body) in [
+        ("/v1/chat/completions", json!({"model": "scripted", "messages": words, "cortensor": routing})),
+        ("/v1/completions", json!({"model": "scripted", "prompt": "say x", "cortensor": routing})),
+        ("/v1/responses", json!({"model": "scripted", "input": "say x", "cortensor": routing})),
+        ("/v1/messages", json!({"model": "scripted", "max_tokens": 5, "messages": words, "cortensor": routing})),
+        ("/v1/embeddings", json!({"model": "scripted", "input": "x", "cortensor": routing})),
+    ] {
+        let answer = server.post(path, &body).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    }
+    let wanted = Routing { miner: Some(miner.parse().unwrap()), min_tier: Some(Tier::B) };
+    assert_eq!(*server.seen.routed.lock().unwrap(), [wanted; 5]);
+    // A header says more than the body.
+    let bearer = format!("Bearer {KEY}");
+    let with = async |header: (&str, &str)| {
+        let mut body = chat("say x");
+        body["cortensor"] = routing.clone();
+        let headers = [("authorization", bearer.as_str()), header];
+        send(server.address, &request("POST", "/v1/chat/completions", &headers, &body.to_string())).await
+    };
+    assert_eq!(with(("cortensor-min-tier", "A")).await.status, 200);
+    let last = server.seen.routed.lock().unwrap().last().copied();
+    assert_eq!(last, Some(Routing { min_tier: Some(Tier::A), ..wanted }));
+    for header in [("cortensor-min-tier", "E"), ("cortensor-miner", "0x12")] {
+        let refused = with(header).await;
+        assert_eq!(refused.status, 400, "{}", refused.body);
+        assert_eq!(refused.json()["error"]["param"], header.0);
+    }
+    let unknown = json!({"model": "scripted", "messages": words, "cortensor": {"region": "eu"}});
+    assert_eq!(server.post("/v1/chat/completions", &unknown).await.status, 400);
 }
 
 #[tokio::test]

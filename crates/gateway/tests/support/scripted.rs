@@ -37,7 +37,9 @@ pub struct Seen {
     pub cancelled: AtomicUsize,
     /// Events that were taken from all generations.
     pub sent: AtomicUsize,
-    /// Fired whenever one of these changes.
+    /// Where each request was to go.
+    pub routed: Mutex<Vec<Routing>>,
+    /// Fired whenever one of the counters changes.
     pub changed: Notify,
 }
 
@@ -57,8 +59,6 @@ impl Seen {
 pub struct Scripted {
     /// What happened.
     pub seen: Arc<Seen>,
-    /// Where each request was to go.
-    pub routed: Mutex<Vec<Routing>>,
     tasks: AtomicU64,
 }
 
@@ -206,7 +206,7 @@ impl InferenceService for Scripted {
         request: GenerationRequest,
         routing: Routing,
     ) -> Result<ServiceGeneration, ServiceError> {
-        self.routed.lock().expect("no test panics while it holds this").push(routing);
+        self.seen.routed.lock().expect("no test panics while it holds this").push(routing);
         let words = last_words(&request.prompt);
         let tool_format = match request.model.as_str() {
             "scripted" => ToolFormat::Hermes,
@@ -230,7 +230,7 @@ impl InferenceService for Scripted {
         inputs: Vec<String>,
         routing: Routing,
     ) -> Result<Embeddings, ServiceError> {
-        self.routed.lock().expect("no test panics while it holds this").push(routing);
+        self.seen.routed.lock().expect("no test panics while it holds this").push(routing);
         let vectors = inputs.iter().map(|text| vec![text.len() as f32, 0.5, -1.0]).collect();
         Ok(Embeddings { task: self.next_task(), vectors, input_tokens: 2 * inputs.len() as u32 })
     }
