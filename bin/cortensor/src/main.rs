@@ -49,7 +49,7 @@ async fn run(cli: Cli) -> eyre::Result<ExitCode> {
         Command::Chain(arguments) => commands::chain::run(arguments).await,
         Command::Router(arguments) => commands::router::run(arguments).await,
         Command::Miner(arguments) => commands::miner::run(arguments).await,
-        Command::Guard(arguments) => commands::guard::run(arguments).await,
+        Command::Guard(arguments) => Box::pin(commands::guard::run(arguments)).await,
         Command::Wallet(command) => commands::wallet::run(command).await,
         Command::Session(command) => commands::session::run(command).await,
         Command::Node(NodeCommand::Benchmark(arguments)) => commands::benchmark::run(arguments).await,

@@ -164,6 +164,7 @@ impl std::fmt::Debug for Client {
 }
 
 /// What a header says of a request.
+#[derive(Clone, Copy)]
 struct Asked {
     bound: Bound,
     max_tokens: u32,

@@ -59,7 +59,7 @@ pub(crate) async fn run(arguments: DemoArgs) -> eyre::Result<ExitCode> {
         None => std::env::temp_dir().join(format!("cortensor-demo-{}", std::process::id())),
     };
     std::fs::create_dir_all(&folder).wrap_err_with(|| format!("cannot make {}", folder.display()))?;
-    let outcome = play(&arguments, &folder, began).await;
+    let outcome = Box::pin(play(&arguments, &folder, began)).await;
     if arguments.data.is_none()
         && let Err(error) = std::fs::remove_dir_all(&folder)
     {

@@ -4,7 +4,7 @@ use super::{
     Inner,
     dispatch::refusal,
     pool::Miner,
-    service::estimated_tokens,
+    service::{Asked, estimated_tokens},
     settle::{Delivery, Reservation},
     tasks::{TaskRecord, now_seconds},
 };
@@ -62,8 +62,8 @@ impl Inner {
             }
             None => {
                 let reservation = self.settlement.reserve(terms.id, needed, now_seconds())?;
-                let tier = routing.tier(terms.min_tier);
-                (self.header(&terms, id, bound, 1, reservation.nonce, None, tier)?, reservation)
+                let asked = Asked { bound, max_tokens: 1, seed: None, min_tier: routing.tier(terms.min_tier) };
+                (self.header(&terms, id, asked, reservation.nonce)?, reservation)
             }
         };
         let record = TaskRecord::new(header.header.task, terms.id, model);

@@ -80,6 +80,16 @@ pub(super) fn price_limit(workers: &[WorkerSnapshot], model: ModelId, terms: &Se
         .reduce(|a, b| Price { input: a.input.max(b.input), output: a.output.max(b.output) })
 }
 
+/// What a header says of a request.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) bound: Bound,
+    pub(super) max_tokens: u32,
+    /// The client's, where it gave one.
+    pub(super) seed: Option<u64>,
+    pub(super) min_tier: Tier,
+}
+
 impl Inner {
     pub(super) fn terms(&self, session: SessionId) -> Result<SessionTerms, ServiceError> {
         self.settlement.terms(session).ok_or_else(|| SettleError::UnknownSession(session).into())
@@ -109,12 +119,10 @@ impl Inner {
         &self,
         terms: &SessionTerms,
         model: ModelId,
-        bound: Bound,
-        max_tokens: u32,
+        asked: Asked,
         nonce: u64,
-        seed: Option<u64>,
-        min_tier: Tier,
     ) -> Result<SignedHeader, ServiceError> {
+        let Asked { bound, max_tokens, seed, min_tier } = asked;
         let task = TaskId::derive(terms.id, nonce);
         // The beacon of the chain replaces these random bits when audits arrive; the miner chooses neither.
         let beacon = B256::from(rand::random::<[u8; 32]>());
@@ -157,9 +165,13 @@ impl Inner {
         let input_max = request.prompt.input_tokens_max();
         let (price_limit, needed) = self.bounds(&terms, model.id, input_max, request.max_tokens)?;
         let reservation = self.settlement.reserve(terms.id, needed, now_seconds())?;
-        let (max_tokens, tier) = (request.max_tokens, routing.tier(terms.min_tier));
-        let header =
-            self.header(&terms, model.id, request.bound(), max_tokens, reservation.nonce, request.seed, tier)?;
+        let asked = Asked {
+            bound: request.bound(),
+            max_tokens: request.max_tokens,
+            seed: request.seed,
+            min_tier: routing.tier(terms.min_tier),
+        };
+        let header = self.header(&terms, model.id, asked, reservation.nonce)?;
         Ok(Work::new(header, request, terms, reservation, price_limit, routing))
     }
 

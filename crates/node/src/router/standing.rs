@@ -38,17 +38,17 @@ pub(super) async fn keep_fresh(router: Router, interval: Duration, stop: Cancell
 
 /// Asks the chain about one miner.
 pub(super) async fn refresh(router: &Router, miner: &Miner) {
-    match read(router, miner.operator).await {
-        Ok(standing) => {
-            let measured = measured(router, miner).await;
-            if miner.learn(standing, &measured) {
-                tracing::warn!(miner = %miner.operator, state = %standing.state, "a miner's standing has changed");
-                router.inner.pool.changed.notify_waiters();
-            }
-        }
+    let standing = match read(router, miner.operator).await {
+        Ok(standing) => standing,
         Err(why) => {
-            tracing::warn!(code = "R-STANDING-002", miner = %miner.operator, %why, "its standing stays as it was")
+            tracing::warn!(code = "R-STANDING-002", miner = %miner.operator, %why, "its standing stays as it was");
+            return;
         }
+    };
+    let measured = measured(router, miner).await;
+    if miner.learn(standing, &measured) {
+        tracing::warn!(miner = %miner.operator, state = %standing.state, "a miner's standing has changed");
+        router.inner.pool.changed.notify_waiters();
     }
 }
 
