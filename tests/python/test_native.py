@@ -52,6 +52,51 @@ def test_nodes(api, network):
         assert node["state"] == "ready" and node["models"][0]["name"] == api.model
 
 
+def test_nodes_on_the_command_line(api, network, tmp_path):
+    env = {"CORTENSOR_API_KEY": network["api_key"]}
+    nodes = [json.loads(line) for line in succeed("nodes", "--api", api.url, "--json", env=env).splitlines()]
+    assert sorted(node["operator"] for node in nodes) == sorted(network["miners"])
+    for node in nodes:
+        assert node["standing"] == "good" and node["reputation_ppm"] == 500_000
+        assert {"reputation_ppm", "evidence", "uptime_ppm"} <= set(node["reasons"])
+        assert {"speed", "class", "price"} <= set(node["models"][0]["reasons"])
+    table = succeed("nodes", "--api", api.url, "--why", env=env)
+    assert "REPUTATION" in table and "the contract Scores as of epoch" in table
+    deployment = tmp_path / "deployment.json"
+    deployment.write_text(json.dumps({"chain_id": network["chain_id"], "block": 0, **network["contracts"]}))
+    on_chain = succeed("nodes", "--rpc", network["l2_rpc"], "--deployment", deployment, "--json").splitlines()
+    assert sorted(json.loads(line)["operator"] for line in on_chain) == sorted(network["miners"])
+
+
+def test_a_request_says_where_it_may_go(api, network):
+    for miner in network["miners"]:
+        answer, task = api.ask(extra_body={"cortensor": {"miner": miner, "min_tier": "A"}})
+        assert answer.choices and api.task(task)["attempts"][-1]["miner"] == miner
+    body = {"model": api.model, "messages": [{"role": "user", "content": "x"}], "cortensor": {"miner": "0x" + "11" * 20}}
+    status, _, refusal = api.request("/v1/chat/completions", body)
+    assert status == 404 and b"is not connected to this router" in refusal
+
+
+def test_a_receipt_says_what_its_tier_buys(api, network, tmp_path):
+    _, task = api.ask()
+    [receipt] = api.receipts(task)
+    bought = receipt["guarantee"]
+    assert bought["rate_ppm"] > 0 and int(bought["at_stake"]) > int(bought["expected_loss"]) > 0
+    file, deployment = tmp_path / "receipt.json", tmp_path / "deployment.json"
+    file.write_text(json.dumps(receipt))
+    deployment.write_text(json.dumps({"chain_id": network["chain_id"], "block": 0, **network["contracts"]}))
+    on_chain = ("--rpc", network["l2_rpc"], "--deployment", deployment)
+    told = json.loads(succeed("receipt", "verify", file, *on_chain, "--json"))
+    [guarantee] = [check for check in told["checks"] if check["check"] == "guarantee"]
+    assert "tier A" in guarantee["detail"] and "at stake" in guarantee["detail"]
+
+
+def test_an_engine_is_measured():
+    told = json.loads(succeed("node", "benchmark", "--smoke", "--seed", "1", "--json", seconds=120))
+    assert told["tier"] == "A" and told["capability"]["decode_tokens_per_second"] > 0
+    assert told["capability"]["trace_ppm"] == 1_000_000 and told["tokens"] <= 6_000
+
+
 def test_health_and_metrics(api):
     assert api.request("/healthz")[0] == 200
     status, _, body = api.request("/readyz")

@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import time
+from pathlib import Path
 
 import openai
 import pytest
@@ -49,7 +50,9 @@ def test_it_says_what_a_program_needs(stopped):
     ready = stopped["ready"]
     for name in ("api_url", "api_key", "l1_rpc", "l2_rpc", "chain_id", "contracts", "funded_account"):
         assert ready[name], name
-    assert set(ready["contracts"]) == {"token", "registry", "models", "sessions", "guards", "scores", "court", "audits"}
+    deployed = json.loads(Path(ready["deployment"]).read_text())
+    assert ready["contracts"] == {name: deployed[name] for name in deployed if name not in ("chain_id", "block")}
+    assert {"sessions", "audits", "batches", "capabilities"} <= set(ready["contracts"])
     assert set(ready["funded_account"]) == {"address", "private_key"}
 
 

@@ -7,6 +7,7 @@ use crate::{
     output,
 };
 use cortensor_chain::{DEVELOPMENT_ADDRESSES, DEVELOPMENT_KEYS};
+use cortensor_contracts::Deployment;
 use cortensor_engine::{
     Engine,
     mock::{MockConfig, MockEngine},
@@ -74,6 +75,15 @@ async fn engines(arguments: &UpArgs) -> eyre::Result<Vec<Arc<dyn Engine>>> {
     Ok(engines)
 }
 
+/// The addresses of a deployment, by contract.
+fn contracts(deployment: &Deployment) -> serde_json::Value {
+    let mut all = serde_json::json!(deployment);
+    if let Some(fields) = all.as_object_mut() {
+        fields.retain(|name, _| name != "chain_id" && name != "block");
+    }
+    all
+}
+
 fn ready(net: &LocalNet, data: &Path) -> serde_json::Value {
     serde_json::json!({
         "api_url": net.api_url(),
@@ -81,16 +91,7 @@ fn ready(net: &LocalNet, data: &Path) -> serde_json::Value {
         "l1_rpc": net.l1.http_url(),
         "l2_rpc": net.l2.http_url(),
         "chain_id": net.deployment.chain_id,
-        "contracts": {
-            "token": net.deployment.token,
-            "registry": net.deployment.registry,
-            "models": net.deployment.models,
-            "sessions": net.deployment.sessions,
-            "guards": net.deployment.guards,
-            "scores": net.deployment.scores,
-            "court": net.deployment.court,
-            "audits": net.deployment.audits,
-        },
+        "contracts": contracts(&net.deployment),
         "deployment": data.join("deployment.json"),
         "funded_account": {
             "address": DEVELOPMENT_ADDRESSES[0],
