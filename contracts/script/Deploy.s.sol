@@ -12,12 +12,14 @@ import {NodeRegistry} from "../src/NodeRegistry.sol";
 import {Rewards} from "../src/Rewards.sol";
 import {Scores} from "../src/Scores.sol";
 import {Sessions} from "../src/Sessions.sol";
+import {Usefulness} from "../src/Usefulness.sol";
 import {IAudits} from "../src/interfaces/IAudits.sol";
 import {ICapabilities} from "../src/interfaces/ICapabilities.sol";
 import {ICourt} from "../src/interfaces/ICourt.sol";
 import {IRewards} from "../src/interfaces/IRewards.sol";
 import {IScores} from "../src/interfaces/IScores.sol";
 import {ISessions} from "../src/interfaces/ISessions.sol";
+import {IUsefulness} from "../src/interfaces/IUsefulness.sol";
 
 interface ScriptVm {
     function envOr(string calldata name, address fallbackValue) external view returns (address);
@@ -26,8 +28,9 @@ interface ScriptVm {
     function stopBroadcast() external;
 }
 
-/// @title Deploys token, node registry, model registry, sessions, guards, scores, court, batches, audits and rewards, capabilities, in this order,
-/// and wires them
+/// @title Deploys token, node registry, model registry, sessions, guards, scores, court, batches, audits and rewards, capabilities, usefulness, in this order,
+/// and
+/// wires them
 /// @notice `forge script script/Deploy.s.sol --rpc-url URL --broadcast` with any of forge's ways to sign. The broadcaster
 /// deploys and wires; ownership is then offered to `GOVERNANCE`, which accepts it (two steps) when it is another account.
 /// Environment, all optional: `GOVERNANCE`, `TREASURY`, `INITIAL_SUPPLY` (wei, to the broadcaster), `UNBONDING_DELAY` and
@@ -50,6 +53,7 @@ contract Deploy {
         Audits audits;
         Rewards rewards;
         Capabilities capabilities;
+        Usefulness usefulness;
     }
 
     function run() external returns (Deployed memory all) {
@@ -59,6 +63,7 @@ contract Deploy {
         vm.startBroadcast();
         all = market(deployer, vm.envOr("TREASURY", governance));
         audit(all, deployer, vm.envOr("TREASURY", governance));
+        judge(all, deployer);
         if (governance != deployer) handOver(all, governance);
         vm.stopBroadcast();
     }
@@ -95,6 +100,10 @@ contract Deploy {
         all.capabilities = new Capabilities(all.token, all.registry, all.guards, deployer, capabilityParameters());
     }
 
+    function judge(Deployed memory all, address deployer) private {
+        all.usefulness = new Usefulness(all.token, all.registry, all.audits, deployer, usefulnessParameters());
+    }
+
     /// @dev Guards belong to nobody.
     function handOver(Deployed memory all, address governance) private {
         all.token.transferOwnership(governance);
@@ -107,6 +116,7 @@ contract Deploy {
         all.batches.transferOwnership(governance);
         all.rewards.transferOwnership(governance);
         all.capabilities.transferOwnership(governance);
+        all.usefulness.transferOwnership(governance);
     }
 
     // The parameters of a public chain; test/Deploy.t.sol and crates/contracts hold them to artifacts/parameters.json.
@@ -199,6 +209,23 @@ contract Deploy {
             lateEpochs: 2,
             challengeBond: 10e18,
             challengeFee: 1e18
+        });
+    }
+
+    function usefulnessParameters() public pure returns (IUsefulness.Parameters memory) {
+        return IUsefulness.Parameters({
+            commitWindow: 4 hours,
+            revealWindow: 2 hours,
+            knownWindow: 1 hours,
+            openWindow: 6 hours,
+            samplePpm: 200_000,
+            judges: 3,
+            quorum: 2,
+            agreement: 150_000,
+            weightPpm: 50_000,
+            trustStep: 10_000,
+            knownStep: 50_000,
+            judgePay: 0.002e18
         });
     }
 }

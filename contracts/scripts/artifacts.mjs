@@ -18,6 +18,7 @@ const CONTRACTS = [
   "Batches",
   "Rewards",
   "Capabilities",
+  "Usefulness",
 ];
 
 /** SHA-256 over every source the contract was compiled from, each as path, newline, content. */

@@ -55,7 +55,7 @@ const rpc = `http://127.0.0.1:${port}`;
 const anvil = spawn("anvil", ["--port", String(port), "--silent"], { ...options, stdio: "inherit" });
 try {
   console.log(`anvil: chain ${await waitFor(rpc)}`);
-  const { token, registry, models, sessions, guards, scores, court, batches, audits, rewards, capabilities } = deploy(rpc);
+  const { token, registry, models, sessions, guards, scores, court, batches, audits, rewards, capabilities, usefulness } = deploy(rpc);
   const call = (to, signature, ...args) => run("cast", ["call", "--rpc-url", rpc, to, signature, ...args]);
   check("sessions.token", call(sessions, "token()(address)"), token);
   check("sessions.nodeRegistry", call(sessions, "nodeRegistry()(address)"), registry);
@@ -80,6 +80,8 @@ try {
   check("rewards.court", call(rewards, "court()(address)"), court);
   check("rewards.owner", call(rewards, "owner()(address)"), SENDER);
   check("audits.owner", call(audits, "owner()(address)"), SENDER);
+  check("usefulness.audits", call(usefulness, "audits()(address)"), audits);
+  check("usefulness.token", call(usefulness, "token()(address)"), token);
   check("sessions.owner", call(sessions, "owner()(address)"), SENDER);
 } finally {
   anvil.kill();

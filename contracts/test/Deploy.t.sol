@@ -8,6 +8,7 @@ import {ICourt} from "../src/interfaces/ICourt.sol";
 import {IRewards} from "../src/interfaces/IRewards.sol";
 import {IScores} from "../src/interfaces/IScores.sol";
 import {ISessions} from "../src/interfaces/ISessions.sol";
+import {IUsefulness} from "../src/interfaces/IUsefulness.sol";
 import {vm} from "./support/Vm.sol";
 
 /// @dev The script deploys with the parameters of `DeployParameters::public` in crates/contracts, which wrote the file.
@@ -105,6 +106,22 @@ contract DeployTest {
         check(p.lateEpochs, "capabilities.late_epochs");
         check(p.challengeBond, "capabilities.challenge_bond");
         check(p.challengeFee, "capabilities.challenge_fee");
+    }
+
+    function test_usefulnessParametersAreTheFiles() public view {
+        IUsefulness.Parameters memory p = _deploy.usefulnessParameters();
+        check(p.commitWindow, "usefulness.commit_window_s");
+        check(p.revealWindow, "usefulness.reveal_window_s");
+        check(p.knownWindow, "usefulness.known_window_s");
+        check(p.openWindow, "usefulness.open_window_s");
+        check(p.samplePpm, "usefulness.sample_ppm");
+        check(p.judges, "usefulness.judges");
+        check(p.quorum, "usefulness.quorum");
+        check(p.agreement, "usefulness.agreement_ppm");
+        check(p.weightPpm, "usefulness.weight_ppm");
+        check(p.trustStep, "usefulness.trust_step_ppm");
+        check(p.knownStep, "usefulness.known_step_ppm");
+        check(p.judgePay, "usefulness.judge_pay");
     }
 
     function check(uint256 value, string memory path) private view {

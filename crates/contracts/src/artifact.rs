@@ -56,11 +56,14 @@ pub static REWARDS: LazyLock<Artifact> =
 /// `Capabilities`.
 pub static CAPABILITIES: LazyLock<Artifact> =
     LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Capabilities.json")));
+/// `Usefulness`.
+pub static USEFULNESS: LazyLock<Artifact> =
+    LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Usefulness.json")));
 
 /// All of them.
 #[must_use]
-pub fn all() -> [&'static Artifact; 11] {
-    [&TOKEN, &NODE_REGISTRY, &MODEL_REGISTRY, &SESSIONS, &GUARDS, &SCORES, &COURT, &AUDITS, &BATCHES, &REWARDS, &CAPABILITIES]
+pub fn all() -> [&'static Artifact; 1110] {
+    [&TOKEN, &NODE_REGISTRY, &MODEL_REGISTRY, &SESSIONS, &GUARDS, &SCORES, &COURT, &AUDITS, &BATCHES, &REWARDS, &CAPABILITIES, &USEFULNESS]
 }
 
 #[cfg(test)]

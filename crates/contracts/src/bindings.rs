@@ -105,3 +105,12 @@ pub mod capabilities {
         "abi/Capabilities.json"
     );
 }
+
+/// `Usefulness`: judges, their scores, quality of miners.
+pub mod usefulness {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        Usefulness,
+        "abi/Usefulness.json"
+    );
+}

@@ -6,11 +6,11 @@
 
 use crate::{
     artifact::{self, Artifact},
-    audits::{AuditsParameters, CapabilitiesParameters, CourtParameters, GuardsParameters, ScoresParameters},
+    audits::{AuditsParameters, CapabilitiesParameters, CourtParameters, GuardsParameters, ScoresParameters, UsefulnessParameters},
     bindings::{
         audits::Audits, batches::Batches, capabilities::Capabilities, court::Court, guards::Guards,
         models::ModelRegistry, registry::NodeRegistry,
-        rewards::Rewards, scores::Scores, sessions::Sessions, token::CortensorToken,
+        rewards::Rewards, scores::Scores, sessions::Sessions, token::CortensorToken, usefulness::Usefulness,
     },
     deployment::{Deployment, DeploymentFileError, VerifyError},
     read::{ReadError, head},
@@ -73,6 +73,8 @@ pub struct DeployParameters {
     pub rewards: RewardsParameters,
     /// Measurements.
     pub capabilities: CapabilitiesParameters,
+    /// Judges.
+    pub usefulness: UsefulnessParameters,
 }
 
 impl DeployParameters {
@@ -99,6 +101,7 @@ impl DeployParameters {
             audits: AuditsParameters::development(),
             rewards: RewardsParameters::default(),
             capabilities: CapabilitiesParameters::development(),
+            usefulness: UsefulnessParameters::development(),
         }
     }
 
@@ -120,6 +123,7 @@ impl DeployParameters {
             guards: GuardsParameters { epoch_length_s: 3600 },
             audits: AuditsParameters::public(),
             capabilities: CapabilitiesParameters::public(),
+            usefulness: UsefulnessParameters::public(),
             ..Self::development(owner)
         }
     }
@@ -289,9 +293,10 @@ async fn create_all(wallet: &Wallet, parameters: &DeployParameters, block: u64) 
         batches: unset,
         rewards: unset,
         capabilities: unset,
+        usefulness: unset,
     };
     let audited = create_audits(wallet, parameters, market).await?;
-    create_rewards(wallet, parameters, audited).await
+    create_rewardscreate_usefulness(wallet, parameters, audited).await
 }
 
 /// Adds the contracts that audit to those that they look at.
@@ -362,6 +367,22 @@ async fn create_rewards(
     Ok(Deployment { rewards, ..audited })
 }
 
+async fn create_usefulness(
+    wallet: &Wallet,
+    parameters: &DeployParameters,
+    audited: Deployment,
+) -> Result<Deployment, DeployError> {
+    let call = Usefulness::constructorCall {
+        token_: audited.token,
+        nodeRegistry_: audited.registry,
+        audits_: audited.audits,
+        initialOwner: wallet.address(),
+        initialParameters: parameters.usefulness.into(),
+    };
+    let usefulness = create(wallet, "Usefulness", &artifact::USEFULNESS, &call).await?;
+    Ok(Deployment { usefulness, ..audited })
+}
+
 /// Tells the contracts of each other what they could not know when they were created.
 async fn wire(wallet: &Wallet, deployment: &Deployment) -> Result<(), DeployError> {
     for slasher in [deployment.sessions, deployment.court] {
@@ -396,9 +417,9 @@ async fn create<C: SolConstructor>(
 async fn hand_over(wallet: &Wallet, deployment: &Deployment, owner: Address) -> Result<(), DeployError> {
     // All inherit the same function; guards belong to nobody.
     let call = Sessions::transferOwnershipCall { newOwner: owner };
-    let Deployment { token, registry, models, sessions, scores, court, audits, batches, rewards, capabilities, .. } =
+    let Deployment { token, registry, models, sessions, scores, court, audits, batches, rewards, capabilities, usefulness, .. } =
         *deployment;
-    for contract in [token, registry, models, sessions, scores, court, audits, batches, rewards, capabilities] {
+    for contract in [token, registry, models, sessions, scores, court, audits, batches, rewards, capabilities, usefulness] {
         set_up(wallet, "offer a contract to its owner", contract, &call).await?;
     }
     Ok(())

@@ -5,7 +5,7 @@
 
 use crate::{
     artifact,
-    audits::{Audits, Batches, Capabilities, Court, Guards, Scores},
+    audits::{Audits, Batches, Capabilities, Court, Guards, Scores, Usefulness},
     bindings::{self, registry::NodeRegistry, sessions::Sessions},
     connection::Provider,
     models::Models,
@@ -60,6 +60,8 @@ pub struct Deployment {
     pub rewards: Address,
     /// `Capabilities`.
     pub capabilities: Address,
+    /// `Usefulness`.
+    pub usefulness: Address,
 }
 
 /// Clients for all contracts of one deployment.
@@ -87,6 +89,8 @@ pub struct Contracts {
     pub rewards: Rewards,
     /// What drawn guards measured of miners.
     pub capabilities: Capabilities,
+    /// Judgements of usefulness.
+    pub usefulness: Usefulness,
 }
 
 /// Why a deployment record is not true of a chain.
@@ -183,6 +187,7 @@ impl Deployment {
             batches: Batches::new(provider.clone(), self.batches),
             rewards: Rewards::new(provider.clone(), self.rewards),
             capabilities: Capabilities::new(provider.clone(), self.capabilities),
+            usefulness: Usefulness::new(provider.clone(), self.usefulness),
         }
     }
 
@@ -218,6 +223,7 @@ impl Deployment {
             ("Batches", self.batches, &artifact::BATCHES),
             ("Rewards", self.rewards, &artifact::REWARDS),
             ("Capabilities", self.capabilities, &artifact::CAPABILITIES),
+            ("Usefulness", self.usefulness, &artifact::USEFULNESS),
         ];
         for (contract, address, artifact) in contracts {
             let code = provider.get_code_at(address).await.map_err(|error| VerifyError::Read(error.into()))?;
@@ -245,6 +251,7 @@ impl Deployment {
         ])?;
         self.verify_audits(provider).await?;
         self.verify_rewards(provider).await?;
+        self.verify_usefulness(provider).await?;
         for account in [self.sessions, self.court] {
             let call = NodeRegistry::isSlasherCall { account };
             if !read(provider, self.registry, &call, latest).await.map_err(VerifyError::Read)? {
@@ -300,6 +307,19 @@ impl Deployment {
             ("Rewards", "sessions contract", self.sessions, sessions),
             ("Rewards", "scores contract", self.scores, scores),
             ("Rewards", "court", self.court, court),
+        ])
+    }
+
+    async fn verify_usefulness(&self, provider: &Provider) -> Result<(), VerifyError> {
+        use bindings::usefulness::Usefulness as U;
+        let latest = BlockId::latest();
+        let token = read(provider, self.usefulness, &U::tokenCall {}, latest).await;
+        let nodes = read(provider, self.usefulness, &U::nodeRegistryCall {}, latest).await;
+        let audits = read(provider, self.usefulness, &U::auditsCall {}, latest).await;
+        require([
+            ("Usefulness", "token", self.token, token),
+            ("Usefulness", "node registry", self.registry, nodes),
+            ("Usefulness", "audits contract", self.audits, audits),
         ])
     }
 
@@ -370,6 +390,7 @@ mod tests {
             batches: Address::repeat_byte(9),
             rewards: Address::repeat_byte(10),
             capabilities: Address::repeat_byte(10),
+            usefulness: Address::repeat_byte(10),
         }
     }
 

@@ -28,7 +28,7 @@ mod wallet;
 
 pub use audits::{
     Audits, AuditsError, AuditsParameters, Batches, Capabilities, CapabilitiesParameters, Court, CourtParameters,
-    Guards, GuardsParameters, Scores, ScoresParameters,
+    Guards, GuardsParameters, Scores, ScoresParameters, Usefulness, UsefulnessParameters,
 };
 pub use cache::{CacheError, CacheLimits, RegistryCache};
 pub use connection::{ChainTime, ConnectError, Endpoint, Provider, connect, install_tls};

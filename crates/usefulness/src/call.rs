@@ -30,6 +30,17 @@ pub enum Part {
     Reverse = 2,
 }
 
+impl Part {
+    /// The grading in this order.
+    #[must_use]
+    pub const fn of(order: Order) -> Self {
+        match order {
+            Order::Forward => Self::Forward,
+            Order::Reverse => Self::Reverse,
+        }
+    }
+}
+
 /// What is judged, and by whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bench {
@@ -105,10 +116,28 @@ pub struct Judged<'a> {
     pub request: &'a GenerationRequest,
     /// What was delivered.
     pub text: &'a str,
+    /// Why it ended.
+    pub finish: FinishReason,
     /// What the deterministic checks found.
     pub checked: &'a Checked,
     /// Whether the judge's model shares the vocabulary of the answer's.
     pub same_vocabulary: bool,
+}
+
+impl Judged<'_> {
+    /// The judge's first call; `None` where its model is not asked: the checks decided, the client ended the answer, or the
+    /// prompt is tokens that the model does not share.
+    #[must_use]
+    pub fn own_answer(&self, model: &str) -> Option<GenerationRequest> {
+        let open = !self.checked.is_decided() && self.finish != FinishReason::Cancelled;
+        own_answer(self.request, model, self.same_vocabulary).filter(|_| open)
+    }
+
+    /// One of the two gradings that follow, with the judge's own answer.
+    #[must_use]
+    pub fn grading(&self, bench: &Bench, order: Order, own: &str, model: &str) -> GenerationRequest {
+        grading(self.request, (self.text, own), order, &bench.tag(Part::of(order)), model)
+    }
 }
 
 /// A judge's whole work on one item. No calls: the checks decided, or the judge's model cannot read the request.
@@ -167,21 +196,18 @@ impl JudgeRecord {
     /// # Errors
     /// The first call that does not belong there.
     pub fn verify(&self, bench: &Bench, model: &str, judged: &Judged<'_>) -> Result<(), RecordError> {
-        let own = own_answer(judged.request, model, judged.same_vocabulary);
-        let Some(expected) = own.filter(|_| !judged.checked.is_decided()) else {
+        let Some(expected) = judged.own_answer(model) else {
             return if self.calls.is_empty() { Ok(()) } else { Err(RecordError::Needless) };
         };
         let [own, forward, reverse] = &self.calls[..] else {
             // A model that cannot follow the request's form has no answer of its own, and then nothing to compare with.
             return if self.calls.is_empty() { Ok(()) } else { Err(RecordError::Calls(self.calls.len())) };
         };
-        let grade = |part, order| {
-            let answers = (judged.text, own.text.as_str());
-            grading(judged.request, answers, order, &bench.tag(part), model)
-        };
         check(own, Part::Own, &expected)?;
-        check(forward, Part::Forward, &grade(Part::Forward, Order::Forward))?;
-        check(reverse, Part::Reverse, &grade(Part::Reverse, Order::Reverse))
+        for (call, order) in [(forward, Order::Forward), (reverse, Order::Reverse)] {
+            check(call, Part::of(order), &judged.grading(bench, order, &own.text, model))?;
+        }
+        Ok(())
     }
 }
 

@@ -53,7 +53,11 @@ fn record() -> JudgeRecord {
 
 fn verify(record: &JudgeRecord, text: &str, checked: &Checked) -> Result<(), RecordError> {
     let request = request();
-    record.verify(&bench(), "judge", &Judged { request: &request, text, checked, same_vocabulary: false })
+    record.verify(
+        &bench(),
+        "judge",
+        &Judged { request: &request, text, finish: FinishReason::EndOfSequence, checked, same_vocabulary: false },
+    )
 }
 
 #[test]

@@ -84,8 +84,16 @@ impl Guards {
     /// When a read fails.
     pub async fn next_epoch(&self) -> Result<u32, AuditsError> {
         let now = self.0.provider.chain_time().await.map_err(|source| self.0.failed("the time", source))?;
+        self.epoch_at(now).await
+    }
+
+    /// The epoch of a moment, in seconds since 1970.
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub async fn epoch_at(&self, time: u64) -> Result<u32, AuditsError> {
         let (genesis, length) = (self.genesis().await?, u64::from(self.epoch_length_s().await?).max(1));
-        Ok(u32::try_from(now.saturating_sub(genesis) / length).unwrap_or(u32::MAX))
+        Ok(u32::try_from(time.saturating_sub(genesis) / length).unwrap_or(u32::MAX))
     }
 
     /// The beacon of an epoch; `None` while it is not recorded.

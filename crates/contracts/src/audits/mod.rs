@@ -1,6 +1,6 @@
 //! Proof of Inference on chain: `Guards` (epochs, beacons, who may be drawn), `Batches` (what miners committed to),
 //! `Audits` (committees, findings), `Scores` (evidence about each miner), `Court` (pool, bonds, slashes, contradictions) and
-//! `Capabilities` (what drawn guards measured).
+//! `Capabilities` (what drawn guards measuredUsefulness` (judges of what passed).
 //!
 //! One client a contract, one error for all, because their calls fail in the same ways and into each other. Nothing
 //! here judges an answer or keeps a secret: findings and their salts are the caller's.
@@ -13,6 +13,7 @@ mod events;
 mod guards;
 mod parameters;
 mod scores;
+mod usefulness;
 
 pub use batches::{Batch, BatchCommitted, Batches};
 pub use capabilities::{
@@ -22,8 +23,11 @@ pub use client::{Audit, AuditStatus, Audits, Finding, Inclusion, Seat, SeatState
 pub use court::{BondKind, Contradiction, Court, Guarantee};
 pub use events::AuditEvent;
 pub use guards::{Enrolment, Guards};
-pub use parameters::{AuditsParameters, CourtParameters, GuardsParameters, ScoresParameters};
+pub use parameters::{AuditsParameters, CourtParameters, GuardsParameters, ScoresParameters, UsefulnessParameters};
 pub use scores::{Failures, Profile, Score, Scores, State};
+pub use usefulness::{
+    Judge, JudgeSeat, Judgement, JudgementStatus, RevealedScore, Usefulness, known_commitment, score_commitment,
+};
 
 use crate::{
     connection::Provider,

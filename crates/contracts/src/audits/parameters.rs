@@ -1,6 +1,6 @@
 //! What governance sets for audits, with the values for a development chain and for a public one.
 
-use crate::bindings::{audits::IAudits, court::ICourt, scores::IScores};
+use crate::bindings::{audits::IAudits, court::ICourt, scores::IScores, usefulness::IUsefulness};
 use alloy::primitives::aliases::U96;
 use cortensor_protocol::Wei;
 use serde::{Deserialize, Serialize};
@@ -189,6 +189,72 @@ impl AuditsParameters {
     }
 }
 
+/// Windows are in seconds, scores and trust in ppm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsefulnessParameters {
+    /// For commitments, after the judges were drawn.
+    pub commit_window_s: u32,
+    /// For scores, after that.
+    pub reveal_window_s: u32,
+    /// In which a planted item may be shown, after the last score.
+    pub known_window_s: u32,
+    /// For opening what was drawn, after the beacon's epoch.
+    pub open_window_s: u32,
+    /// The part of useful items that is judged.
+    pub sample_ppm: u32,
+    /// How many judges are drawn; at most 5.
+    pub judges: u8,
+    /// How many must reveal.
+    pub quorum: u8,
+    /// How far from the median a score may lie to be paid.
+    pub agreement_ppm: u32,
+    /// What one judgement weighs in a miner's quality.
+    pub weight_ppm: u32,
+    /// What agreeing or straying moves a judge's trust.
+    pub trust_step_ppm: u32,
+    /// What a known answer moves it, and half of what staying away costs.
+    pub known_step_ppm: u32,
+    /// For each score in agreement.
+    pub judge_pay: Wei,
+}
+
+impl UsefulnessParameters {
+    /// For a chain of one's own: everything is judged, by whoever is there.
+    #[must_use]
+    pub fn development() -> Self {
+        Self {
+            commit_window_s: 60,
+            reveal_window_s: 15,
+            known_window_s: 1,
+            open_window_s: 120,
+            sample_ppm: 1_000_000,
+            quorum: 1,
+            weight_ppm: 200_000,
+            ..Self::public()
+        }
+    }
+
+    /// For a public chain.
+    #[must_use]
+    pub fn public() -> Self {
+        Self {
+            commit_window_s: 4 * 3600,
+            reveal_window_s: 2 * 3600,
+            known_window_s: 3600,
+            open_window_s: 6 * 3600,
+            sample_ppm: 200_000,
+            judges: 3,
+            quorum: 2,
+            agreement_ppm: 150_000,
+            weight_ppm: 50_000,
+            trust_step_ppm: 10_000,
+            known_step_ppm: 50_000,
+            judge_pay: Wei(Wei::COR.0 / 500),
+        }
+    }
+}
+
 macro_rules! mirror {
     ($rust:ident, $sol:path, { $($field:ident = $name:ident),* $(,)? }, { $($amount:ident = $wei:ident),* $(,)? }) => {
         impl From<$rust> for $sol {
@@ -259,6 +325,22 @@ mirror!(AuditsParameters, IAudits::Parameters, {
     bad_evidence = badEvidence,
 }, {});
 
+mirror!(UsefulnessParameters, IUsefulness::Parameters, {
+    commit_window_s = commitWindow,
+    reveal_window_s = revealWindow,
+    known_window_s = knownWindow,
+    open_window_s = openWindow,
+    sample_ppm = samplePpm,
+    judges = judges,
+    quorum = quorum,
+    agreement_ppm = agreement,
+    weight_ppm = weightPpm,
+    trust_step_ppm = trustStep,
+    known_step_ppm = knownStep,
+}, {
+    judge_pay = judgePay,
+});
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,6 +365,9 @@ mod tests {
         assert_eq!(ScoresParameters::from(IScores::Parameters::from(scores)), scores);
         for audits in [AuditsParameters::development(), AuditsParameters::public()] {
             assert_eq!(AuditsParameters::from(IAudits::Parameters::from(audits)), audits);
+        }
+        for usefulness in [UsefulnessParameters::development(), UsefulnessParameters::public()] {
+            assert_eq!(UsefulnessParameters::from(IUsefulness::Parameters::from(usefulness)), usefulness);
         }
     }
 }

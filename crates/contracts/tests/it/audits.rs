@@ -18,7 +18,7 @@ const MODEL: ModelId = ModelId(B256::repeat_byte(7));
 const CLASSES: (B256, B256) = (B256::repeat_byte(1), B256::repeat_byte(2));
 const SALT: B256 = B256::repeat_byte(3);
 
-async fn receipt(world: &World, number: u8) -> Receipt {
+pub(crate) async fn receipt(world: &World, number: u8) -> Receipt {
     Receipt {
         header_hash: B256::repeat_byte(number),
         task: TaskId(B256::repeat_byte(number)),
@@ -44,7 +44,7 @@ fn signed(world: &World, receipt: Receipt) -> SignedReceipt {
 }
 
 /// Two guards, a funded pool, a profile, and every receipt drawn.
-async fn prepare(world: &World) {
+pub(crate) async fn prepare(world: &World) {
     let contracts = &world.contracts;
     for guard in [&world.reporter, &world.publisher] {
         contracts.token.transfer(&world.deployer, guard.address(), cor(1_000)).await.unwrap();
@@ -67,7 +67,7 @@ async fn prepare(world: &World) {
     next_epoch(world).await;
 }
 
-async fn next_epoch(world: &World) {
+pub(crate) async fn next_epoch(world: &World) {
     let guards = &world.contracts.guards;
     let epoch = guards.current_epoch().await.unwrap();
     assert_eq!(guards.beacon(epoch).await.unwrap(), None);
@@ -78,7 +78,7 @@ async fn next_epoch(world: &World) {
     assert!(guards.beacon(epoch).await.unwrap().is_some());
 }
 
-fn wallet_of(world: &World, guard: Operator) -> &Wallet {
+pub(crate) fn wallet_of(world: &World, guard: Operator) -> &Wallet {
     [&world.reporter, &world.publisher].into_iter().find(|wallet| wallet.address() == guard.0).unwrap()
 }
 

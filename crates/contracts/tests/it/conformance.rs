@@ -14,7 +14,7 @@ use cortensor_contracts::{
     artifact::{self, Artifact},
     bindings::{
         audits::Audits, batches::Batches, court::Court, guards::Guards, models::ModelRegistry, registry::NodeRegistry,
-        rewards::Rewards, scores::Scores, sessions::Sessions, token::CortensorToken,
+        rewards::Rewards, scores::Scores, sessions::Sessions, token::CortensorToken, usefulness::Usefulness,
     },
 };
 use cortensor_protocol::{
@@ -338,6 +338,38 @@ fn rewards_have_what_the_client_calls() {
     check_call::<Rewards::parametersCall>(artifact, "(uint128,uint32,uint32,uint16)", false);
     check_event::<Rewards::Claimed>(artifact, 2);
     check_error::<Rewards::NotAudited>(&artifact.abi);
+}
+
+#[test]
+fn usefulness_has_what_the_client_calls() {
+    let artifact = &artifact::USEFULNESS;
+    check_call::<Usefulness::declareModelCall>(artifact, "", true);
+    check_call::<Usefulness::openCall>(artifact, "", true);
+    check_call::<Usefulness::commitScoreCall>(artifact, "", true);
+    check_call::<Usefulness::revealScoreCall>(artifact, "", true);
+    check_call::<Usefulness::settleCall>(artifact, "", true);
+    check_call::<Usefulness::plantCall>(artifact, "", true);
+    check_call::<Usefulness::showKnownCall>(artifact, "", true);
+    check_call::<Usefulness::fundCall>(artifact, "", true);
+    check_call::<Usefulness::withdrawCall>(artifact, "uint256", true);
+    check_call::<Usefulness::setFamilyCall>(artifact, "", true);
+    check_call::<Usefulness::setParametersCall>(artifact, "", true);
+    check_call::<Usefulness::drawnCall>(artifact, "address[]", false);
+    let judgement = "(address,uint8,uint8,uint8,uint8,uint40,uint40,uint40,uint32)";
+    check_call::<Usefulness::judgementCall>(artifact, judgement, false);
+    check_call::<Usefulness::seatsCall>(artifact, "(address,uint8,uint32)[]", false);
+    check_call::<Usefulness::recordOfCall>(artifact, "(uint32,uint32)", false);
+    check_call::<Usefulness::qualityPpmCall>(artifact, "uint32", false);
+    check_call::<Usefulness::trustOfCall>(artifact, "uint32", false);
+    check_call::<Usefulness::modelOfCall>(artifact, "bytes32", false);
+    check_call::<Usefulness::familyOfCall>(artifact, "uint32", false);
+    check_call::<Usefulness::poolCall>(artifact, "uint256", false);
+    check_call::<Usefulness::balanceOfCall>(artifact, "uint256", false);
+    let parameters = "(uint32,uint32,uint32,uint32,uint32,uint8,uint8,uint32,uint32,uint32,uint32,uint96)";
+    check_call::<Usefulness::parametersCall>(artifact, parameters, false);
+    check_event::<Usefulness::ScoreRevealed>(artifact, 2);
+    check_event::<Usefulness::JudgementSettled>(artifact, 2);
+    check_error::<Usefulness::NotUseful>(&artifact.abi);
 }
 
 struct Vectors(Value);

@@ -15,6 +15,7 @@ mod refusals;
 mod registry;
 mod rewards;
 mod scores;
+mod usefulness;
 mod wallet;
 mod world;
 
@@ -69,6 +70,8 @@ on_every_chain![
     rewards::work_is_counted_and_paid_once,
     scores::scores_weigh_as_the_proof_says,
     scores::scores_judge_as_the_proof_says,
+    usefulness::an_audited_answer_is_judged,
+    usefulness::a_known_answer_moves_trust_alone,
     wallet::one_account_sends_many_at_once,
     wallet::two_wallets_of_one_account_compete_and_both_win,
 ];
