@@ -74,6 +74,10 @@ impl Engine for Paced {
         self.inner.ends(token)
     }
 
+    fn bytes_of(&self, tokens: &[TokenId]) -> Option<Vec<u8>> {
+        self.inner.bytes_of(tokens)
+    }
+
     async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError> {
         self.inner.embed(inputs).await
     }

@@ -244,6 +244,12 @@ pub trait Engine: Send + Sync + 'static {
         None
     }
 
+    /// The bytes that these tokens stand for, control tokens left out; `None` where the backend does not know its
+    /// vocabulary.
+    fn bytes_of(&self, _tokens: &[TokenId]) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Embeds texts; one unit-length vector each, and the number of tokens in all.
     async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError>;
 }

@@ -334,6 +334,10 @@ impl Engine for LlamaEngine {
         Some((token as usize) < self.model().vocabulary() && self.model().ends_generation(token))
     }
 
+    fn bytes_of(&self, tokens: &[TokenId]) -> Option<Vec<u8>> {
+        Some(tokens.iter().flat_map(|token| self.prompter.vocabulary.piece(*token)).copied().collect())
+    }
+
     async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError> {
         self.alive()?;
         if inputs.is_empty() || inputs.len() > EMBED_INPUTS_MAX {

@@ -36,7 +36,7 @@ pub trait ChainView: Send + Sync + 'static {
     /// What a miner's audits buy at a given fee.
     async fn guarantee(&self, miner: Operator, fee: Wei) -> Result<Guarantee, ChainReadError>;
 
-    /// Whether `guard` was drawn to audit the receipt with this signing hash.
+    /// Whether `guard` was drawn to audit or to judge the receipt with this signing hash.
     async fn audits(&self, guard: Operator, receipt: B256) -> Result<bool, ChainReadError>;
 }
 

@@ -128,6 +128,9 @@ pub struct GuardSection {
     /// Files of calibrated profiles.
     #[serde(default)]
     pub profiles: Vec<PathBuf>,
+    /// Whether it also judges how useful answers are that passed their audit, with its first model.
+    #[serde(default = "yes")]
+    pub judge: bool,
     /// What it can go through.
     pub model: Vec<AuditedSection>,
     /// How it measures miners; a guard without this measures nobody.
@@ -166,6 +169,10 @@ const fn measure_context() -> u32 {
 pub struct AuditedSection {
     /// Where it runs.
     pub backend: BackendSection,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 const fn one() -> u64 {

@@ -84,6 +84,11 @@ impl ChainView for ContractsView {
     async fn audits(&self, guard: Operator, receipt: B256) -> Result<bool, ChainReadError> {
         let seats = self.contracts.audits.seats(receipt).await;
         let seats = seats.map_err(|error| ChainReadError(describe(&error)))?;
-        Ok(seats.iter().any(|seat| seat.guard == guard))
+        if seats.iter().any(|seat| seat.guard == guard) {
+            return Ok(true);
+        }
+        let judges = self.contracts.usefulness.judges(receipt).await;
+        let judges = judges.map_err(|error| ChainReadError(describe(&error)))?;
+        Ok(judges.iter().any(|judge| judge.operator == guard))
     }
 }

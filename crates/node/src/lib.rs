@@ -16,5 +16,6 @@ pub mod ledger;
 pub mod local;
 pub mod localnet;
 pub mod miner;
+mod records;
 pub mod router;
 pub mod session_proxy;

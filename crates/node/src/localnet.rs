@@ -7,7 +7,7 @@
 use crate::{
     chain_view::{CachedView, ChainView},
     contracts_view::{ContractsView, describe},
-    guard::{self, Guard, GuardConfig, declare_class},
+    guard::{self, Guard, GuardConfig, declare_class, declare_judge, family_of},
     identity::Identity,
     ledger::SessionTerms,
     miner::{
@@ -499,6 +499,7 @@ async fn start_guards(
         let (listening, view) = (endpoint.clone(), chain.clone());
         tracker.spawn(guard::accept_miners(guard.clone(), listening, view, place, stop.child_token()));
         tracker.spawn(guard.clone().keep_auditing(stop.child_token()));
+        tracker.spawn(guard.clone().keep_judging(stop.child_token()));
         guards.push(LocalGuard { guard, identity: identity.clone(), endpoint });
     }
     Ok(guards)
@@ -713,8 +714,19 @@ impl Ground {
         }
         if let Some(engine) = engines.first() {
             declare_class(&self.contracts, &wallet, &**engine).await.map_err(at(step))?;
+            self.family(&engine.info().manifest).await?;
+            declare_judge(&self.contracts, &wallet, Some(&**engine)).await.map_err(at(step))?;
         }
         Ok(wallet)
+    }
+
+    /// Lets guards judge with a model.
+    async fn family(&self, manifest: &ModelManifest) -> Result<(), LocalNetError> {
+        let (step, useful) = ("letting a model judge", &self.contracts.usefulness);
+        if useful.family_of(manifest.id()).await.map_err(at(step))?.is_none() {
+            useful.set_family(&self.wallet, manifest.id(), family_of(manifest)).await.map_err(at(step))?;
+        }
+        Ok(())
     }
 
     /// The session of the API key: the one of last time if it still pays, else a new one.

@@ -9,14 +9,15 @@ use super::{
 use crate::{cli::RoleArgs, output};
 use cortensor_capability::Limits;
 use cortensor_client::{Client, Options, Terms};
+use cortensor_engine::Engine;
 use cortensor_node::{
     config::{GUARD_TEMPLATE, GuardFile, MeasureSection},
-    guard::{Guard, GuardConfig, accept_miners, declare_class},
+    guard::{Guard, GuardConfig, accept_miners, declare_class, declare_judge},
 };
 use cortensor_proof::profile::Profile;
 use cortensor_protocol::RoleSet;
 use eyre::{Context, eyre};
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) async fn run(arguments: RoleArgs) -> eyre::Result<ExitCode> {
@@ -46,6 +47,7 @@ async fn serve(file: GuardFile, node: Node, json: bool) -> eyre::Result<ExitCode
     if let Some(first) = engines.first() {
         declare_class(&node.contracts, &node.wallet, &**first).await?;
     }
+    let judge = judges(&file, &node, &engines).await?;
     let operator = node.identity.operator();
     if !node.contracts.guards.is_enrolled(operator).await? {
         node.contracts.guards.enroll(&node.wallet).await?;
@@ -71,11 +73,13 @@ async fn serve(file: GuardFile, node: Node, json: bool) -> eyre::Result<ExitCode
     if let Some((client, limits)) = measuring {
         tracker.spawn(guard.clone().keep_measuring(client, limits, stop.child_token()));
     }
-    tracker.spawn(guard.keep_auditing(stop.child_token()));
+    tracker.spawn(guard.clone().keep_auditing(stop.child_token()));
+    // Who does not judge any more still reveals what it committed to.
+    tracker.spawn(guard.keep_judging(stop.child_token()));
     let dial = roles::dial_address(&endpoint)?;
     if json {
         output::json(
-            &serde_json::json!({ "operator": operator, "address": dial, "models": models, "measures": measures }),
+            &serde_json::json!({ "operator": operator, "address": dial, "models": models, "measures": measuresjudges": judge }),
         )?;
     } else {
         output::say(format!("guard {operator} is up"));
@@ -83,6 +87,7 @@ async fn serve(file: GuardFile, node: Node, json: bool) -> eyre::Result<ExitCode
         if measures {
             output::say("  measures  miners that it is drawn for, with the session in its configuration");
         }
+        output::say(format!("  judges    {}", if judge { models.first().map_or("", String::as_str) } else { "no" }));
         output::say(format!("  miners    put this into their configuration: {dial}"));
     }
     signal.await;
@@ -112,6 +117,16 @@ async fn measuring(section: &MeasureSection, node: &Node, data: &Path) -> eyre::
     let options = Options::new(&section.router, terms, key).book(data.join(format!("{id}.json")));
     let limits = Limits { tokens_max: section.tokens_max, context_max: section.context_max, ..Limits::default() };
     Ok((Client::connect(options).await?, limits))
+}
+
+/// Says on chain whether this guard judges; returns whether it does.
+async fn judges(file: &GuardFile, node: &Node, engines: &[Arc<dyn Engine>]) -> eyre::Result<bool> {
+    let engine = engines.first().map(|engine| &**engine).filter(|_| file.guard.judge);
+    let accepted = declare_judge(&node.contracts, &node.wallet, engine).await?;
+    if !accepted {
+        output::progress("governance has not named a family for this model: it audits, and does not judge");
+    }
+    Ok(accepted && engine.is_some())
 }
 
 fn profile(path: &Path) -> eyre::Result<Profile> {

@@ -415,6 +415,10 @@ impl Engine for MockEngine {
         Some(token == vocabulary::END)
     }
 
+    fn bytes_of(&self, tokens: &[TokenId]) -> Option<Vec<u8>> {
+        Some(tokens.iter().flat_map(|token| self.model.vocabulary.piece(*token)).copied().collect())
+    }
+
     async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError> {
         if self.config.embedding_length == 0 {
             return Err(unsupported("model", "this model gives no embeddings"));

@@ -7,6 +7,19 @@ use cortensor_contracts::audits::{Audit, Contradiction, Finding};
 use cortensor_proof::{evidence::TokenStatistics, profile::Pair};
 use cortensor_protocol::{Case, Operator, trace};
 
+/// From whom records are wanted, and how long there is for it, in seconds since 1970.
+pub(super) struct Asked {
+    pub(super) miner: Operator,
+    pub(super) opened_at: u64,
+    pub(super) until: u64,
+}
+
+impl From<&Audit> for Asked {
+    fn from(audit: &Audit) -> Self {
+        Self { miner: audit.miner, opened_at: audit.opened_at, until: audit.commit_until }
+    }
+}
+
 /// What came of asking for a case.
 pub(super) enum Shown {
     /// The miner showed it.
@@ -18,21 +31,21 @@ pub(super) enum Shown {
 }
 
 impl Inner {
-    /// Asks the miner for the records under audit. Close to the end of the time for commitments it is taken that the
+    /// Asks the miner for the records of an answer. Close to the end of the time for commitments it is taken that the
     /// miner does not show them.
-    pub(super) async fn shown(&self, item: B256, audit: &Audit, now: u64) -> Shown {
-        match self.peers.show(audit.miner, item).await {
+    pub(super) async fn shown(&self, item: B256, asked: &Asked, now: u64) -> Shown {
+        match self.peers.show(asked.miner, item).await {
             Ok(case) if case.receipt.receipt.signing_hash(&self.config.domain) == item => Shown::Case(Box::new(case)),
-            Ok(_) => self.not_shown(item, audit, now, "it showed another answer"),
-            Err(why) => self.not_shown(item, audit, now, &why),
+            Ok(_) => self.not_shown(item, asked, now, "it showed another answer"),
+            Err(why) => self.not_shown(item, asked, now, &why),
         }
     }
 
-    fn not_shown(&self, item: B256, audit: &Audit, now: u64, why: &str) -> Shown {
+    fn not_shown(&self, item: B256, asked: &Asked, now: u64, why: &str) -> Shown {
         // The last third of the time is for the commitment itself.
-        let window = audit.commit_until.saturating_sub(audit.opened_at);
-        let last = audit.commit_until.saturating_sub(window / 3);
-        tracing::info!(%item, miner = %audit.miner, %why, "a miner does not show its records");
+        let window = asked.until.saturating_sub(asked.opened_at);
+        let last = asked.until.saturating_sub(window / 3);
+        tracing::info!(%item, miner = %asked.miner, %why, "a miner does not show its records");
         if now < last { Shown::NotYet } else { Shown::Never }
     }
 

@@ -3,16 +3,18 @@
 //! It listens like a router: miners keep a connection to it, through which they show their records. What it is to do it
 //! learns from the chain alone. For each audit it computes the answer again on its own engine, commits to its finding,
 //! reveals it when the others have committed, and sees the audit to its end. It reports receipts that were drawn and that
-//! nobody showed. A finding is on disk before its commitment is
-//! sent, so that a guard that was killed can still reveal it.
+//! nobody showed. A finding is on disk before its commitment is sent, so that a guard that was killed can still reveal it.
+//! Of what passed its audit, guards also judge how useful it was.
 
 mod investigate;
 mod measure;
+mod judge;
 mod peers;
 mod steps;
 mod watch;
 
 pub use measure::RouterTarget;
+pub use judge::{JudgeError, Replayed, declare_judge, family_of, replay};
 pub use peers::accept_miners;
 
 use crate::{
@@ -96,6 +98,9 @@ pub enum GuardError {
     /// This guard's engine could not compute the answer again.
     #[error("the answer could not be computed again here")]
     Audit(#[from] crate::audit::AuditError),
+    /// This guard could not judge the answer.
+    #[error("the answer could not be judged here")]
+    Judge(#[from] JudgeError),
 }
 
 /// A guard's core; cheap to clone.
@@ -137,7 +142,8 @@ impl Guard {
         profiles: Vec<Profile>,
         config: GuardConfig,
     ) -> Result<Self, StoreError> {
-        let journal = Journal::open(&config.store, &[DUTIES, PLACE, MEASURES, watch::WATCHED])?;
+        let tables = [[DUTIES, PLACE, watch::WATCHED].as_slice(), &judge::TABLES].concat();
+        let journal = Journal::open(&config.store, &[DUTIES, PLACE, MEASURES, watch::WATCHED]tables)?;
         let inner = Inner {
             identity,
             config,
@@ -233,19 +239,10 @@ impl Inner {
 
     /// Notes batches, and the audits that this guard was drawn for, since it last looked.
     async fn read_chain(&self) -> Result<(), GuardError> {
-        let newest = self.newest_block().await?;
-        let stored = self.journal.get(PLACE, BLOCK)?;
-        let from: u64 = match stored {
-            Some(bytes) => decode("block number", &bytes)?,
-            None => self.config.from_block,
-        };
-        if newest < from {
-            return Ok(());
-        }
-        let range = BlockRange { from, to: newest.min(from.saturating_add(BLOCKS_MAX - 1)) };
+        let Some(range) = self.unread(BLOCK).await? else { return Ok(()) };
         let me = self.identity.operator();
         let mut writes = self.notice_batches(range).await?;
-        writes.push(Write::Put(PLACE, BLOCK.to_vec(), encode(&(range.to + 1))));
+        writes.push(Self::read_up_to(BLOCK, range));
         for event in self.contracts.audits.events(None, range).await? {
             if let AuditEvent::Drawn { item, guards, round, .. } = event
                 && guards.contains(&me)
@@ -259,6 +256,21 @@ impl Inner {
         }
         self.journal.commit(&writes)?;
         Ok(())
+    }
+
+    /// The next blocks to be read by whoever notes its place under `reader`; `None` where all are read.
+    async fn unread(&self, reader: &[u8]) -> Result<Option<BlockRange>, GuardError> {
+        let newest = self.newest_block().await?;
+        let from: u64 = match self.journal.get(PLACE, reader)? {
+            Some(bytes) => decode("block number", &bytes)?,
+            None => self.config.from_block,
+        };
+        let to = newest.min(from.saturating_add(BLOCKS_MAX - 1));
+        Ok((newest >= from).then_some(BlockRange { from, to }))
+    }
+
+    fn read_up_to(reader: &[u8], range: BlockRange) -> Write {
+        Write::Put(PLACE, reader.to_vec(), encode(&(range.to + 1)))
     }
 
     async fn newest_block(&self) -> Result<u64, GuardError> {

@@ -13,7 +13,8 @@ use cortensor_contracts::{
 use cortensor_protocol::Receipt;
 
 /// Refusals that say that another was faster, or that it is not time yet.
-const HARMLESS: &[&str] = &["NotDue", "WrongStatus", "SeatTaken", "RevealTooEarly", "BeaconUnknown", "TooLate"];
+const HARMLESS: &[&str] =
+    &["NotDue", "WrongStatus", "SeatTaken", "RevealTooEarly", "BeaconUnknown", "TooLate", "JudgementKnown"];
 
 impl Inner {
     /// Takes the next step; `true` when the audit is over for this guard.
@@ -66,7 +67,7 @@ impl Inner {
     /// Makes the finding if it is not made, and commits to it.
     async fn commit(&self, item: B256, audit: &Audit, mut duty: Duty, now: u64) -> Result<(), GuardError> {
         if duty.finding.as_ref().is_none_or(|(round, ..)| *round != audit.round) {
-            let finding = match self.shown(item, audit, now).await {
+            let finding = match self.shown(item, &audit.into(), now).await {
                 Shown::NotYet => return Ok(()),
                 Shown::Never => Duty::not_opened(),
                 Shown::Case(case) => {
@@ -114,7 +115,7 @@ impl Inner {
 }
 
 /// Others do the same steps: that one of them was faster is no failure.
-fn forgive<T>(sent: Result<T, AuditsError>) -> Result<(), GuardError> {
+pub(super) fn forgive<T>(sent: Result<T, AuditsError>) -> Result<(), GuardError> {
     match sent {
         Err(error) if !refused(&error, HARMLESS) => Err(error.into()),
         _ => Ok(()),

@@ -11,6 +11,7 @@ use crate::{
     identity::Identity,
     journal::{Journal, StoreError},
     ledger::SessionTerms,
+    records::{Records, records},
     router::now_seconds,
 };
 use alloy::primitives::B256;
@@ -465,19 +466,9 @@ struct Trace {
 impl Trace {
     /// Of the tokens that were delivered and what the sampler recorded of them, which is nothing where the backend draws
     /// its tokens by itself.
-    fn new(mut tokens: Vec<TraceToken>, recorded: Vec<(TraceToken, Evidence)>, outcome: &Outcome) -> Self {
-        let output_tokens = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-        let closing = (outcome.finish == FinishReason::EndOfSequence && outcome.tier == Tier::A).then(|| {
-            let ended = recorded.get(tokens.len()).map(|(token, _)| *token);
-            // A grammar can be complete before a model that has no token to say so.
-            ended.unwrap_or_else(|| TraceToken::told(None, None))
-        });
-        let mut opened: Vec<Evidence> = recorded.into_iter().map(|(_, seen)| seen).collect();
-        tokens.extend(closing);
-        if !opened.is_empty() {
-            // The sampler may have gone on after a client left.
-            opened.resize(tokens.len(), Evidence::NONE);
-        }
+    fn new(delivered: Vec<TraceToken>, recorded: Vec<(TraceToken, Evidence)>, outcome: &Outcome) -> Self {
+        let output_tokens = u32::try_from(delivered.len()).unwrap_or(u32::MAX);
+        let Records { closing, tokens, opened } = records(delivered, recorded, outcome.finish, outcome.tier);
         let evidence = trace::evidence_leaves(outcome.salt, tokens.len(), &opened);
         let root = trace::root(outcome.salt, &tokens, &evidence).expect("there is one leaf for each window");
         Self { output_tokens, closing, tokens, opened, evidence, root }

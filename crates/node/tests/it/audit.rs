@@ -24,7 +24,7 @@ use cortensor_protocol::{
 use std::{sync::Arc, time::Duration};
 
 /// Longer than an epoch, a commitment, a reveal and the time for appeals together.
-const AN_AUDIT: Duration = Duration::from_secs(120);
+pub const AN_AUDIT: Duration = Duration::from_secs(120);
 
 async fn opened(world: &World, task: &str) -> Vec<ReceiptFile> {
     serde_json::from_value(world.get(&format!("/v1/tasks/{task}/receipts?open=true")).await).unwrap()
@@ -140,6 +140,10 @@ impl Engine for OtherNoise {
         self.0.ends(token)
     }
 
+    fn bytes_of(&self, tokens: &[TokenId]) -> Option<Vec<u8>> {
+        self.0.bytes_of(tokens)
+    }
+
     async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError> {
         self.0.embed(inputs).await
     }
@@ -153,7 +157,7 @@ fn logs() {
 }
 
 /// A network whose every answer is audited.
-async fn audited(folder: &tempfile::TempDir, engine: impl FnOnce(Arc<MockEngine>) -> Arc<dyn Engine>) -> World {
+pub async fn audited(folder: &tempfile::TempDir, engine: impl FnOnce(Arc<MockEngine>) -> Arc<dyn Engine>) -> World {
     logs();
     let config = LocalNetConfig { guards: 2, ..LocalNetConfig::new(folder.path().to_owned()) };
     audited_with(config, engine).await

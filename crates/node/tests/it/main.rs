@@ -9,6 +9,7 @@
 
 mod audit;
 mod failures;
+mod judge;
 mod liar;
 mod limits;
 mod local;
