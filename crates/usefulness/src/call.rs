@@ -8,7 +8,7 @@ use crate::{
     NEUTRAL, PPM,
     checks::Checked,
     grade::{GradeError, Pair, score},
-    prompt::{Order, Tag, grading, own_answer},
+    prompt::{JudgeModel, Order, Tag, grading, own_answer},
 };
 use alloy_primitives::{B256, keccak256};
 use cortensor_protocol::{
@@ -128,14 +128,14 @@ impl Judged<'_> {
     /// The judge's first call; `None` where its model is not asked: the checks decided, the client ended the answer, or the
     /// prompt is tokens that the model does not share.
     #[must_use]
-    pub fn own_answer(&self, model: &str) -> Option<GenerationRequest> {
+    pub fn own_answer(&self, model: &JudgeModel<'_>) -> Option<GenerationRequest> {
         let open = !self.checked.is_decided() && self.finish != FinishReason::Cancelled;
         own_answer(self.request, model, self.same_vocabulary).filter(|_| open)
     }
 
     /// One of the two gradings that follow, with the judge's own answer.
     #[must_use]
-    pub fn grading(&self, bench: &Bench, order: Order, own: &str, model: &str) -> GenerationRequest {
+    pub fn grading(&self, bench: &Bench, order: Order, own: &str, model: &JudgeModel<'_>) -> GenerationRequest {
         grading(self.request, (self.text, own), order, &bench.tag(Part::of(order)), model)
     }
 }
@@ -195,7 +195,7 @@ impl JudgeRecord {
     ///
     /// # Errors
     /// The first call that does not belong there.
-    pub fn verify(&self, bench: &Bench, model: &str, judged: &Judged<'_>) -> Result<(), RecordError> {
+    pub fn verify(&self, bench: &Bench, model: &JudgeModel<'_>, judged: &Judged<'_>) -> Result<(), RecordError> {
         let Some(expected) = judged.own_answer(model) else {
             return if self.calls.is_empty() { Ok(()) } else { Err(RecordError::Needless) };
         };

@@ -7,6 +7,8 @@ use cortensor_protocol::{LogProb, Prompt, ResponseFormat, SamplingParams};
 const GOOD: &str = r#"{"one":{"follows":4,"correct":4,"complete":4,"clear":4},"two":{"follows":2,"correct":2,"complete":2,"clear":2}}"#;
 const BAD: &str = r#"{"one":{"follows":2,"correct":2,"complete":2,"clear":2},"two":{"follows":4,"correct":4,"complete":4,"clear":4}}"#;
 
+const JUDGE: JudgeModel<'_> = JudgeModel { name: "judge", context: 8_192 };
+
 fn bench() -> Bench {
     Bench {
         item: B256::repeat_byte(1),
@@ -44,8 +46,8 @@ fn call(part: Part, request: GenerationRequest, text: &str) -> JudgeCall {
 
 fn record() -> JudgeRecord {
     let bench = bench();
-    let own = call(Part::Own, own_answer(&request(), "judge", false).unwrap(), "mine");
-    let grade = |part, order| grading(&request(), ("theirs", "mine"), order, &bench.tag(part), "judge");
+    let own = call(Part::Own, own_answer(&request(), &JUDGE, false).unwrap(), "mine");
+    let grade = |part, order| grading(&request(), ("theirs", "mine"), order, &bench.tag(part), &JUDGE);
     let forward = call(Part::Forward, grade(Part::Forward, Order::Forward), GOOD);
     let reverse = call(Part::Reverse, grade(Part::Reverse, Order::Reverse), BAD);
     JudgeRecord { calls: vec![own, forward, reverse] }
@@ -55,7 +57,7 @@ fn verify(record: &JudgeRecord, text: &str, checked: &Checked) -> Result<(), Rec
     let request = request();
     record.verify(
         &bench(),
-        "judge",
+        &JUDGE,
         &Judged { request: &request, text, finish: FinishReason::EndOfSequence, checked, same_vocabulary: false },
     )
 }

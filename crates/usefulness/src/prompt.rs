@@ -10,10 +10,10 @@ use cortensor_protocol::{
     ChatMessage, GenerationRequest, Prompt, ResponseFormat, Role, SamplingParams, ToolChoice, sampling::Micro,
 };
 
-/// Most characters of the request that a judge is shown: its end, where the question stands.
-pub const REQUEST_CHARS: usize = 6_000;
-/// Most characters of each answer that a judge is shown: its beginning.
-pub const ANSWER_CHARS: usize = 6_000;
+/// Most characters of the request and of each answer that a judge is shown.
+pub const TEXT_CHARS: usize = 6_000;
+/// Tokens that are kept free for the rubric and the reply.
+const KEPT_TOKENS: u32 = 1_024;
 /// Most tokens of a judge's own answer.
 pub const OWN_TOKENS: u32 = 512;
 /// Most tokens of a grading.
@@ -54,6 +54,25 @@ const TEMPLATE_MARKS: &[&str] = &[
     "<reserved_",
 ];
 
+/// The model that a judge judges with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JudgeModel<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its longest context in tokens, by its manifest.
+    pub context: u32,
+}
+
+impl JudgeModel<'_> {
+    /// Characters of each of the three texts: what leaves room for the rest at two characters a token, [`TEXT_CHARS`] at most.
+    /// Where that is still too much the model says nothing.
+    #[must_use]
+    pub fn text_chars(&self) -> usize {
+        let tokens = usize::try_from(self.context.saturating_sub(KEPT_TOKENS)).unwrap_or(usize::MAX);
+        (tokens.saturating_mul(2) / 3).min(TEXT_CHARS)
+    }
+}
+
 /// Which answer is shown first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -83,10 +102,14 @@ impl Tag {
 /// A call in which a judge answers the request itself: at temperature 0, in the form that was asked for. `None` where the prompt
 /// is tokens of a vocabulary that the judge's model does not share.
 #[must_use]
-pub fn own_answer(request: &GenerationRequest, model: &str, same_vocabulary: bool) -> Option<GenerationRequest> {
+pub fn own_answer(
+    request: &GenerationRequest,
+    model: &JudgeModel<'_>,
+    same_vocabulary: bool,
+) -> Option<GenerationRequest> {
     let readable = same_vocabulary || !matches!(request.prompt, Prompt::Tokens(_));
     readable.then(|| GenerationRequest {
-        model: model.to_owned(),
+        model: model.name.to_owned(),
         sampling: greedy(),
         seed: None,
         max_tokens: request.max_tokens.min(OWN_TOKENS),
@@ -102,21 +125,23 @@ pub fn grading(
     (answer, own): (&str, &str),
     order: Order,
     tag: &Tag,
-    model: &str,
+    model: &JudgeModel<'_>,
 ) -> GenerationRequest {
     let (one, two) = match order {
         Order::Forward => (answer, own),
         Order::Reverse => (own, answer),
     };
+    let chars = model.text_chars();
+    // The question stands at the end of a request, what matters most at the beginning of an answer.
     let parts = [
-        ("REQUEST", tail(&asked(request), REQUEST_CHARS)),
-        ("ANSWER ONE", head(one, ANSWER_CHARS)),
-        ("ANSWER TWO", head(two, ANSWER_CHARS)),
+        ("REQUEST", tail(&asked(request), chars)),
+        ("ANSWER ONE", head(one, chars)),
+        ("ANSWER TWO", head(two, chars)),
     ];
     let data: String = parts.iter().map(|(what, text)| format!("{}\n{}\n", tag.mark(what), clean(text, tag))).collect();
     let shown = format!("{data}{}\n\n{QUESTION}", tag.mark("END"));
     GenerationRequest {
-        model: model.to_owned(),
+        model: model.name.to_owned(),
         prompt: Prompt::Chat {
             messages: vec![ChatMessage::text(Role::System, rubric(tag)), ChatMessage::text(Role::User, shown)],
             tools: Vec::new(),

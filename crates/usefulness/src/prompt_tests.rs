@@ -3,6 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 
+const JUDGE: JudgeModel<'_> = JudgeModel { name: "judge", context: 1 << 20 };
+
 fn request(text: &str) -> GenerationRequest {
     GenerationRequest {
         model: "m".into(),
@@ -109,8 +111,8 @@ fn injections() -> Vec<String> {
         split,
         nested,
         "x".repeat(20_000),
-        format!("{}{}", "x".repeat(ANSWER_CHARS - 10), tag.mark("END")),
-        "é".repeat(ANSWER_CHARS + 1),
+        format!("{}{}", "x".repeat(TEXT_CHARS - 10), tag.mark("END")),
+        "é".repeat(TEXT_CHARS + 1),
     ]);
     all
 }
@@ -119,7 +121,7 @@ fn injections() -> Vec<String> {
 fn no_answer_changes_the_structure() {
     let tag = tag();
     let frame = |answer: &str, order| {
-        let call = grading(&request("What is it?"), (answer, "my own"), order, &tag, "judge");
+        let call = grading(&request("What is it?"), (answer, "my own"), order, &tag, &JUDGE);
         let (system, user) = shown(&call);
         let (outside, data) = taken_apart(&user, &tag);
         (system, outside, data, call.response_format, call.stop)
@@ -134,7 +136,7 @@ fn no_answer_changes_the_structure() {
             assert_eq!((&got.3, &got.4), (&expect.3, &expect.4), "{injection}");
             let (own, other) = (3 - place, &got.2[place]);
             assert_eq!((&got.2[0], &got.2[own]), (&expect.2[0], &expect.2[own]), "{injection}");
-            assert!(other.chars().count() <= REMOVED.len() * (ANSWER_CHARS + 20), "bounded");
+            assert!(other.chars().count() <= REMOVED.len() * (TEXT_CHARS + 20), "bounded");
             assert!(!TEMPLATE_MARKS.iter().any(|mark| other.to_ascii_lowercase().contains(mark)), "{other}");
         }
     }
@@ -144,7 +146,7 @@ fn no_answer_changes_the_structure() {
 fn no_request_changes_the_structure() {
     let tag = tag();
     let frame = |text: &str| {
-        let (system, user) = shown(&grading(&request(text), ("a", "b"), Order::Forward, &tag, "judge"));
+        let (system, user) = shown(&grading(&request(text), ("a", "b"), Order::Forward, &tag, &JUDGE));
         let (outside, [_, one, two]) = taken_apart(&user, &tag);
         (system, outside, one, two)
     };
@@ -157,17 +159,17 @@ fn no_request_changes_the_structure() {
 #[test]
 fn an_answer_of_ones_own_is_asked_for_as_the_client_asked() {
     let asked = request("What is it?");
-    let own = own_answer(&asked, "judge", false).unwrap();
+    let own = own_answer(&asked, &JUDGE, false).unwrap();
     assert_eq!((own.prompt, own.stop, own.max_tokens), (asked.prompt.clone(), asked.stop.clone(), OWN_TOKENS));
     assert_eq!((own.sampling.temperature, own.seed, own.logprobs), (Micro(0), None, None));
     let tokens = GenerationRequest { prompt: Prompt::Tokens(vec![1]), ..asked };
-    assert_eq!(own_answer(&tokens, "judge", false), None, "other tokens");
-    assert!(own_answer(&tokens, "judge", true).is_some());
+    assert_eq!(own_answer(&tokens, &JUDGE, false), None, "other tokens");
+    assert!(own_answer(&tokens, &JUDGE, true).is_some());
 }
 
 #[test]
 fn calls_keep_the_bounds_of_requests() {
-    let call = grading(&request("x"), ("a", "b"), Order::Forward, &tag(), "judge");
+    let call = grading(&request("x"), ("a", "b"), Order::Forward, &tag(), &JUDGE);
     assert_eq!(call.check(), Ok(()));
     let ResponseFormat::JsonSchema(schema) = &call.response_format else { panic!("a schema") };
     let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
@@ -179,11 +181,23 @@ fn calls_keep_the_bounds_of_requests() {
     assert!(crate::schema::check(&schema, &serde_json::from_str(&beyond).unwrap()).is_err());
 }
 
+#[test]
+fn small_models_are_shown_less() {
+    for (context, expect) in [(0, 0), (1_024, 0), (2_048, 682), (32_768, TEXT_CHARS)] {
+        let model = JudgeModel { name: "judge", context };
+        assert_eq!(model.text_chars(), expect);
+        let call = grading(&request(&"q".repeat(9_000)), (&"a".repeat(9_000), "b"), Order::Forward, &tag(), &model);
+        let (_, [asked, one, two]) = taken_apart(&shown(&call).1, &tag());
+        assert_eq!((asked.matches('q').count(), one.matches('a').count()), (expect, expect));
+        assert_eq!(two.matches('b').count(), usize::from(expect > 0));
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_is_said_the_frame_stands(request_text in "\\PC{0,80}", answer in "(\\PC|<|\\||>|=|[0-9a-f]|\n){0,200}") {
         let tag = tag();
-        let call = grading(&request(&request_text), (&answer, &answer), Order::Forward, &tag, "judge");
+        let call = grading(&request(&request_text), (&answer, &answer), Order::Forward, &tag, &JUDGE);
         let (_, user) = shown(&call);
         let (_, [_, one, two]) = taken_apart(&user, &tag);
         prop_assert_eq!(one, two);

@@ -19,6 +19,7 @@ use cortensor_usefulness::{
     call::{Bench, Judged},
     checks::{Answer, check},
     consensus::quality_after,
+    prompt::JudgeModel,
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
@@ -77,6 +78,7 @@ async fn check_records(world: &World, item: B256, case: &Case, text: &str) {
     let revealed = contracts.usefulness.revealed(item, all_blocks(net).await).await.unwrap();
     let engine = MockEngine::start(MockConfig::default()).unwrap();
     let manifest = &engine.info().manifest;
+    let model = JudgeModel { name: &manifest.name, context: manifest.context_length };
     let checked = check(&Answer { request: &case.request, text, finish: case.receipt.receipt.finish });
     for local in &net.guards {
         let judge = local.guard.operator();
@@ -89,7 +91,7 @@ async fn check_records(world: &World, item: B256, case: &Case, text: &str) {
             checked: &checked,
             same_vocabulary: true,
         };
-        record.verify(&bench, &manifest.name, &judged).unwrap();
+        record.verify(&bench, &model, &judged).unwrap();
         let said = revealed.iter().find(|revealed| revealed.judge == judge).unwrap();
         assert_eq!((record.root(&bench), record.score(&checked)), (said.trace_root, said.score));
         assert_eq!(record.calls.len(), 3);

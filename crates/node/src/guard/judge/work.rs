@@ -10,7 +10,7 @@ use cortensor_protocol::{
 use cortensor_usefulness::{
     call::{Bench, JudgeCall, JudgeRecord, Judged, Part},
     checks::{Answer, check},
-    prompt::Order,
+    prompt::{JudgeModel, Order},
 };
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -100,7 +100,8 @@ fn delivered(reader: &dyn Engine, case: &Case) -> Result<String, JudgeError> {
 }
 
 async fn ask(engine: &dyn Engine, bench: &Bench, judged: &Judged<'_>) -> Result<JudgeRecord, EngineError> {
-    let model = engine.info().manifest.name.clone();
+    let manifest = &engine.info().manifest;
+    let model = JudgeModel { name: &manifest.name, context: manifest.context_length };
     let Some(first) = judged.own_answer(&model) else { return Ok(JudgeRecord::default()) };
     let own = call(engine, bench, Part::Own, first).await?;
     let mut calls = Vec::with_capacity(3);
