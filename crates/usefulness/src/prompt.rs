@@ -133,11 +133,8 @@ pub fn grading(
     };
     let chars = model.text_chars();
     // The question stands at the end of a request, what matters most at the beginning of an answer.
-    let parts = [
-        ("REQUEST", tail(&asked(request), chars)),
-        ("ANSWER ONE", head(one, chars)),
-        ("ANSWER TWO", head(two, chars)),
-    ];
+    let parts =
+        [("REQUEST", tail(&asked(request), chars)), ("ANSWER ONE", head(one, chars)), ("ANSWER TWO", head(two, chars))];
     let data: String = parts.iter().map(|(what, text)| format!("{}\n{}\n", tag.mark(what), clean(text, tag))).collect();
     let shown = format!("{data}{}\n\n{QUESTION}", tag.mark("END"));
     GenerationRequest {
