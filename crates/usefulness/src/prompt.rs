@@ -12,6 +12,8 @@ use cortensor_protocol::{
 
 /// Most characters of the request and of each answer that a judge is shown.
 pub const TEXT_CHARS: usize = 6_000;
+/// A model that cannot be shown so many says nothing.
+const LEAST_TEXT_CHARS: usize = 200;
 /// Tokens that are kept free for the rubric and the reply.
 const KEPT_TOKENS: u32 = 1_024;
 /// Most tokens of a judge's own answer.
@@ -65,7 +67,6 @@ pub struct JudgeModel<'a> {
 
 impl JudgeModel<'_> {
     /// Characters of each of the three texts: what leaves room for the rest at two characters a token, [`TEXT_CHARS`] at most.
-    /// Where that is still too much the model says nothing.
     #[must_use]
     pub fn text_chars(&self) -> usize {
         let tokens = usize::try_from(self.context.saturating_sub(KEPT_TOKENS)).unwrap_or(usize::MAX);
@@ -100,15 +101,16 @@ impl Tag {
 }
 
 /// A call in which a judge answers the request itself: at temperature 0, in the form that was asked for. `None` where the prompt
-/// is tokens of a vocabulary that the judge's model does not share.
+/// is tokens of a vocabulary that the judge's model does not share, or the model's context is too short to compare answers in.
 #[must_use]
 pub fn own_answer(
     request: &GenerationRequest,
     model: &JudgeModel<'_>,
     same_vocabulary: bool,
 ) -> Option<GenerationRequest> {
+    let fits = model.text_chars() >= LEAST_TEXT_CHARS;
     let readable = same_vocabulary || !matches!(request.prompt, Prompt::Tokens(_));
-    readable.then(|| GenerationRequest {
+    (fits && readable).then(|| GenerationRequest {
         model: model.name.to_owned(),
         sampling: greedy(),
         seed: None,
@@ -134,7 +136,7 @@ pub fn grading(
     let chars = model.text_chars();
     // The question stands at the end of a request, what matters most at the beginning of an answer.
     let parts =
-        [("REQUEST", tail(&asked(request), chars)), ("ANSWER ONE", head(one, chars)), ("ANSWER TWO", head(two, chars))];
+        [("REQUEST", tail(asked(request).trim_end(), chars)), ("ANSWER ONE", head(one, chars)), ("ANSWER TWO", head(two, chars))];
     let data: String = parts.iter().map(|(what, text)| format!("{}\n{}\n", tag.mark(what), clean(text, tag))).collect();
     let shown = format!("{data}{}\n\n{QUESTION}", tag.mark("END"));
     GenerationRequest {
@@ -227,11 +229,12 @@ fn head(text: &str, chars: usize) -> String {
 }
 
 fn tail(text: &str, chars: usize) -> String {
-    let count = text.chars().count();
-    match text.char_indices().nth(count.saturating_sub(chars)) {
-        Some((start, _)) if start > 0 => format!("(cut before)\n{}", &text[start..]),
-        _ => text.to_owned(),
+    let cut = text.chars().count().saturating_sub(chars);
+    if cut == 0 {
+        return text.to_owned();
     }
+    let start = text.char_indices().nth(cut).map_or(text.len(), |(start, _)| start);
+    format!("(cut before)\n{}", &text[start..])
 }
 
 /// Text without control characters, marks of templates and the tag. What is put together by taking something out is taken

@@ -165,6 +165,7 @@ fn an_answer_of_ones_own_is_asked_for_as_the_client_asked() {
     let tokens = GenerationRequest { prompt: Prompt::Tokens(vec![1]), ..asked };
     assert_eq!(own_answer(&tokens, &JUDGE, false), None, "other tokens");
     assert!(own_answer(&tokens, &JUDGE, true).is_some());
+    assert_eq!(own_answer(&tokens, &JudgeModel { context: 1_300, ..JUDGE }, true), None, "too short");
 }
 
 #[test]
