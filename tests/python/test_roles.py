@@ -10,10 +10,11 @@ import socket
 
 import pytest
 from api import NEVER_END, STORY, Api, text_of
-from processes import Daemon, cast, fail, free_port, run, send, succeed, wait_for
+from processes import REPOSITORY, Daemon, cast, fail, free_port, run, send, succeed, wait_for
 
 PASSWORD = {"CORTENSOR_PASSWORD": "a password of the tests"}
 COR = 10**18
+BUNDLED = REPOSITORY / "models" / "tiny" / "cortensor-tiny-q8_0.gguf"
 
 
 class Town:
@@ -114,6 +115,8 @@ def guard(town):
         'listen = "0.0.0.0:7200"': f'listen = "127.0.0.1:{free_port(socket.SOCK_DGRAM)}"',
     })
     town.fund(account, 1_500)
+    model = json.loads(succeed("model", "inspect", BUNDLED, "--json"))["id"]
+    send(town.rpc, town.contracts["usefulness"], "setFamily(bytes32,uint32)", model, "1")
     succeed("guard", "--config", path, "--register", env=PASSWORD, cwd=town.folder)
     findings, code = town.doctor(path)
     assert code == 0, findings
@@ -254,6 +257,37 @@ def test_a_guard_that_was_killed_audits_what_it_was_drawn_for(town, town_api, gu
     assert guard["daemon"].ready()["address"] == guard["address"]
     wait_for(lambda: jobs(town, miner)[0] > before, 120, "the audit to be settled")
     assert jobs(town, miner)[1] == 0, "an honest miner stays in good standing"
+
+
+def useful_events(town, event):
+    """The items of an event of the contract that judges."""
+    found = cast(town.rpc, "logs", "--json", "--from-block", "0", "--address", town.contracts["usefulness"], event)
+    return [log["topics"][1] for log in json.loads(found)]
+
+
+def test_a_judge_that_was_killed_after_its_commitment_still_reveals(town, town_api, guard, miners):
+    assert guard["judges"], "governance let the model judge"
+    committed = "ScoreCommitted(bytes32,address,bytes32)"
+    revealed = "ScoreRevealed(bytes32,address,uint32,bytes32)"
+    settled = "JudgementSettled(bytes32,address,uint8,uint32,uint32)"
+
+    def waiting():
+        return set(useful_events(town, committed)) - set(useful_events(town, revealed))
+
+    town_api.ask()
+    item, *_ = wait_for(waiting, 240, "the judge to commit to a score")
+    guard["daemon"].kill()
+    assert item in waiting(), "it was killed before it revealed"
+    guard["daemon"] = town.start("guard", "--config", guard["path"], "--json")
+    guard["daemon"].ready()
+    wait_for(lambda: item in useful_events(town, settled), 120, "the judgement to be settled")
+    assert item in useful_events(town, revealed)
+    kinds = "(address,uint8,uint8,uint8,uint8,uint40,uint40,uint40,uint32)"
+    shown = cast(town.rpc, "call", town.contracts["usefulness"], f"judgement(bytes32)({kinds})", item)
+    miner, status, *_ = shown.strip().strip("()").split(", ")
+    assert miner.lower() in miners and status == "2", shown
+    known = cast(town.rpc, "call", town.contracts["usefulness"], "recordOf(address)((uint32,uint32))", miner)
+    assert int(known.strip().strip("()").split(", ")[1]) >= 1, known
 
 
 def test_a_miner_is_killed_in_the_middle_of_an_answer(town, town_api, miners):

@@ -1,10 +1,17 @@
-//! What engines read: model files, answers of upstream servers, chat templates, grammars.
+//! What engines read: model files, answers of upstream servers, chat templates, grammars; what judges take from miners.
 
 use crate::{choice, texts};
+use alloy::primitives::B256;
 use cortensor_engine::{EngineEvent, chat::ChatTemplate, openai::read_stream};
 use cortensor_llama::{Metadata, allowed_next};
 use cortensor_protocol::{
-    ChatMessage, GenerationRequest, Prompt, ResponseFormat, Role, SamplingParams, Tool, ToolCall, ToolChoice,
+    ChatMessage, FinishReason, GenerationRequest, Prompt, ResponseFormat, Role, SamplingParams, Tool, ToolCall,
+    ToolChoice,
+};
+use cortensor_usefulness::{
+    PPM,
+    checks::{Answer, check},
+    prompt::{JudgeModel, Order, Tag, grading},
 };
 
 fn request(prompt: Prompt) -> GenerationRequest {
@@ -66,6 +73,25 @@ pub(crate) fn grammar(bytes: &[u8]) -> bool {
             .into();
     let allowed = allowed_next(&constrained(kind, source), output.as_bytes(), &pieces);
     allowed.is_ok()
+}
+
+/// What a miner answered, as a judge takes it: however it is made, the score has its bounds and the judge is shown one request,
+/// two answers and nothing else. Accepted where no check decides against it.
+pub(crate) fn judgement(bytes: &[u8]) -> bool {
+    let (kind, rest) = choice(bytes);
+    let [source, text] = texts(rest);
+    let request = constrained(kind, source);
+    let checked = check(&Answer { request: &request, text: &text, finish: FinishReason::EndOfSequence });
+    assert!(checked.score_ppm() <= PPM && (checked.score_ppm() == 0 || !checked.is_decided()));
+    let (tag, model) = (Tag::of(B256::ZERO), JudgeModel { name: "judge", context: 8_192 });
+    for order in [Order::Forward, Order::Reverse] {
+        let Prompt::Chat { messages, .. } = grading(&request, (&text, "own"), order, &tag, &model).prompt else {
+            panic!("a grading is a chat");
+        };
+        let marks: Vec<usize> = messages.iter().map(|message| message.content.matches(tag.as_str()).count()).collect();
+        assert_eq!(marks, [1, 4]);
+    }
+    !checked.is_decided()
 }
 
 fn constrained(kind: u8, source: String) -> GenerationRequest {

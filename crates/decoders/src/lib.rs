@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "upstream", run: engine::upstream, mutations: 2_000 },
     Target { name: "template", run: engine::template, mutations: 800 },
     Target { name: "grammar", run: engine::grammar, mutations: 400 },
+    Target { name: "judgement", run: engine::judgement, mutations: 2_000 },
     Target { name: "rpc", run: chain::rpc, mutations: 200 },
     Target { name: "transaction", run: chain::transaction, mutations: 2_000 },
 ];

@@ -95,6 +95,12 @@ impl Tag {
         Self(hex::encode(&hash[..16]))
     }
 
+    /// As it stands in what the judge is shown: hexadecimal digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     fn mark(&self, what: &str) -> String {
         format!("=== {} {what} ===", self.0)
     }
@@ -135,8 +141,11 @@ pub fn grading(
     };
     let chars = model.text_chars();
     // The question stands at the end of a request, what matters most at the beginning of an answer.
-    let parts =
-        [("REQUEST", tail(asked(request).trim_end(), chars)), ("ANSWER ONE", head(one, chars)), ("ANSWER TWO", head(two, chars))];
+    let parts = [
+        ("REQUEST", tail(asked(request).trim_end(), chars)),
+        ("ANSWER ONE", head(one, chars)),
+        ("ANSWER TWO", head(two, chars)),
+    ];
     let data: String = parts.iter().map(|(what, text)| format!("{}\n{}\n", tag.mark(what), clean(text, tag))).collect();
     let shown = format!("{data}{}\n\n{QUESTION}", tag.mark("END"));
     GenerationRequest {

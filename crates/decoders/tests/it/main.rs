@@ -112,8 +112,8 @@ macro_rules! replayed {
 }
 
 replayed!(
-    wire signed receipt store merkle profile bodies tool_calls configuration names gguf upstream template grammar rpc
-    transaction
+    wire signed receipt store merkle profile bodies tool_calls configuration names gguf upstream template grammar judgement
+    rpc transaction
 );
 
 /// Seeds that are not text are made from values of the types themselves. They must be those of the types as they are now:
