@@ -28,9 +28,8 @@ interface ScriptVm {
     function stopBroadcast() external;
 }
 
-/// @title Deploys token, node registry, model registry, sessions, guards, scores, court, batches, audits and rewards, capabilities, usefulness, in this order,
-/// and
-/// wires them
+/// @title Deploys token, node registry, model registry, sessions, guards, scores, court, batches, audits, rewards,
+/// capabilities and usefulness, in this order, and wires them
 /// @notice `forge script script/Deploy.s.sol --rpc-url URL --broadcast` with any of forge's ways to sign. The broadcaster
 /// deploys and wires; ownership is then offered to `GOVERNANCE`, which accepts it (two steps) when it is another account.
 /// Environment, all optional: `GOVERNANCE`, `TREASURY`, `INITIAL_SUPPLY` (wei, to the broadcaster), `UNBONDING_DELAY` and
@@ -97,11 +96,12 @@ contract Deploy {
             all.token, all.registry, all.sessions, all.guards, all.scores, all.court, deployer, rewardParameters()
         );
         all.sessions.setTreasury(address(all.rewards));
-        all.capabilities = new Capabilities(all.token, all.registry, all.guards, deployer, capabilityParameters());
     }
 
     function judge(Deployed memory all, address deployer) private {
+        all.capabilities = new Capabilities(all.token, all.registry, all.guards, deployer, capabilityParameters());
         all.usefulness = new Usefulness(all.token, all.registry, all.audits, deployer, usefulnessParameters());
+        all.rewards.setQuality(all.usefulness);
     }
 
     /// @dev Guards belong to nobody.

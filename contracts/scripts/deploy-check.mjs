@@ -9,7 +9,7 @@ const SENDER = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
 const ATTEMPTS = 100;
 // In the order of `Deployed`.
 const CONTRACTS =
-  ["token", "registry", "models", "sessions", "guards", "scores", "court", "batches", "audits", "rewards"];
+  ["token", "registry", "models", "sessions", "guards", "scores", "court", "batches", "audits", "rewards", "capabilities", "usefulness"];
 // What forge prints about a deployment holds the code of every contract.
 const MAX_OUTPUT = 64 * 1024 * 1024;
 const run = (tool, args) =>
@@ -78,6 +78,7 @@ try {
   check("batches.auditor", call(batches, "auditor()(address)"), audits);
   check("sessions.treasury", call(sessions, "treasury()(address)"), rewards);
   check("rewards.court", call(rewards, "court()(address)"), court);
+  check("rewards.quality", call(rewards, "quality()(address)"), usefulness);
   check("rewards.owner", call(rewards, "owner()(address)"), SENDER);
   check("audits.owner", call(audits, "owner()(address)"), SENDER);
   check("usefulness.audits", call(usefulness, "audits()(address)"), audits);

@@ -59,6 +59,9 @@ pub(crate) enum Command {
     Deploy(DeployArgs),
     /// Measure
     Bench(BenchArgs),
+    /// Make profiles: how honest answers of a model differ between machines, and how cheats do
+    #[command(subcommand)]
+    Calibrate(CalibrateCommand),
     /// Simulate a market of miners: what honesty and cheating earn under the audits' parameters. Fails when a cheat pays
     Simulate(SimulateArgs),
     /// Check this machine and a configuration, and say what to do
@@ -554,6 +557,94 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) peer_python: Option<PathBuf>,
     /// One JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CalibrateCommand {
+    /// Answer as a miner of this machine, for a guard of another to calibrate with
+    Record(RecordArgs),
+    /// Replay honest answers and simulated cheats on this machine, and make a profile of them
+    Run(CalibrateArgs),
+    /// Show a profile: honest noise beside the nearest cheats
+    Show {
+        /// The profile
+        file: PathBuf,
+        /// Also draw it, into this SVG file
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Register a profile's ratios on chain; governance only
+    Register {
+        /// The profile
+        file: PathBuf,
+        #[command(flatten)]
+        chain: OnChain,
+        /// Keystore of governance; on a development chain the well-known first account if left out
+        #[arg(long, value_name = "FILE")]
+        keystore: Option<PathBuf>,
+    },
+}
+
+/// How much is computed, and with what.
+#[derive(Debug, Args)]
+pub(crate) struct Sample {
+    /// A GGUF model instead of the bundled one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+    /// In the exact class
+    #[arg(long)]
+    pub(crate) exact: bool,
+    /// Honest answers; at least 200 make a profile
+    #[arg(long, value_name = "N", default_value = "600", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) answers: u32,
+    /// Most tokens of an answer: as in service
+    #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub(crate) tokens: u32,
+    /// Answers that are generated beside each other
+    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) at_once: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    #[command(flatten)]
+    pub(crate) sample: Sample,
+    /// Where to write the answers
+    #[arg(long, value_name = "FILE", default_value = "answers.jsonl")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CalibrateArgs {
+    #[command(flatten)]
+    pub(crate) sample: Sample,
+    /// Honest answers that a miner of another machine recorded; without them, this machine's own
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    /// Answers of each simulated cheat
+    #[arg(long, value_name = "N", default_value = "60", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) cheat_answers: u32,
+    /// A smaller model with the same tokenizer that somebody might serve instead; more than once for several
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cheaper: Vec<PathBuf>,
+    /// Version of the profile; grows with each registration
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) version: NonZeroU32,
+    /// Data folder of `cortensor up`, which uses the profiles in it
+    #[arg(long, value_name = "DIR", default_value = ".cortensor")]
+    pub(crate) data: PathBuf,
+    /// Where to write the profile instead of the data folder's profiles
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Also draw it, into this SVG file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -59,6 +59,7 @@ async fn run(cli: Cli) -> eyre::Result<ExitCode> {
         Command::Receipt(command) => commands::receipt::run(command).await,
         Command::Deploy(arguments) => commands::deploy::run(arguments).await,
         Command::Bench(arguments) => commands::bench::run(arguments).await,
+        Command::Calibrate(command) => Box::pin(commands::calibrate::run(command)).await,
         Command::Simulate(arguments) => commands::simulate::run(arguments).await,
         Command::Doctor(arguments) => commands::doctor::run(arguments).await,
         Command::BenchUpstream(arguments) => commands::bench_upstream::run(arguments).await,

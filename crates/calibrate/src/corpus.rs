@@ -3,6 +3,7 @@
 use cortensor_protocol::{
     ChatMessage, GenerationRequest, Prompt, ResponseFormat, Role, SamplingParams, ToolChoice, sampling::Micro,
 };
+use std::ops::Range;
 
 /// Questions with a place for a subject.
 const QUESTIONS: [&str; 14] = [
@@ -66,10 +67,10 @@ pub struct Limits {
     pub context: u32,
 }
 
-/// `count` different requests for a model.
+/// The requests with these numbers for a model; all different.
 #[must_use]
-pub fn requests(model: &str, count: usize, limits: Limits) -> Vec<GenerationRequest> {
-    (0..count).map(|at| request(model, at, limits)).collect()
+pub fn requests(model: &str, numbers: Range<usize>, limits: Limits) -> Vec<GenerationRequest> {
+    numbers.map(|at| request(model, at, limits)).collect()
 }
 
 fn request(model: &str, at: usize, limits: Limits) -> GenerationRequest {
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn requests_differ_are_valid_and_fit() {
         let limits = Limits { output: 64, context: 1_024 };
-        let requests = requests("m", 500, limits);
+        let requests = requests("m", 0..500, limits);
         let different: HashSet<_> = requests.iter().map(GenerationRequest::hash).collect();
         assert_eq!(different.len(), requests.len());
         for request in &requests {

@@ -15,4 +15,4 @@ pub mod study;
 pub mod transcript;
 
 pub use cheat::{Cheat, Dishonest};
-pub use transcript::{Replayed, Transcript, TranscriptError};
+pub use transcript::{Recorded, Replayed, Transcript, TranscriptError};

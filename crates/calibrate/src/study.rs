@@ -17,6 +17,8 @@ use std::sync::Arc;
 /// How much is computed.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
+    /// Number of the first request; others have other prompts and other seeds.
+    pub first: usize,
     /// Honest answers.
     pub answers: usize,
     /// Answers of each cheat.
@@ -30,7 +32,7 @@ pub struct Plan {
 impl Default for Plan {
     /// The design's least: 200 answers of 256 tokens.
     fn default() -> Self {
-        Self { answers: 210, cheat_answers: 42, tokens: 256, at_once: 4 }
+        Self { first: 0, answers: 210, cheat_answers: 42, tokens: 256, at_once: 4 }
     }
 }
 
@@ -126,11 +128,13 @@ pub fn suspects(weights: &[Arc<dyn Engine>], caches: &[Arc<dyn Engine>]) -> Vec<
     all
 }
 
-/// The corpus for an engine.
-#[must_use]
-pub fn requests(engine: &dyn Engine, count: usize, tokens: u32) -> Vec<cortensor_protocol::GenerationRequest> {
+fn requests(
+    engine: &dyn Engine,
+    numbers: std::ops::Range<usize>,
+    tokens: u32,
+) -> Vec<cortensor_protocol::GenerationRequest> {
     let info = engine.info();
-    corpus::requests(&info.manifest.name, count, Limits { output: tokens, context: info.context })
+    corpus::requests(&info.manifest.name, numbers, Limits { output: tokens, context: info.context })
 }
 
 /// Honest answers of this machine, to be replayed here or elsewhere.
@@ -138,7 +142,8 @@ pub fn requests(engine: &dyn Engine, count: usize, tokens: u32) -> Vec<cortensor
 /// # Errors
 /// The engine's.
 pub async fn record(miner: &dyn Engine, plan: &Plan) -> Result<Vec<Transcript>, TranscriptError> {
-    transcript::generate_all(miner, &requests(miner, plan.answers, plan.tokens), 1, plan.at_once).await
+    let asked = requests(miner, plan.first..plan.first.saturating_add(plan.answers), plan.tokens);
+    transcript::generate_all(miner, &asked, plan.first as u64, plan.at_once).await
 }
 
 /// Computes cheats on the miner's engine, and replays them and the honest answers with the guard's.
@@ -156,17 +161,20 @@ pub async fn study(
     progress(&format!("replaying {} honest answers", honest.len()));
     let answers = transcript::replay_all(guard, honest).await?;
     let honest = Group { name: "honest".into(), charge: Charge::Computation, weak: false, answers };
-    let asked = requests(&**miner, plan.cheat_answers, plan.tokens);
+    let asked = requests(&**miner, plan.first..plan.first.saturating_add(plan.cheat_answers), plan.tokens);
     let mut cheats = Vec::new();
     for Suspect { cheat, charge, weak } in suspects {
         let name = printable(&cheat.name());
         progress(&format!("simulating: {name}"));
         let dishonest = Dishonest::new(Arc::clone(miner), cheat.clone());
-        let made = transcript::generate_all(&dishonest, &asked, 2, plan.at_once).await?;
+        let made = transcript::generate_all(&dishonest, &asked, CHEATING, plan.at_once).await?;
         cheats.push(Group { name, charge: *charge, weak: *weak, answers: transcript::replay_all(guard, &made).await? });
     }
     Ok(Study { honest, cheats })
 }
+
+/// Salt of the cheats' seeds, so that they differ from the honest ones.
+const CHEATING: u64 = 1 << 40;
 
 /// As profiles take names: printable ASCII, not too long.
 fn printable(name: &str) -> String {

@@ -3,7 +3,7 @@
 use cortensor_engine::{Engine, EngineError, EngineEvent, Job, Replay};
 use cortensor_proof::{Finding, Replayer, SeededSampler, contradiction, evidence::TokenStatistics};
 use cortensor_protocol::{
-    Evidence, FinishReason, GenerationRequest, SamplingParams, TokenId, TraceToken, sampling::Seed, trace::NO_TOKEN,
+    Evidence, FinishReason, GenerationRequest, ModelId, SamplingParams, TokenId, TraceToken, sampling::Seed, trace::NO_TOKEN,
 };
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -45,8 +45,8 @@ pub enum TranscriptError {
     /// The engine stopped in the middle.
     #[error("the engine ended without a word")]
     Silent,
-    /// A file of transcripts could not be read or written.
-    #[error("line {line} is no transcript")]
+    /// A file of answers is none.
+    #[error("line {line} of the file of answers is none")]
     Line {
         /// From 1 on.
         line: usize,
@@ -164,23 +164,49 @@ fn compare(transcript: &Transcript, findings: Vec<Finding>) -> Replayed {
     replayed
 }
 
-/// Writes transcripts, one JSON object a line.
-///
-/// # Panics
-/// Never: every transcript has a JSON form.
-#[must_use]
-pub fn to_lines(transcripts: &[Transcript]) -> String {
-    let line = |transcript| serde_json::to_string(transcript).expect("plain data") + "\n";
-    transcripts.iter().map(line).collect()
+/// Answers of one machine, to be replayed on another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Of which model.
+    pub model: ModelId,
+    /// On which build of the engine: [`cortensor_engine::EngineInfo::build`].
+    pub build: String,
+    /// The answers.
+    pub transcripts: Vec<Transcript>,
 }
 
-/// Reads what [`to_lines`] wrote.
-///
-/// # Errors
-/// Names the first line that is none.
-pub fn from_lines(text: &str) -> Result<Vec<Transcript>, TranscriptError> {
-    let parse = |(at, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|source| TranscriptError::Line { line: at + 1, source })
-    };
-    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(parse).collect()
+/// The first line of a file of answers.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Heading {
+    model: ModelId,
+    build: String,
+}
+
+impl Recorded {
+    /// As text: one JSON object a line, the first of which names model and build.
+    ///
+    /// # Panics
+    /// Never: all of it has a JSON form.
+    #[must_use]
+    pub fn to_lines(&self) -> String {
+        let heading = Heading { model: self.model, build: self.build.clone() };
+        let first = serde_json::to_string(&heading).expect("plain data") + "\n";
+        let line = |transcript| serde_json::to_string(transcript).expect("plain data") + "\n";
+        first + &self.transcripts.iter().map(line).collect::<String>()
+    }
+
+    /// Reads what [`Self::to_lines`] wrote.
+    ///
+    /// # Errors
+    /// Names the first line that is none.
+    pub fn from_lines(text: &str) -> Result<Self, TranscriptError> {
+        let at = |line: usize| move |source| TranscriptError::Line { line: line + 1, source };
+        let mut lines = text.lines().enumerate();
+        let (_, first) = lines.next().unwrap_or_default();
+        let Heading { model, build } = serde_json::from_str(first).map_err(at(0))?;
+        let parse = |(line, text): (usize, &str)| serde_json::from_str(text).map_err(at(line));
+        let transcripts = lines.filter(|(_, text)| !text.trim().is_empty()).map(parse).collect::<Result<_, _>>()?;
+        Ok(Self { model, build, transcripts })
+    }
 }

@@ -296,7 +296,7 @@ async fn create_all(wallet: &Wallet, parameters: &DeployParameters, block: u64) 
         usefulness: unset,
     };
     let audited = create_audits(wallet, parameters, market).await?;
-    create_rewardscreate_usefulness(wallet, parameters, audited).await
+    create_judged(wallet, parameters, audited).await
 }
 
 /// Adds the contracts that audit to those that they look at.
@@ -337,22 +337,16 @@ async fn create_audits(
         initialParameters: parameters.audits.into(),
     };
     let audits = create(wallet, "Audits", &artifact::AUDITS, &audits).await?;
-    let capabilities = Capabilities::constructorCall {
-        token_: market.token,
-        nodeRegistry_: market.registry,
-        guards_: guards,
-        initialOwner: deployer,
-        initialParameters: parameters.capabilities.into(),
-    };
-    let capabilities = create(wallet, "Capabilities", &artifact::CAPABILITIES, &capabilities).await?;
-    Ok(Deployment { guards, scores, court, audits, batches, capabilities, ..market })
+    Ok(Deployment { guards, scores, court, audits, batches, ..market })
 }
 
-async fn create_rewards(
+/// Adds what measures, judges and rewards.
+async fn create_judged(
     wallet: &Wallet,
     parameters: &DeployParameters,
     audited: Deployment,
 ) -> Result<Deployment, DeployError> {
+    let initial_owner = wallet.address();
     let rewards = Rewards::constructorCall {
         token_: audited.token,
         nodeRegistry_: audited.registry,
@@ -360,27 +354,27 @@ async fn create_rewards(
         guards_: audited.guards,
         scores_: audited.scores,
         court_: audited.court,
-        initialOwner: wallet.address(),
+        initialOwner: initial_owner,
         initialParameters: parameters.rewards.into(),
     };
     let rewards = create(wallet, "Rewards", &artifact::REWARDS, &rewards).await?;
-    Ok(Deployment { rewards, ..audited })
-}
-
-async fn create_usefulness(
-    wallet: &Wallet,
-    parameters: &DeployParameters,
-    audited: Deployment,
-) -> Result<Deployment, DeployError> {
-    let call = Usefulness::constructorCall {
+    let capabilities = Capabilities::constructorCall {
+        token_: audited.token,
+        nodeRegistry_: audited.registry,
+        guards_: audited.guards,
+        initialOwner: initial_owner,
+        initialParameters: parameters.capabilities.into(),
+    };
+    let capabilities = create(wallet, "Capabilities", &artifact::CAPABILITIES, &capabilities).await?;
+    let usefulness = Usefulness::constructorCall {
         token_: audited.token,
         nodeRegistry_: audited.registry,
         audits_: audited.audits,
-        initialOwner: wallet.address(),
+        initialOwner: initial_owner,
         initialParameters: parameters.usefulness.into(),
     };
-    let usefulness = create(wallet, "Usefulness", &artifact::USEFULNESS, &call).await?;
-    Ok(Deployment { usefulness, ..audited })
+    let usefulness = create(wallet, "Usefulness", &artifact::USEFULNESS, &usefulness).await?;
+    Ok(Deployment { rewards, capabilities, usefulness, ..audited })
 }
 
 /// Tells the contracts of each other what they could not know when they were created.
@@ -397,6 +391,8 @@ async fn wire(wallet: &Wallet, deployment: &Deployment) -> Result<(), DeployErro
     set_up(wallet, "let the audits take receipts", deployment.batches, &auditor).await?;
     let treasury = Sessions::setTreasuryCall { next: deployment.rewards };
     set_up(wallet, "give the protocol's share to the rewards", deployment.sessions, &treasury).await?;
+    let quality = Rewards::setQualityCall { next: deployment.usefulness };
+    set_up(wallet, "let judgements weigh rewards", deployment.rewards, &quality).await?;
     Ok(())
 }
 

@@ -418,37 +418,37 @@ fn shares(counts: &[u32; BINS], extra: f64) -> [f64; BINS] {
     counts.map(|count| (f64::from(count) + extra) / all.max(1.0))
 }
 
-/// The cheats that a charge's table is to show: those of its kind, and of these the weak ones only where there are no others.
-/// Where none of its kind was simulated, all.
+/// The cheats that a charge's table is to show: those of its kind, or all where none of its kind was simulated.
 fn accused(cheats: &[Cheat], charge: Charge) -> Vec<usize> {
-    let those = |wanted: &dyn Fn(&Cheat) -> bool| -> Vec<usize> {
-        (0..cheats.len()).filter(|cheat| wanted(&cheats[*cheat])).collect()
-    };
-    let choices = [
-        those(&|cheat| cheat.charge == charge && !cheat.weak),
-        those(&|cheat| cheat.charge == charge),
-        those(&|_| true),
-    ];
-    choices.into_iter().find(|choice| !choice.is_empty()).unwrap_or_default()
+    let those: Vec<usize> = (0..cheats.len()).filter(|cheat| cheats[*cheat].charge == charge).collect();
+    if those.is_empty() { (0..cheats.len()).collect() } else { those }
 }
 
+/// A cheat that is not convicted within so many tokens counts as if it were convicted then.
+const PATIENCE: f64 = 3_000.0;
+
+/// About what it takes to convict, in bits before the temper.
+const CONVICTING_BITS: f64 = 40.0;
+
 /// How the three statistics share a charge's evidence. A cheat that shows in one of them looks honest in the others, which
-/// then speak for it; so weights and honest parts are searched for under which the accused cheat that is hardest to catch is
-/// caught soonest.
+/// then speak for it, and what shows a coarse cheat soonest hides a fine one; so weights and honest parts are searched for
+/// under which the accused cheats together are convicted after the fewest tokens.
 fn search(rows: &[Row; STATISTICS], accused: &[usize]) -> Scales {
     let candidates = rows.each_ref().map(|row| HONEST_PARTS.map(|parts| row.mixture(accused, parts)));
     let drifts: [Vec<Vec<f64>>; STATISTICS] =
         std::array::from_fn(|row| candidates[row].iter().map(|mixture| rows[row].drifts(mixture)).collect());
-    let (mut best, mut chosen) = (f64::NEG_INFINITY, ([PPM / 3; STATISTICS], [0; STATISTICS]));
+    let (mut best, mut chosen) = (f64::INFINITY, ([PPM / 3; STATISTICS], [0; STATISTICS]));
+    let unit = f64::from(PPM) * 65_536.0;
     for weights in weight_choices() {
         for parts in 0..HONEST_PARTS.len().pow(3) {
             let picks = [parts % 7, parts / 7 % 7, parts / 49];
             let drift = |cheat: &usize| -> f64 {
                 (0..STATISTICS).map(|row| f64::from(weights[row]) * drifts[row][picks[row]][*cheat]).sum()
             };
-            let least = accused.iter().map(drift).fold(f64::INFINITY, f64::min);
-            if least > best {
-                (best, chosen) = (least, (weights, picks));
+            let tokens = |drift: f64| if drift > 0.0 { (CONVICTING_BITS * unit / drift).min(PATIENCE) } else { PATIENCE };
+            let all: f64 = accused.iter().map(|cheat| tokens(drift(cheat))).sum();
+            if all < best {
+                (best, chosen) = (all, (weights, picks));
             }
         }
     }

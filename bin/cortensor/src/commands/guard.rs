@@ -79,7 +79,7 @@ async fn serve(file: GuardFile, node: Node, json: bool) -> eyre::Result<ExitCode
     let dial = roles::dial_address(&endpoint)?;
     if json {
         output::json(
-            &serde_json::json!({ "operator": operator, "address": dial, "models": models, "measures": measuresjudges": judge }),
+            &serde_json::json!({ "operator": operator, "address": dial, "models": models, "measures": measures, "judges": judge }),
         )?;
     } else {
         output::say(format!("guard {operator} is up"));

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 mod bench_router;
 pub(crate) mod bench_upstream;
 pub(crate) mod benchmark;
+pub(crate) mod calibrate;
 pub(crate) mod chain;
 pub(crate) mod chat;
 pub(crate) mod demo;

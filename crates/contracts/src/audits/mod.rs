@@ -1,6 +1,6 @@
 //! Proof of Inference on chain: `Guards` (epochs, beacons, who may be drawn), `Batches` (what miners committed to),
-//! `Audits` (committees, findings), `Scores` (evidence about each miner), `Court` (pool, bonds, slashes, contradictions) and
-//! `Capabilities` (what drawn guards measuredUsefulness` (judges of what passed).
+//! `Audits` (committees, findings), `Scores` (evidence about each miner), `Court` (pool, bonds, slashes, contradictions),
+//! `Capabilities` (what drawn guards measured) and `Usefulness` (judges of what passed).
 //!
 //! One client a contract, one error for all, because their calls fail in the same ways and into each other. Nothing
 //! here judges an answer or keeps a secret: findings and their salts are the caller's.

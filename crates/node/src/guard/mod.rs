@@ -142,8 +142,8 @@ impl Guard {
         profiles: Vec<Profile>,
         config: GuardConfig,
     ) -> Result<Self, StoreError> {
-        let tables = [[DUTIES, PLACE, watch::WATCHED].as_slice(), &judge::TABLES].concat();
-        let journal = Journal::open(&config.store, &[DUTIES, PLACE, MEASURES, watch::WATCHED]tables)?;
+        let tables = [[DUTIES, PLACE, MEASURES, watch::WATCHED].as_slice(), &judge::TABLES].concat();
+        let journal = Journal::open(&config.store, &tables)?;
         let inner = Inner {
             identity,
             config,
@@ -196,7 +196,13 @@ impl Guard {
 /// classes.
 #[must_use]
 pub fn class_of(engine: &dyn Engine) -> B256 {
-    keccak256([b"cortensor engine class v1".as_slice(), engine.info().build.as_bytes()].concat())
+    class_of_build(&engine.info().build)
+}
+
+/// The class of engines of one build.
+#[must_use]
+pub fn class_of_build(build: &str) -> B256 {
+    keccak256([b"cortensor engine class v1".as_slice(), build.as_bytes()].concat())
 }
 
 /// Declares an engine's class for the wallet's operator, unless it is declared.
