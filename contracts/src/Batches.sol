@@ -130,6 +130,7 @@ contract Batches is IBatches, Ownable2Step {
     }
 
     function _bit(uint32 index) private pure returns (uint256) {
+        // forge-lint: disable-next-line(incorrect-shift)
         return 1 << (index & 0xff);
     }
 }
