@@ -233,9 +233,9 @@ pub struct NodeModelView {
     pub speed: Speed,
     /// Where each number comes from.
     pub reasons: BTreeMap<String, String>,
-    /// Sequences at once.
+    /// Sequences at once, as offered.
     pub slots: u32,
-    /// Longest context.
+    /// Longest context, as offered.
     pub context: u32,
 }
 

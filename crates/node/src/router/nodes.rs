@@ -60,13 +60,13 @@ fn model_view(miner: &Miner, served: &Served) -> NodeModelView {
             ("speed", speed_reason),
             ("class", capability_reason.clone()),
             ("capability", capability_reason),
-            ("slots", "offered by the node, and no more than guards measured to help".to_owned()),
-            ("context", "offered by the node, and no more than guards measured to work".to_owned()),
+            ("slots", format!("offered by the node; {} count when requests are given out", snapshot.slots())),
+            ("context", format!("offered by the node; {} count when requests are given out", snapshot.context())),
             ("price", "asked by the node".to_owned()),
             ("load", "the node's last heartbeat".to_owned()),
         ]),
-        slots: snapshot.slots(),
-        context: snapshot.context(),
+        slots: full.slots,
+        context: full.context,
     }
 }
 
