@@ -108,8 +108,8 @@ def router(town):
 @pytest.fixture(scope="module")
 def guard(town):
     """A registered guard, running, on a chain that draws every receipt."""
-    parameters = "(435412,870824,1306236,2621440,40,1000000,30000,1000000,40)"
-    kinds = "(int64,int64,int64,int64,uint32,uint32,uint32,uint32,uint32)"
+    parameters = "(435412,870824,1306236,2621440,40,1000000,30000,1000000,40,458752,4,2592000)"
+    kinds = "(int64,int64,int64,int64,uint32,uint32,uint32,uint32,uint32,int64,uint8,uint32)"
     send(town.rpc, town.contracts["scores"], f"setParameters({kinds})", parameters)
     path, account = town.init("guard", "guard", {
         'listen = "0.0.0.0:7200"': f'listen = "127.0.0.1:{free_port(socket.SOCK_DGRAM)}"',
