@@ -40,7 +40,7 @@ async fn settled_audit(world: &World, number: u8) -> B256 {
     let (audits, domain, miner) = (&world.contracts.audits, world.deployment.domain(), world.miner(0));
     let receipt = receipt(world, number).await;
     let (item, root) = (receipt.signing_hash(&domain), receipt.leaf(&domain));
-    audits.commit(&world.miners[0], root, 1).await.unwrap();
+    world.contracts.batches.commit(&world.miners[0], root, 1).await.unwrap();
     next_epoch(world).await;
     let guard = audits.assigned_first(miner, root, item).await.unwrap().unwrap();
     let wallet = wallet_of(world, guard);

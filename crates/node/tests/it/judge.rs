@@ -145,7 +145,7 @@ async fn a_judge_that_was_stopped_between_commitment_and_reveal_reveals_after_it
     let mut everything = contracts.scores.parameters().await.unwrap();
     everything.newcomer_ppm = 1_000_000;
     contracts.scores.set_parameters(&world.net.wallet, everything).await.unwrap();
-    contracts.audits.refresh_rate(&world.net.wallet, miner).await.unwrap();
+    contracts.batches.refresh_rate(&world.net.wallet, miner).await.unwrap();
     // Time enough to stop and start.
     let mut slow = contracts.usefulness.parameters().await.unwrap();
     (slow.commit_window_s, slow.reveal_window_s) = (120, 120);
