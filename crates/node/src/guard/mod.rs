@@ -7,14 +7,14 @@
 //! Of what passed its audit, guards also judge how useful it was.
 
 mod investigate;
-mod measure;
 mod judge;
+mod measure;
 mod peers;
 mod steps;
 mod watch;
 
+pub use judge::{JudgeError, Replayed, declare_judge, family_of, judge, replay};
 pub use measure::RouterTarget;
-pub use judge::{JudgeError, Replayed, declare_judge, family_of, replay};
 pub use peers::accept_miners;
 
 use crate::{

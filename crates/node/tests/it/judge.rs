@@ -11,12 +11,12 @@ use cortensor_contracts::{
 };
 use cortensor_engine::{Engine, mock::MockConfig, mock::MockEngine};
 use cortensor_node::{
-    guard::replay,
+    guard::{judge, replay},
     localnet::{LocalNet, LocalNetConfig},
 };
 use cortensor_protocol::{Case, Wei};
 use cortensor_usefulness::{
-    call::{Bench, Judged},
+    call::{Bench, JudgeRecord, Judged},
     checks::{Answer, check},
     consensus::quality_after,
     prompt::JudgeModel,
@@ -95,6 +95,7 @@ async fn check_records(world: &World, item: B256, case: &Case, text: &str) {
         let said = revealed.iter().find(|revealed| revealed.judge == judge).unwrap();
         assert_eq!((record.root(&bench), record.score(&checked)), (said.trace_root, said.score));
         assert_eq!(record.calls.len(), 3);
+        check_shown(world, &bench, case, said.score).await;
         for call in &record.calls {
             let found = replay(&*engine, &bench, call).await.unwrap();
             assert!(found.tokens > 0 && found.same_prompt && found.same_text, "{found:?}");
@@ -104,6 +105,20 @@ async fn check_records(world: &World, item: B256, case: &Case, text: &str) {
             assert!(replay(&*engine, &bench, &other).await.unwrap().mismatches > 0, "another token is seen");
         }
     }
+}
+
+/// Only what the miner signed is judged: another request or another text is worth nothing.
+async fn check_shown(world: &World, bench: &Bench, case: &Case, score: u32) {
+    let engines: [Arc<dyn Engine>; 1] = [MockEngine::start(MockConfig::default()).unwrap()];
+    let domain = world.net.deployment.domain();
+    let judged = async |case: &Case| judge(&engines, &domain, bench, case).await.unwrap();
+    assert_eq!(judged(case).await.0, score);
+    let mut other = case.clone();
+    other.request.max_tokens += 1;
+    assert_eq!(judged(&other).await, (0, JudgeRecord::default()));
+    let mut other = case.clone();
+    other.tokens[0].id += 1;
+    assert_eq!(judged(&other).await, (0, JudgeRecord::default()));
 }
 
 /// JSON of a form that the simulator cannot make: it passes the audit, and is of no use.

@@ -6,7 +6,7 @@
 
 mod work;
 
-pub use work::{JudgeError, Replayed, replay};
+pub use work::{JudgeError, Replayed, judge, replay};
 
 use super::{DUTIES_MAX, Guard, GuardError, Inner, investigate::Asked, investigate::Shown, steps::forgive};
 use crate::{
@@ -217,7 +217,9 @@ impl Inner {
                 Shown::Case(case) => {
                     let left = Duration::from_secs(judgement.commit_until.saturating_sub(now).max(1));
                     let bench = self.bench(item, sitting.epoch).await?;
-                    let worked = tokio::time::timeout(left, work::judge(&self.engines, &bench, &case)).await;
+                    let worked =
+                        tokio::time::timeout(left, work::judge(&self.engines, &self.config.domain, &bench, &case))
+                            .await;
                     let (score, record) = worked.map_err(|_| JudgeError::TooSlow)??;
                     (score, record.root(&bench), record)
                 }

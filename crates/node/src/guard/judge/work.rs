@@ -5,7 +5,7 @@ use alloy::primitives::B256;
 use cortensor_engine::{Engine, EngineError, EngineEvent, Generation, Job, Replay};
 use cortensor_proof::{Replayer, SeededSampler};
 use cortensor_protocol::{
-    Case, FinishReason, GenerationRequest, ModelId, TokenId, TraceToken, receipt::prompt_hash, trace::NO_TOKEN,
+    Case, Domain, FinishReason, GenerationRequest, ModelId, TokenId, TraceToken, receipt::prompt_hash, trace::NO_TOKEN,
 };
 use cortensor_usefulness::{
     call::{Bench, JudgeCall, JudgeRecord, Judged, Part},
@@ -42,13 +42,22 @@ pub enum JudgeError {
     Engine(#[from] EngineError),
 }
 
-/// Judges an answer; returns the score in ppm and how it came about.
-pub(super) async fn judge(
+/// Judges an answer; returns the score in ppm and how it came about. What is not the answer that the miner signed, or not what it was asked,
+/// is of no use to anybody. The first engine judges; one of them must hold the answer's model.
+///
+/// # Errors
+/// When that cannot be done here. Nothing is said about the answer then.
+pub async fn judge(
     engines: &[Arc<dyn Engine>],
+    domain: &Domain,
     bench: &Bench,
     case: &Case,
 ) -> Result<(u32, JudgeRecord), JudgeError> {
     let receipt = &case.receipt.receipt;
+    if let Err(error) = case.verify(domain) {
+        tracing::warn!(code = "G-JUDGE-004", item = %bench.item, miner = %receipt.miner, %error, "what is shown is not what was signed");
+        return Ok((0, JudgeRecord::default()));
+    }
     let reader = engines.iter().find(|engine| engine.info().manifest.id() == receipt.model);
     let reader = reader.ok_or(JudgeError::NoModel { wanted: receipt.model })?;
     let engine = engines.first().ok_or(JudgeError::NoEngine)?;
