@@ -116,6 +116,9 @@ pub(crate) struct UpArgs {
     /// How many miners
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) miners: u8,
+    /// How many guards audit their answers; a profile that `cortensor calibrate run` left in the data folder is used
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=32))]
+    pub(crate) guards: u8,
     /// A GGUF model instead of the bundled one
     #[arg(long, value_name = "FILE")]
     pub(crate) model: Option<PathBuf>,

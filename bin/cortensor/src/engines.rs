@@ -93,6 +93,50 @@ pub(crate) async fn llama(path: &Path, options: EngineOptions) -> eyre::Result<A
     Ok(engine)
 }
 
+/// Engines of lower quantisations of a model, which are written into `folder`: what somebody would serve who serves less.
+#[cfg(feature = "llama")]
+pub(crate) async fn cheaper(path: &Path, folder: &Path, options: &EngineOptions) -> eyre::Result<Vec<Arc<dyn Engine>>> {
+    use cortensor_llama::bench::{Quantisation, write_quantised};
+    let size = |path: &Path| std::fs::metadata(path).map(|data| data.len());
+    let mut engines = Vec::new();
+    for kind in [Quantisation::Q6_K, Quantisation::Q5_K_M, Quantisation::Q4_K_M, Quantisation::Q4_0, Quantisation::Q3_K_M] {
+        let (from, to) = (path.to_owned(), folder.join(format!("{kind:?}.gguf")));
+        let written = to.clone();
+        let write = move || write_quantised(&from, &written, kind);
+        tokio::task::spawn_blocking(write).await?.wrap_err_with(|| format!("cannot write the model as {kind:?}"))?;
+        // What is not smaller saves nobody anything: it is the model's own quantisation, or a finer one.
+        if size(&to)? < size(path)? {
+            engines.push(llama(&to, options.clone()).await?);
+        }
+    }
+    Ok(engines)
+}
+
+/// The same model with quantised KV caches; none in the exact class, which refuses them.
+#[cfg(feature = "llama")]
+pub(crate) async fn quantised_caches(path: &Path, options: &EngineOptions) -> eyre::Result<Vec<Arc<dyn Engine>>> {
+    use cortensor_llama::{FlashAttention, KvType, LlamaConfig, LlamaEngine};
+    let mut engines: Vec<Arc<dyn Engine>> = Vec::new();
+    for kv_type in [KvType::Q8_0, KvType::Q4_0].into_iter().filter(|_| !options.exact) {
+        let mut config = LlamaConfig { kv_type, flash_attention: FlashAttention::On, ..LlamaConfig::new(path) };
+        config.slots = options.slots.and_then(std::num::NonZeroU32::new).unwrap_or(config.slots);
+        engines.push(tokio::task::spawn_blocking(move || LlamaEngine::load(config)).await??);
+    }
+    Ok(engines)
+}
+
+/// Without llama.cpp there is nothing to be quantised.
+#[cfg(not(feature = "llama"))]
+pub(crate) async fn cheaper(_: &Path, _: &Path, _: &EngineOptions) -> eyre::Result<Vec<Arc<dyn Engine>>> {
+    Ok(Vec::new())
+}
+
+/// Without llama.cpp there are no caches.
+#[cfg(not(feature = "llama"))]
+pub(crate) async fn quantised_caches(_: &Path, _: &EngineOptions) -> eyre::Result<Vec<Arc<dyn Engine>>> {
+    Ok(Vec::new())
+}
+
 /// Without llama.cpp there is no engine for files.
 #[cfg(not(feature = "llama"))]
 pub(crate) async fn llama(_path: &Path, _options: EngineOptions) -> eyre::Result<Arc<dyn Engine>> {

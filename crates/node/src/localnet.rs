@@ -7,7 +7,7 @@
 use crate::{
     chain_view::{CachedView, ChainView},
     contracts_view::{ContractsView, describe},
-    guard::{self, Guard, GuardConfig, declare_class, declare_judge, family_of},
+    guard::{self, Guard, GuardConfig, declare_class, declare_judge, family_of, register_profile},
     identity::Identity,
     ledger::SessionTerms,
     miner::{
@@ -27,6 +27,7 @@ use cortensor_contracts::{
 use cortensor_engine::Engine;
 use cortensor_gateway::GatewayConfig;
 use cortensor_net::{Endpoint, NetConfig, NodeAddress};
+use cortensor_proof::profile::Profile;
 use cortensor_protocol::{ModelId, ModelManifest, Price, RoleSet, SessionId, Tier, Wei};
 use parking_lot::Mutex;
 use std::{
@@ -70,6 +71,8 @@ pub struct LocalNetConfig {
     pub chain_view_lifetime: Duration,
     /// How many guards audit the miners, each with the first miner's engine and an account of its own.
     pub guards: usize,
+    /// Calibrated profiles, registered at the start and given to the guards.
+    pub profiles: Vec<Profile>,
     /// When the miners commit to their receipts.
     pub batches: BatchPolicy,
     /// Bounds of the router.
@@ -95,6 +98,7 @@ impl LocalNetConfig {
             credit: Wei(Wei::COR.0 / 10),
             chain_view_lifetime: Duration::from_secs(10),
             guards: 0,
+            profiles: Vec::new(),
             batches: BatchPolicy { interval: Duration::from_secs(1), size: 1_000, age: Duration::from_secs(3) },
             dispatch: DispatchConfig { stall_timeout: Duration::from_secs(20), ..DispatchConfig::default() },
             gateway: GatewayConfig::default(),
@@ -256,6 +260,10 @@ impl LocalNet {
         let ground = Ground::prepare(&config, &l2.http_url()).await?;
         progress("registering the model, the router and the miners");
         ground.register(&config, &keys, &engines).await?;
+        for profile in &config.profiles {
+            let registered = register_profile(&ground.contracts, &ground.wallet, profile).await;
+            registered.map_err(at("registering a profile"))?;
+        }
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         let view = Arc::new(ContractsView::new(ground.contracts.clone()));
         let chain: Arc<dyn ChainView> = Arc::new(CachedView::new(view, config.chain_view_lifetime));
@@ -277,9 +285,10 @@ impl LocalNet {
             stop: &stop,
             tracker: &tracker,
         };
-        let miners = start_miners(&config, &linker, &keys, engines).await?;
-        for local in miners.iter().filter(|_| config.guards > 0) {
+        let miners = start_miners(&config, &linker, &keys, engines.clone()).await?;
+        for (local, engine) in miners.iter().zip(&engines).filter(|_| config.guards > 0) {
             let wallet = ground.wallet_of(&local.identity).await?;
+            declare_class(&ground.contracts, &wallet, &**engine).await.map_err(at("declaring a class"))?;
             let (miner, contracts) = (local.miner.clone(), ground.contracts.clone());
             tracker.spawn(keep_committing(miner, contracts, wallet, config.batches, stop.child_token()));
         }

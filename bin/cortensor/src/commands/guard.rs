@@ -1,6 +1,7 @@
 //! `cortensor guard`: a guard as a process of its own.
 
 use super::{
+    calibrate,
     miner::engine,
     roles::{self, Node},
     up::stop_signal,
@@ -14,9 +15,8 @@ use cortensor_node::{
     config::{GUARD_TEMPLATE, GuardFile, MeasureSection},
     guard::{Guard, GuardConfig, accept_miners, declare_class, declare_judge},
 };
-use cortensor_proof::profile::Profile;
 use cortensor_protocol::RoleSet;
-use eyre::{Context, eyre};
+use eyre::eyre;
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -38,7 +38,7 @@ pub(crate) async fn run(arguments: RoleArgs) -> eyre::Result<ExitCode> {
 
 async fn serve(file: GuardFile, node: Node, json: bool) -> eyre::Result<ExitCode> {
     let signal = stop_signal()?;
-    let profiles = file.guard.profiles.iter().map(|path| profile(path)).collect::<eyre::Result<Vec<_>>>()?;
+    let profiles = file.guard.profiles.iter().map(|path| calibrate::read(path)).collect::<eyre::Result<Vec<_>>>()?;
     let mut engines = Vec::new();
     for model in &file.guard.model {
         output::progress("loading a model");
@@ -127,9 +127,4 @@ async fn judges(file: &GuardFile, node: &Node, engines: &[Arc<dyn Engine>]) -> e
         output::progress("governance has not named a family for this model: it audits, and does not judge");
     }
     Ok(accepted && engine.is_some())
-}
-
-fn profile(path: &Path) -> eyre::Result<Profile> {
-    let bytes = std::fs::read(path).wrap_err_with(|| format!("cannot read {}", path.display()))?;
-    Profile::decode(&bytes).wrap_err_with(|| format!("{} is not a profile", path.display()))
 }

@@ -1,6 +1,6 @@
 //! `cortensor up`: the whole network on this machine until Ctrl-C or SIGTERM.
 
-use super::model::served_model;
+use super::{calibrate, model::served_model};
 use crate::{
     cli::UpArgs,
     engines::{self, EngineOptions},
@@ -24,19 +24,23 @@ pub(crate) async fn run(arguments: UpArgs) -> eyre::Result<ExitCode> {
     output::progress("loading the model");
     let engines = engines(&arguments).await?;
     let model = engines[0].info().manifest.name.clone();
+    let profiles = calibrate::stored(&arguments.data, &*engines[0])?;
+    let weighs = !profiles.is_empty();
     let config = LocalNetConfig {
         listen: arguments.listen,
         l1_listen: arguments.l1_listen,
         l2_listen: arguments.l2_listen,
         l1_rpc: arguments.chains.l1_rpc.clone(),
         l2_rpc: arguments.chains.l2_rpc.clone(),
+        guards: usize::from(arguments.guards),
+        profiles,
         ..LocalNetConfig::new(arguments.data.clone())
     };
     let net = LocalNet::start(config, engines, &output::progress).await?;
     if arguments.json {
         output::json(&ready(&net, &arguments.data))?;
     } else {
-        welcome(&net, &model, &arguments.data);
+        welcome(&net, &model, &arguments.data, weighs);
     }
     tokio::select! {
         () = &mut stop => output::progress("stopping"),
@@ -99,13 +103,18 @@ fn ready(net: &LocalNet, data: &Path) -> serde_json::Value {
         },
         "session": net.session,
         "router": net.router.operator(),
+        "guards": net.guards.iter().map(|local| local.identity.operator()).collect::<Vec<_>>(),
         "miners": net.miners.iter().map(|miner| miner.identity.operator()).collect::<Vec<_>>(),
     })
 }
 
-fn welcome(net: &LocalNet, model: &str, data: &Path) {
+fn welcome(net: &LocalNet, model: &str, data: &Path, weighs: bool) {
     let (url, key) = (net.api_url(), &net.api_key);
-    output::say(format!("\nThe network is up: {} miners, one router, L1 and L2.\n", net.miners.len()));
+    let guards = match net.guards.len() {
+        1 => "one guard".to_owned(),
+        count => format!("{count} guards"),
+    };
+    output::say(format!("\nThe network is up: {} miners, one router, {guards}, L1 and L2.\n", net.miners.len()));
     output::say(format!("  API       {url}/v1"));
     output::say(format!("  API key   {key}"));
     output::say(format!("  L1 RPC    {}   (chain {})", net.l1.http_url(), net.l1.chain_id()));
@@ -115,7 +124,14 @@ fn welcome(net: &LocalNet, model: &str, data: &Path) {
         net.deployment.chain_id
     ));
     output::say(format!("  contracts {}", data.join("deployment.json").display()));
-    output::say(format!("  model     {model}\n"));
+    output::say(format!("  model     {model}"));
+    if !net.guards.is_empty() {
+        output::say(if weighs {
+            "  audits    contradictions, and evidence by this machine's profile\n"
+        } else {
+            "  audits    contradictions only: `cortensor calibrate run` makes the profile that evidence needs\n"
+        });
+    }
     output::say(format!(
         "curl {url}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\\n  -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Who are you?\"}}]}}'\n"
     ));

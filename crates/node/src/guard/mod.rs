@@ -28,7 +28,7 @@ use alloy::{
 };
 use cortensor_contracts::{
     BlockRange, Contracts, Wallet,
-    audits::{AuditEvent, AuditsError, Finding},
+    audits::{self, AuditEvent, AuditsError, Finding},
 };
 use cortensor_engine::Engine;
 use cortensor_proof::profile::Profile;
@@ -197,6 +197,28 @@ impl Guard {
 #[must_use]
 pub fn class_of(engine: &dyn Engine) -> B256 {
     class_of_build(&engine.info().build)
+}
+
+/// Registers a profile's ratios, unless they are; returns whether it had to. Only governance may.
+///
+/// # Errors
+/// When the chain refuses, as it does a version that is not newer, or cannot be asked.
+pub async fn register_profile(contracts: &Contracts, wallet: &Wallet, profile: &Profile) -> Result<bool, AuditsError> {
+    let (parts, content_hash) = (profile.parts(), profile.content_hash());
+    let classes = (parts.pair.miner_class, parts.pair.guard_class);
+    let known = contracts.scores.profile(parts.pair.model, classes).await?;
+    if known.as_ref().is_some_and(|known| known.content_hash == content_hash) {
+        return Ok(false);
+    }
+    let table = profile.table();
+    let next = audits::Profile {
+        version: parts.version,
+        content_hash,
+        temper_ppm: table.temper_ppm,
+        ratios: table.ratios,
+    };
+    contracts.scores.register_profile(wallet, parts.pair.model, classes, &next).await?;
+    Ok(true)
 }
 
 /// The class of engines of one build.
