@@ -1,8 +1,8 @@
 //! A judge's calls to its own engine, recorded so that anyone with its model can repeat them.
 //!
-//! A call is a task like a client's: its seed follows from what is judged, who judges and which call it is, never from the
-//! judge's choice; tokens are drawn by the protocol's sampler and leave a trace. What the judge commits to is a Merkle
-//! root over its calls.
+//! A call is a task like a client's: its seed follows from what is judged, who judges and which call it is, never from
+//! the judge's choice; tokens are drawn by the protocol's sampler and leave a trace. What the judge commits to is a
+//! Merkle root over its calls.
 
 use crate::{
     NEUTRAL, PPM,
@@ -125,8 +125,8 @@ pub struct Judged<'a> {
 }
 
 impl Judged<'_> {
-    /// The judge's first call; `None` where its model is not asked: the checks decided, the client ended the answer, or the
-    /// prompt is tokens that the model does not share.
+    /// The judge's first call; `None` where its model is not asked: the checks decided, the client ended the answer, or
+    /// the prompt is tokens that the model does not share.
     #[must_use]
     pub fn own_answer(&self, model: &JudgeModel<'_>) -> Option<GenerationRequest> {
         let open = !self.checked.is_decided() && self.finish != FinishReason::Cancelled;
@@ -176,8 +176,8 @@ impl JudgeRecord {
         if leaves.is_empty() { B256::ZERO } else { merkle::root(&leaves) }
     }
 
-    /// The score that this work makes. A grading that cannot be read is a tie: a judge's model that does not keep the form says
-    /// nothing about the answer.
+    /// The score that this work makes. A grading that cannot be read is a tie: a judge's model that does not keep the
+    /// form says nothing about the answer.
     #[must_use]
     pub fn score(&self, checked: &Checked) -> u32 {
         let graded = |at: usize| self.calls.get(at).and_then(|call| Pair::read(&call.text).ok());
@@ -189,9 +189,9 @@ impl JudgeRecord {
         u32::try_from(left).expect("not above the judge's score")
     }
 
-    /// Checks that these are the calls which `bench` had to make about `judged`, as far as that can be said without a model: that the
-    /// tokens follow from prompt and seed is for a replay to find. Whoever holds the commitment compares [`Self::root`] and
-    /// [`Self::score`] with it.
+    /// Checks that these are the calls which `bench` had to make about `judged`, as far as that can be said without a
+    /// model: that the tokens follow from prompt and seed is for a replay to find. Whoever holds the commitment
+    /// compares [`Self::root`] and [`Self::score`] with it.
     ///
     /// # Errors
     /// The first call that does not belong there.

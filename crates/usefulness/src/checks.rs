@@ -1,7 +1,7 @@
 //! What can be said of an answer without a judge.
 //!
-//! A *hard* finding decides alone: the request prescribed a form and the answer does not have it, or there is no answer. The others
-//! only take part of the score away, because they may have a reason that a program does not see.
+//! A *hard* finding decides alone: the request prescribed a form and the answer does not have it, or there is no
+//! answer. The others only take part of the score away, because they may have a reason that a program does not see.
 
 use crate::{PPM, schema, text, tools};
 use cortensor_protocol::{FinishReason, GenerationRequest, Prompt, ResponseFormat};
@@ -88,7 +88,8 @@ const NONSENSE_ALL_PPM: u32 = 300_000;
 /// Requests for fewer tokens may have an empty answer.
 const LEAST_TOKENS: u32 = 4;
 
-/// Goes through all checks. An answer that was cut off by the request's own limit or by its client is not blamed for what is missing.
+/// Goes through all checks. An answer that was cut off by the request's own limit or by its client is not blamed for
+/// what is missing.
 #[must_use]
 pub fn check(answer: &Answer<'_>) -> Checked {
     let found =

@@ -8,15 +8,15 @@ pub const QUALITY: (u32, u32) = (250_000, MAX_SCORE);
 /// Bounds of a judge's trust; known answers lead anywhere within.
 pub const TRUST: (u32, u32) = (50_000, 1_000_000);
 
-/// Bounds within which agreement alone moves trust: judges who agree with each other cannot make each other's word worth
-/// everything.
+/// Bounds within which agreement alone moves trust: judges who agree with each other cannot make each other's word
+/// worth everything.
 pub const TRUST_BY_AGREEMENT: (u32, u32) = (250_000, 750_000);
 
 /// The trust of a judge of whom nothing is known.
 pub const FIRST_TRUST: u32 = 500_000;
 
-/// The least score up to which judges with half of all trust lie; `None` without any trust. While those who are honest hold more
-/// than half of it, it lies between two honest scores.
+/// The least score up to which judges with half of all trust lie; `None` without any trust. While those who are honest
+/// hold more than half of it, it lies between two honest scores.
 #[must_use]
 pub fn weighted_median(scores: &[(u32, u32)]) -> Option<u32> {
     let mut sorted = scores.to_vec();
@@ -29,7 +29,8 @@ pub fn weighted_median(scores: &[(u32, u32)]) -> Option<u32> {
     })
 }
 
-/// A miner's quality after a judgement: the part `weight_ppm` of the way to the score, divided toward zero, within [`QUALITY`].
+/// A miner's quality after a judgement: the part `weight_ppm` of the way to the score, divided toward zero, within
+/// [`QUALITY`].
 #[must_use]
 pub fn quality_after(quality: Option<u32>, score: u32, weight_ppm: u32) -> u32 {
     let before = i64::from(quality.unwrap_or(NEUTRAL));
@@ -85,7 +86,8 @@ mod tests {
     }
 
     proptest! {
-        /// However the others score: with less than half of the trust they cannot move the median out of the honest range.
+        /// However the others score: with less than half of the trust they cannot move the median out of the honest
+        /// range.
         #[test]
         fn less_than_half_moves_nothing_out(
             honest in prop::collection::vec((0..=MAX_SCORE, 1u32..=1_000_000), 1..6),

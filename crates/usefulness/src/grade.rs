@@ -63,8 +63,9 @@ impl Pair {
     }
 }
 
-/// The score of an answer that was shown first in `forward` and second in `reverse`, each time beside the judge's own. It is better or worse only
-/// where both orders say so, and then by the smaller of the two differences; else the judge goes by the place, and it is a tie.
+/// The score of an answer that was shown first in `forward` and second in `reverse`, each time beside the judge's own.
+/// It is better or worse only where both orders say so, and then by the smaller of the two differences; else the judge
+/// goes by the place, and it is a tie.
 #[must_use]
 pub fn score(forward: Pair, reverse: Pair) -> u32 {
     let (first, second) = (forward.lead(), -reverse.lead());

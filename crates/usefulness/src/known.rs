@@ -1,7 +1,7 @@
 //! Planted requests whose answer is known: what teaches whose word is worth how much.
 //!
-//! A trap setter asks an ordinary request, sees the answer, and commits to the scores that it deserves before any judge is
-//! drawn. A judge cannot tell it from others.
+//! A trap setter asks an ordinary request, sees the answer, and commits to the scores that it deserves before any judge
+//! is drawn. A judge cannot tell it from others.
 
 use crate::MAX_SCORE;
 
@@ -17,8 +17,8 @@ const RIGHT: (u32, u32) = (850_000, MAX_SCORE);
 const WRONG: (u32, u32) = (0, 900_000);
 
 impl Known {
-    /// Any of `accepted`, as a sequence of words somewhere in the answer; those without a word are left out. `None` where
-    /// no form is left.
+    /// Any of `accepted`, as a sequence of words somewhere in the answer; those without a word are left out. `None`
+    /// where no form is left.
     #[must_use]
     pub fn new(accepted: &[&str]) -> Option<Self> {
         let accepted: Vec<_> = accepted.iter().map(|form| words(form)).filter(|words| !words.is_empty()).collect();

@@ -1,9 +1,9 @@
 //! How useful an answer is: the second level of proof of useful work.
 //!
 //! It pays and ranks, and convicts nobody. Deterministic checks come first ([`checks`]); what they cannot tell, judges
-//! decide by comparing the answer with one of their own, in both orders ([`prompt`], [`grade`]), in calls that anyone with
-//! the judge's model can repeat ([`call`]). What several judges say together, and what that makes of a miner's quality and of the
-//! judges' trust, is [`consensus`], the same as in the contract `Usefulness`.
+//! decide by comparing the answer with one of their own, in both orders ([`prompt`], [`grade`]), in calls that anyone
+//! with the judge's model can repeat ([`call`]). What several judges say together, and what that makes of a miner's
+//! quality and of the judges' trust, is [`consensus`], the same as in the contract `Usefulness`.
 //!
 //! Guarantees: everything that decides is integers; time and memory are bounded for any answer; nothing in an answer
 //! changes the structure of what a judge is shown. It runs no models and knows neither clock nor chain.

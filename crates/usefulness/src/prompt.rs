@@ -1,8 +1,9 @@
-//! What a judge is shown: a fixed rubric, and request and answers as data between marks that nobody could know beforehand.
+//! What a judge is shown: a fixed rubric, and request and answers as data between marks that nobody could know
+//! beforehand.
 //!
-//! The marks hold a tag that follows from the judge's seed, which the beacon decides after the answer was signed: no answer can
-//! contain it but by chance, and where one does it is taken out. So are the marks of chat templates, which some engines
-//! would read as the end of the message. Nothing within the marks changes what stands outside of them.
+//! The marks hold a tag that follows from the judge's seed, which the beacon decides after the answer was signed: no
+//! answer can contain it but by chance, and where one does it is taken out. So are the marks of chat templates, which
+//! some engines would read as the end of the message. Nothing within the marks changes what stands outside of them.
 
 use crate::grade::BEST;
 use alloy_primitives::{B256, hex, keccak256};
@@ -66,7 +67,8 @@ pub struct JudgeModel<'a> {
 }
 
 impl JudgeModel<'_> {
-    /// Characters of each of the three texts: what leaves room for the rest at two characters a token, [`TEXT_CHARS`] at most.
+    /// Characters of each of the three texts: what leaves room for the rest at two characters a token, [`TEXT_CHARS`]
+    /// at most.
     #[must_use]
     pub fn text_chars(&self) -> usize {
         let tokens = usize::try_from(self.context.saturating_sub(KEPT_TOKENS)).unwrap_or(usize::MAX);
@@ -106,8 +108,9 @@ impl Tag {
     }
 }
 
-/// A call in which a judge answers the request itself: at temperature 0, in the form that was asked for. `None` where the prompt
-/// is tokens of a vocabulary that the judge's model does not share, or the model's context is too short to compare answers in.
+/// A call in which a judge answers the request itself: at temperature 0, in the form that was asked for. `None` where
+/// the prompt is tokens of a vocabulary that the judge's model does not share, or the model's context is too short to
+/// compare answers in.
 #[must_use]
 pub fn own_answer(
     request: &GenerationRequest,
@@ -246,8 +249,8 @@ fn tail(text: &str, chars: usize) -> String {
     format!("(cut before)\n{}", &text[start..])
 }
 
-/// Text without control characters, marks of templates and the tag. What is put together by taking something out is taken
-/// out as well, because what was taken out leaves [`REMOVED`].
+/// Text without control characters, marks of templates and the tag. What is put together by taking something out is
+/// taken out as well, because what was taken out leaves [`REMOVED`].
 fn clean(text: &str, tag: &Tag) -> String {
     let plain: String = text.chars().filter(|c| !is_invisible(*c)).collect();
     let marks: Vec<&str> = TEMPLATE_MARKS.iter().copied().chain([tag.0.as_str()]).collect();

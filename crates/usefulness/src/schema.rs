@@ -2,8 +2,9 @@
 //!
 //! Judged are the keywords that say what a value is made of (`type`, `enum`, `const`, `properties`, `required`,
 //! `additionalProperties`, `items`, `prefixItems`, the bounds on lengths and numbers, `allOf`, `anyOf`, `oneOf`, local
-//! `$ref`). Others (`pattern`, `format` and what later drafts add) are not judged: a value is never called unfit for them. Depth
-//! and work are bounded; beyond the bounds nothing is called unfit either. Numbers are compared as decimals, not as floats.
+//! `$ref`). Others (`pattern`, `format` and what later drafts add) are not judged: a value is never called unfit for
+//! them. Depth and work are bounded; beyond the bounds nothing is called unfit either. Numbers are compared as
+//! decimals, not as floats.
 
 use serde_json::{Number, Value};
 use std::cmp::Ordering;

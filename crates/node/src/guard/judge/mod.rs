@@ -1,8 +1,9 @@
 //! Judging: the second duty of a guard, beside auditing.
 //!
-//! For each audit that settled and found nothing, it looks whether the beacon drew it as a judge. If so it asks the miner for
-//! the answer, judges it on its own engine, commits to the score and reveals it. Score, salt and the record of its calls are on disk
-//! before the commitment is sent, so that a judge that was killed can still reveal, and show how it judged.
+//! For each audit that settled and found nothing, it looks whether the beacon drew it as a judge. If so it asks the
+//! miner for the answer, judges it on its own engine, commits to the score and reveals it. Score, salt and the record
+//! of its calls are on disk before the commitment is sent, so that a judge that was killed can still reveal, and show
+//! how it judged.
 
 mod work;
 
@@ -64,8 +65,8 @@ pub fn family_of(manifest: &ModelManifest) -> u32 {
     u32::from_be_bytes([a, b, c, d]).max(1)
 }
 
-/// Declares that the wallet's operator judges with an engine's model, or does not judge, unless that is what stands. `false` where
-/// governance does not let the model judge.
+/// Declares that the wallet's operator judges with an engine's model, or does not judge, unless that is what stands.
+/// `false` where governance does not let the model judge.
 ///
 /// # Errors
 /// When the chain refuses or cannot be asked.

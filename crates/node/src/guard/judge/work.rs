@@ -42,8 +42,8 @@ pub enum JudgeError {
     Engine(#[from] EngineError),
 }
 
-/// Judges an answer; returns the score in ppm and how it came about. What is not the answer that the miner signed, or not what it was asked,
-/// is of no use to anybody. The first engine judges; one of them must hold the answer's model.
+/// Judges an answer; returns the score in ppm and how it came about. What is not the answer that the miner signed, or
+/// not what it was asked, is of no use to anybody. The first engine judges; one of them must hold the answer's model.
 ///
 /// # Errors
 /// When that cannot be done here. Nothing is said about the answer then.
@@ -187,8 +187,8 @@ pub struct Replayed {
     pub same_text: bool,
 }
 
-/// Goes through a judge's call again, on an engine that holds its model. What the numbers mean depends on how alike the machines
-/// are, as in an audit; in the exact class nothing may differ.
+/// Goes through a judge's call again, on an engine that holds its model. What the numbers mean depends on how alike the
+/// machines are, as in an audit; in the exact class nothing may differ.
 ///
 /// # Errors
 /// When that cannot be done here.
