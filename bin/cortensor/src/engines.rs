@@ -99,7 +99,9 @@ pub(crate) async fn cheaper(path: &Path, folder: &Path, options: &EngineOptions)
     use cortensor_llama::bench::{Quantisation, write_quantised};
     let size = |path: &Path| std::fs::metadata(path).map(|data| data.len());
     let mut engines = Vec::new();
-    for kind in [Quantisation::Q6_K, Quantisation::Q5_K_M, Quantisation::Q4_K_M, Quantisation::Q4_0, Quantisation::Q3_K_M] {
+    for kind in
+        [Quantisation::Q6_K, Quantisation::Q5_K_M, Quantisation::Q4_K_M, Quantisation::Q4_0, Quantisation::Q3_K_M]
+    {
         let (from, to) = (path.to_owned(), folder.join(format!("{kind:?}.gguf")));
         let written = to.clone();
         let write = move || write_quantised(&from, &written, kind);

@@ -3,7 +3,8 @@
 use cortensor_engine::{Engine, EngineError, EngineEvent, Job, Replay};
 use cortensor_proof::{Finding, Replayer, SeededSampler, contradiction, evidence::TokenStatistics};
 use cortensor_protocol::{
-    Evidence, FinishReason, GenerationRequest, ModelId, SamplingParams, TokenId, TraceToken, sampling::Seed, trace::NO_TOKEN,
+    Evidence, FinishReason, GenerationRequest, ModelId, SamplingParams, TokenId, TraceToken, sampling::Seed,
+    trace::NO_TOKEN,
 };
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};

@@ -63,7 +63,20 @@ pub static USEFULNESS: LazyLock<Artifact> =
 /// All of them.
 #[must_use]
 pub fn all() -> [&'static Artifact; 12] {
-    [&TOKEN, &NODE_REGISTRY, &MODEL_REGISTRY, &SESSIONS, &GUARDS, &SCORES, &COURT, &AUDITS, &BATCHES, &REWARDS, &CAPABILITIES, &USEFULNESS]
+    [
+        &TOKEN,
+        &NODE_REGISTRY,
+        &MODEL_REGISTRY,
+        &SESSIONS,
+        &GUARDS,
+        &SCORES,
+        &COURT,
+        &AUDITS,
+        &BATCHES,
+        &REWARDS,
+        &CAPABILITIES,
+        &USEFULNESS,
+    ]
 }
 
 #[cfg(test)]

@@ -6,11 +6,14 @@
 
 use crate::{
     artifact::{self, Artifact},
-    audits::{AuditsParameters, CapabilitiesParameters, CourtParameters, GuardsParameters, ScoresParameters, UsefulnessParameters},
+    audits::{
+        AuditsParameters, CapabilitiesParameters, CourtParameters, GuardsParameters, ScoresParameters,
+        UsefulnessParameters,
+    },
     bindings::{
         audits::Audits, batches::Batches, capabilities::Capabilities, court::Court, guards::Guards,
-        models::ModelRegistry, registry::NodeRegistry,
-        rewards::Rewards, scores::Scores, sessions::Sessions, token::CortensorToken, usefulness::Usefulness,
+        models::ModelRegistry, registry::NodeRegistry, rewards::Rewards, scores::Scores, sessions::Sessions,
+        token::CortensorToken, usefulness::Usefulness,
     },
     deployment::{Deployment, DeploymentFileError, VerifyError},
     read::{ReadError, head},
@@ -413,9 +416,23 @@ async fn create<C: SolConstructor>(
 async fn hand_over(wallet: &Wallet, deployment: &Deployment, owner: Address) -> Result<(), DeployError> {
     // All inherit the same function; guards belong to nobody.
     let call = Sessions::transferOwnershipCall { newOwner: owner };
-    let Deployment { token, registry, models, sessions, scores, court, audits, batches, rewards, capabilities, usefulness, .. } =
-        *deployment;
-    for contract in [token, registry, models, sessions, scores, court, audits, batches, rewards, capabilities, usefulness] {
+    let Deployment {
+        token,
+        registry,
+        models,
+        sessions,
+        scores,
+        court,
+        audits,
+        batches,
+        rewards,
+        capabilities,
+        usefulness,
+        ..
+    } = *deployment;
+    for contract in
+        [token, registry, models, sessions, scores, court, audits, batches, rewards, capabilities, usefulness]
+    {
         set_up(wallet, "offer a contract to its owner", contract, &call).await?;
     }
     Ok(())

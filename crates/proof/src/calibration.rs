@@ -445,7 +445,8 @@ fn search(rows: &[Row; STATISTICS], accused: &[usize]) -> Scales {
             let drift = |cheat: &usize| -> f64 {
                 (0..STATISTICS).map(|row| f64::from(weights[row]) * drifts[row][picks[row]][*cheat]).sum()
             };
-            let tokens = |drift: f64| if drift > 0.0 { (CONVICTING_BITS * unit / drift).min(PATIENCE) } else { PATIENCE };
+            let tokens =
+                |drift: f64| if drift > 0.0 { (CONVICTING_BITS * unit / drift).min(PATIENCE) } else { PATIENCE };
             let all: f64 = accused.iter().map(|cheat| tokens(drift(cheat))).sum();
             if all < best {
                 (best, chosen) = (all, (weights, picks));

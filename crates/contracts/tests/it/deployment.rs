@@ -46,7 +46,8 @@ pub(crate) async fn offers_contracts_to_their_owner(url: &str) {
     let deployer = Wallet::new(provider.clone(), signer(0)).await.unwrap();
     let owner = Wallet::new(provider.clone(), signer(1)).await.unwrap();
     let deployment = deploy(&deployer, &DeployParameters::public(owner.address())).await.unwrap();
-    let Deployment { token, registry, models, sessions, scores, court, audits, batches, rewards, capabilities, .. } = deployment;
+    let Deployment { token, registry, models, sessions, scores, court, audits, batches, rewards, capabilities, .. } =
+        deployment;
     for contract in [token, registry, models, sessions, scores, court, audits, batches, rewards, capabilities] {
         owner.call(contract, &Sessions::acceptOwnershipCall {}).await.unwrap();
     }

@@ -150,7 +150,7 @@ impl Engine for OtherNoise {
 }
 
 /// What the services say, for whoever looks into a failure: `RUST_LOG=info cargo test …`.
-fn logs() {
+pub fn logs() {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     // Another test of this binary may have been first.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();

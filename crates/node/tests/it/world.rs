@@ -54,9 +54,14 @@ impl World {
         Self { net, engines, http: reqwest::Client::new(), _folder: None }
     }
 
-    /// On an engine that is no simulator.
+    /// On an engine of any kind.
     pub async fn over(config: LocalNetConfig, engine: Arc<dyn Engine>) -> Self {
-        let net = LocalNet::start(config, vec![engine], &|_| ()).await.unwrap();
+        Self::over_all(config, vec![engine]).await
+    }
+
+    /// With a miner for each engine.
+    pub async fn over_all(config: LocalNetConfig, engines: Vec<Arc<dyn Engine>>) -> Self {
+        let net = LocalNet::start(config, engines, &|_| ()).await.unwrap();
         Self { net, engines: Vec::new(), http: reqwest::Client::new(), _folder: None }
     }
 
