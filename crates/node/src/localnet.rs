@@ -502,7 +502,7 @@ async fn start_guards(
         };
         let contracts = ground.contracts.clone();
         let engines: Vec<Arc<dyn Engine>> = engines.iter().take(1).cloned().collect();
-        let guard = Guard::start(identity.clone(), contracts, wallet, engines, Vec::new(), guard_config)
+        let guard = Guard::start(identity.clone(), contracts, wallet, engines, config.profiles.clone(), guard_config)
             .map_err(at("opening a guard's store"))?;
         let endpoint = endpoint(identity).await?;
         let (listening, view) = (endpoint.clone(), chain.clone());
