@@ -45,9 +45,13 @@ pub(crate) async fn run(arguments: DeployArgs) -> eyre::Result<ExitCode> {
             ("guards", deployment.guards),
             ("scores", deployment.scores),
             ("court", deployment.court),
+            ("batches", deployment.batches),
             ("audits", deployment.audits),
+            ("rewards", deployment.rewards),
+            ("capabilities", deployment.capabilities),
+            ("usefulness", deployment.usefulness),
         ] {
-            output::say(format!("  {name:<9} {address}"));
+            output::say(format!("  {name:<12} {address}"));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -8,6 +8,7 @@
 )]
 
 mod audit;
+mod cheats;
 mod failures;
 mod judge;
 mod liar;
