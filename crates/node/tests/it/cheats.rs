@@ -60,12 +60,14 @@ async fn ask(world: &World, miner: Operator, text: &str) -> bool {
     world.post(&body).await.0 == 200
 }
 
+/// Part of `make test`.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes two minutes"]
 async fn cheats_with_a_real_model_are_slashed_and_an_honest_miner_is_not() {
     slashed_beside_an_honest_miner(|cheaper| vec![Cheat::Weights(cheaper), Cheat::Seed]).await;
 }
 
-/// `cargo test -p cortensor-node --test it cheats:: -- --ignored`
+/// `cargo test -p cortensor-node --test it cheats::every -- --ignored`
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes several minutes"]
 async fn every_cheat_with_a_real_model_is_slashed_and_an_honest_miner_is_not() {
