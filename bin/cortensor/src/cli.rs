@@ -635,9 +635,9 @@ pub(crate) struct CalibrateArgs {
     /// A smaller model with the same tokenizer that somebody might serve instead; more than once for several
     #[arg(long, value_name = "FILE")]
     pub(crate) cheaper: Vec<PathBuf>,
-    /// Version of the profile; grows with each registration
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub(crate) version: NonZeroU32,
+    /// Version of the profile; one more than that of the file that it replaces, if left out. The chain takes newer ones only
+    #[arg(long, value_name = "N")]
+    pub(crate) version: Option<NonZeroU32>,
     /// Data folder of `cortensor up`, which uses the profiles in it
     #[arg(long, value_name = "DIR", default_value = ".cortensor")]
     pub(crate) data: PathBuf,

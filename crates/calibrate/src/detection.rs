@@ -2,8 +2,10 @@
 
 use crate::transcript::Replayed;
 use cortensor_proof::{
+    calibration::Terms,
     evidence::{Edges, Table, clip},
     profile::Profile,
+    score::Policy,
 };
 use serde::Serialize;
 
@@ -19,9 +21,10 @@ pub struct Levels {
 }
 
 impl Default for Levels {
-    /// A million to one, 40 bits, and 24 bits an audit.
+    /// The deployed ones: a million to one, 40 bits, and 24 bits an audit.
     fn default() -> Self {
-        Self { convict: 1_306_236, convict_cusum: 40 << 16, clip: 24 << 16 }
+        let Policy { convict, convict_cusum, .. } = Policy::default();
+        Self { convict, convict_cusum, clip: Terms::default().clip }
     }
 }
 

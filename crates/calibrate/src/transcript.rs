@@ -153,8 +153,7 @@ fn compare(transcript: &Transcript, findings: Vec<Finding>) -> Replayed {
     let records = transcript.tokens.iter().zip(&transcript.evidence).zip(&findings);
     for (place, ((token, evidence), found)) in records.enumerate() {
         replayed.statistics.push(TokenStatistics::new(found, *token, evidence));
-        let same = found.margin == 0 && found.token == *token && found.evidence == *evidence;
-        replayed.identical += usize::from(same);
+        replayed.identical += usize::from(found.equals(*token, evidence));
         let step = u32::try_from(place).unwrap_or(u32::MAX);
         let tolerance = contradiction::TOLERANCE;
         if contradiction::find(sampling, transcript.seed, step, *token, evidence, tolerance).is_some() {

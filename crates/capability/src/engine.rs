@@ -5,19 +5,13 @@ use alloy_primitives::{B256, keccak256};
 use async_trait::async_trait;
 use cortensor_engine::{Engine, EngineError, EngineEvent, Job, Replay};
 use cortensor_proof::{Replayer, SeededSampler};
-use cortensor_protocol::{FinishReason, GenerationRequest, TokenId, ToolFormat};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use cortensor_protocol::{GenerationRequest, TokenId, ToolFormat};
+use std::{sync::Arc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// The widest margin, in 1/1024 of a logit, by which a token that was drawn may lose when the same engine goes through it
 /// again in one pass: rounding alone. A quarter of a logit is above what any honest pair was seen to differ by.
 const MARGIN_MAX: u32 = 256;
-
-/// Tokens so close behind the first came with it: engines wake their readers for several tokens at once.
-const TOGETHER: Duration = Duration::from_millis(2);
 
 /// An engine.
 pub struct EngineTarget {
@@ -80,31 +74,13 @@ impl Target for EngineTarget {
         };
         let began = Instant::now();
         let mut generation = self.engine.generate(job).await.map_err(|error| target_error(&error))?;
-        let mut answer = Answer {
-            text: String::new(),
-            input_tokens: 0,
-            cached_tokens: 0,
-            output_tokens: 0,
-            first_tokens: 0,
-            first: began.elapsed(),
-            last: began.elapsed(),
-            finish: FinishReason::Cancelled,
-            honest: None,
-        };
+        let mut answer = Answer::begun();
         let mut ids = Vec::new();
         loop {
             match generation.next().await {
                 Some(EngineEvent::Started { .. }) => {}
                 Some(EngineEvent::Token(token)) => {
-                    answer.last = began.elapsed();
-                    if answer.output_tokens == 0 {
-                        answer.first = answer.last;
-                    }
-                    if answer.last - answer.first < TOGETHER {
-                        answer.first_tokens += 1;
-                    }
-                    answer.output_tokens += 1;
-                    answer.text.push_str(&token.text);
+                    answer.take(&token.text, 1, began.elapsed());
                     ids.extend(token.id);
                 }
                 Some(EngineEvent::Finished { reason, tail, usage, .. }) => {

@@ -58,6 +58,40 @@ pub struct Answer {
     pub honest: Option<bool>,
 }
 
+/// Tokens so close behind the first came with it.
+const TOGETHER: Duration = Duration::from_millis(2);
+
+impl Answer {
+    /// One of which nothing has come yet.
+    #[must_use]
+    pub const fn begun() -> Self {
+        Self {
+            text: String::new(),
+            input_tokens: 0,
+            cached_tokens: 0,
+            output_tokens: 0,
+            first_tokens: 0,
+            first: Duration::ZERO,
+            last: Duration::ZERO,
+            finish: FinishReason::Cancelled,
+            honest: None,
+        }
+    }
+
+    /// Takes tokens in that came so long after the request.
+    pub fn take(&mut self, text: &str, tokens: u32, at: Duration) {
+        self.text.push_str(text);
+        self.last = at;
+        if self.output_tokens == 0 {
+            self.first = at;
+        }
+        if at.saturating_sub(self.first) < TOGETHER {
+            self.first_tokens = self.first_tokens.saturating_add(tokens);
+        }
+        self.output_tokens = self.output_tokens.saturating_add(tokens);
+    }
+}
+
 /// Why a target did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -30,6 +30,8 @@ pub struct Measured {
     pub tokens: u64,
     /// Requests.
     pub requests: u32,
+    /// Of these, how many were answered.
+    pub answers: u32,
     /// How long it took, in milliseconds.
     pub elapsed_ms: u64,
     /// What could not be measured, and why.
@@ -116,6 +118,7 @@ impl Run<'_> {
         };
         let spent = answer.as_ref().map_or(expected, |answer| answer.input_tokens.saturating_add(answer.output_tokens));
         self.measured.tokens += u64::from(spent);
+        self.measured.answers += u32::from(answer.is_ok());
         answer.map_err(Stop::Target)
     }
 
@@ -267,6 +270,7 @@ impl Run<'_> {
         let elapsed = began.elapsed();
         let answers = answers.into_iter().collect::<Result<Vec<_>, _>>();
         let answers = answers.inspect_err(|_| self.measured.tokens += u64::from(expected)).map_err(Stop::Target)?;
+        self.measured.answers += count;
         let (read, told) = answers
             .iter()
             .fold((0u32, 0u32), |(read, told), answer| (read + answer.input_tokens, told + answer.output_tokens));

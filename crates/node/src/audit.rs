@@ -111,7 +111,7 @@ impl Compared {
     /// Whether the miner's record is, to the last bit, what would have been recorded here.
     #[must_use]
     pub fn is_identical(&self) -> bool {
-        self.found.margin == 0 && self.found.token == self.claimed && self.found.evidence == self.evidence
+        self.found.equals(self.claimed, &self.evidence)
     }
 }
 

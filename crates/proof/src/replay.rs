@@ -31,6 +31,12 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Whether a record is, to the last bit, what would have been recorded here.
+    #[must_use]
+    pub fn equals(&self, claimed: TraceToken, evidence: &Evidence) -> bool {
+        self.margin == 0 && self.token == claimed && self.evidence == *evidence
+    }
+
     /// |difference of the log-probabilities| in 1/1024 nat.
     #[must_use]
     pub fn logprob_difference(&self, claimed: TraceToken) -> u32 {

@@ -3,11 +3,9 @@
 use crate::{
     evidence::{BINS, Charge, Statistic},
     profile::{Histogram, ONE, Profile},
+    score::Policy,
 };
 use std::fmt::Write as _;
-
-/// Evidence that convicts at the deployed parameters, in 1/65,536 bit: log2 of a million.
-const CONVICTING: i64 = 1_306_236;
 
 /// A table of the honest noise and of every cheat.
 #[must_use]
@@ -25,6 +23,7 @@ pub fn table(profile: &Profile) -> String {
         "case                                              charge       mismatch  over noise  bits/token  tokens to convict\n",
     );
     line(&mut text, ("honest", ""), profile.honest_mismatch_ppm(), "1.0", "", "");
+    let convicting = Policy::default().convict;
     for cheat in &parts.cheats {
         let name = if cheat.weak { format!("{} (weak)", cheat.name) } else { cheat.name.clone() };
         let separation = format!("{}.{}", cheat.separation_milli / 1_000, cheat.separation_milli % 1_000 / 100);
@@ -32,7 +31,7 @@ pub fn table(profile: &Profile) -> String {
         let sign = if milli < 0 { "-" } else { "" };
         let bits = format!("{sign}{}.{:03}", milli.abs() / 1_000, milli.abs() % 1_000);
         let tokens =
-            if cheat.drift > 0 { (CONVICTING / i64::from(cheat.drift) + 1).to_string() } else { "never".into() };
+            if cheat.drift > 0 { (convicting / i64::from(cheat.drift) + 1).to_string() } else { "never".into() };
         line(&mut text, (&name, cheat.charge.name()), cheat.mismatch_ppm, &separation, &bits, &tokens);
     }
     text

@@ -96,8 +96,8 @@ fn plan(sample: &Sample, cheat_answers: u32) -> Plan {
 }
 
 async fn write_answers(arguments: &RecordArgs) -> eyre::Result<()> {
-    let folder = std::env::temp_dir();
-    let (_, engine) = engine(&arguments.sample, &folder).await?;
+    let folder = tempfile::tempdir().wrap_err("cannot make a temporary folder")?;
+    let (_, engine) = engine(&arguments.sample, folder.path()).await?;
     output::progress(&format!("answering {} requests", arguments.sample.answers));
     let transcripts = record(&*engine, &plan(&arguments.sample, 0)).await?;
     let tokens: usize = transcripts.iter().map(|transcript| transcript.tokens.len()).sum();
@@ -132,10 +132,14 @@ async fn calibrate(arguments: &CalibrateArgs) -> eyre::Result<()> {
     let study = study(&recorded.transcripts, &guard, &*guard, &suspects, &plan, &output::progress).await?;
     let pair = Pair { miner_class: class_of_build(&recorded.build), ..own_pair(&*guard) };
     output::progress("looking for the tables that show the cheats soonest");
-    let version = arguments.version.get();
+    let out = arguments.out.clone().unwrap_or_else(|| stored_path(&arguments.data, &*guard));
+    let version = match arguments.version {
+        Some(version) => version.get(),
+        // Of a file that is no profile nothing is replaced but the file.
+        None => read(&out).map_or(1, |before| before.parts().version.saturating_add(1)),
+    };
     let made = tokio::task::spawn_blocking(move || study.profile(pair, version, &Terms::default())).await?;
     let profile = made.wrap_err("this pair of machines gets no profile")?;
-    let out = arguments.out.clone().unwrap_or_else(|| stored_path(&arguments.data, &*guard));
     write(&out, &profile.encode())?;
     draw(arguments.svg.as_deref(), &profile)?;
     show(&profile, &out, arguments.json)?;

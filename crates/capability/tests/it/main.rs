@@ -120,3 +120,13 @@ async fn a_simulated_engine_is_measured_as_fast_as_it_is_made() {
     assert_eq!(found.trace_ppm, Some(1_000_000), "{measured:?}");
     assert!(found.total_decode_tokens_per_second >= found.decode_tokens_per_second / 2, "{measured:?}");
 }
+
+/// Whoever measures can tell "slow" from "not there at all".
+#[tokio::test]
+async fn what_answers_nothing_has_no_answers() {
+    let measured = of(&Known::new(2_048, 0, 2, 2), Limits::default()).await;
+    assert!(measured.requests > 0 && !measured.notes.is_empty(), "{measured:?}");
+    assert_eq!(measured.answers, 0);
+    let answering = of(&Known::new(2_048, 2_048, 2, 2), Limits::default()).await;
+    assert!(answering.answers > 0, "{answering:?}");
+}

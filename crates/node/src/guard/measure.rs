@@ -3,12 +3,12 @@
 //! The tasks follow from the round's seed, the session is the guard's own, and a miner sees neither who asks nor that it
 //! was named. What was measured is on disk before it is committed to. Each measurement costs at most what its limits say.
 
-use super::{Guard, GuardError, Inner, MEASURES};
+use super::{Guard, GuardError, Inner, MEASURES, steps};
 use crate::{
     audit::go_through,
     contracts_view::describe,
     journal::{StoreError, Write, decode, encode},
-    miner::batches::{beacon, refused},
+    miner::batches::beacon,
 };
 use alloy::primitives::B256;
 use async_trait::async_trait;
@@ -18,8 +18,7 @@ use cortensor_contracts::audits::{AuditsError, Capabilities, MeasurementRound, R
 use cortensor_engine::Engine;
 use cortensor_gateway::NodeView;
 use cortensor_protocol::{
-    Capability, Case, Domain, FinishReason, GenerationRequest, ModelId, Operator, Routing, TaskId, TaskUpdate,
-    ToolFormat,
+    Capability, Case, Domain, GenerationRequest, ModelId, Operator, Routing, TaskId, TaskUpdate, ToolFormat,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -27,7 +26,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -35,8 +34,6 @@ use tokio_util::sync::CancellationToken;
 const MEASURES_MAX: usize = 256;
 /// Miners that are looked at in one epoch.
 const MINERS_MAX: usize = 4_096;
-/// Tokens so close behind the first came with it.
-const TOGETHER: Duration = Duration::from_millis(2);
 /// Refusals that say that another was faster, or that it is not time yet.
 const HARMLESS: &[&str] = &[
     "RoundKnown",
@@ -243,6 +240,10 @@ impl Inner {
             class = %found.capability.class(), tokens = found.tokens, requests = found.requests,
             elapsed_ms = found.elapsed_ms, notes = ?found.notes, "measured a miner"
         );
+        if found.answers == 0 {
+            // That the router or this guard's way to it is gone must not count against the miner.
+            return Err(GuardError::Unanswered { notes: found.notes.join("; ") });
+        }
         let made = (found.capability, B256::from(rand::random::<[u8; 32]>()));
         measuring.made = Some(made);
         self.journal.commit(&[Write::Put(MEASURES, id.to_vec(), encode(measuring))])?;
@@ -250,12 +251,8 @@ impl Inner {
     }
 }
 
-/// Others do the same steps: that one of them was faster is no failure.
 fn forgive<T>(sent: Result<T, AuditsError>) -> Result<(), GuardError> {
-    match sent {
-        Err(error) if !refused(&error, HARMLESS) => Err(error.into()),
-        _ => Ok(()),
-    }
+    steps::forgive_these(HARMLESS, sent)
 }
 
 /// One miner behind a router, measured through a session whose key this process holds.
@@ -326,30 +323,12 @@ impl Target for RouterTarget {
         let began = Instant::now();
         let routing = Routing { miner: Some(self.miner), min_tier: None };
         let mut stream = self.client.generate_routed(request, routing).await.map_err(target_error)?;
-        let mut answer = Answer {
-            text: String::new(),
-            input_tokens: 0,
-            cached_tokens: 0,
-            output_tokens: 0,
-            first_tokens: 0,
-            first: began.elapsed(),
-            last: began.elapsed(),
-            finish: FinishReason::Cancelled,
-            honest: None,
-        };
+        let mut answer = Answer::begun();
         while let Some(update) = stream.next().await.map_err(target_error)? {
             match update {
                 TaskUpdate::Tokens { text, tokens } => {
-                    answer.text.push_str(&text);
                     let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-                    answer.last = began.elapsed();
-                    if answer.output_tokens == 0 {
-                        answer.first = answer.last;
-                    }
-                    if answer.last - answer.first < TOGETHER {
-                        answer.first_tokens += count;
-                    }
-                    answer.output_tokens = answer.output_tokens.saturating_add(count);
+                    answer.take(&text, count, began.elapsed());
                 }
                 TaskUpdate::Finished { reason, usage, .. } => {
                     answer.finish = reason;

@@ -98,6 +98,12 @@ pub enum GuardError {
     /// This guard's engine could not compute the answer again.
     #[error("the answer could not be computed again here")]
     Audit(#[from] crate::audit::AuditError),
+    /// A measurement got no answer at all.
+    #[error("the miner to be measured answered nothing through the router, so nothing is reported: {notes}")]
+    Unanswered {
+        /// What happened, one after the other.
+        notes: String,
+    },
     /// This guard could not judge the answer.
     #[error("the answer could not be judged here")]
     Judge(#[from] JudgeError),

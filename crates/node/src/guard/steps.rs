@@ -116,8 +116,13 @@ impl Inner {
 
 /// Others do the same steps: that one of them was faster is no failure.
 pub(super) fn forgive<T>(sent: Result<T, AuditsError>) -> Result<(), GuardError> {
+    forgive_these(HARMLESS, sent)
+}
+
+/// The same for other refusals.
+pub(super) fn forgive_these<T>(harmless: &[&str], sent: Result<T, AuditsError>) -> Result<(), GuardError> {
     match sent {
-        Err(error) if !refused(&error, HARMLESS) => Err(error.into()),
+        Err(error) if !refused(&error, harmless) => Err(error.into()),
         _ => Ok(()),
     }
 }

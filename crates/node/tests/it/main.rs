@@ -1,4 +1,4 @@
-//! Router, miners, chain and HTTP API together, over real sockets, with simulated engines.
+//! Router, miners, guards, chain and HTTP API together, over real sockets; with simulated engines where no model is needed.
 #![allow(
     clippy::unwrap_used,
     clippy::type_complexity,
