@@ -28,7 +28,7 @@ test: test-contracts test-rust test-clients
 test-rust:
 	@scripts/setup test
 	cargo test --workspace
-	cargo test --workspace --test it cheats_with_a_real_model -- --ignored
+	cargo test --workspace --test it cheats:: -- --ignored
 
 test-contracts:
 	@scripts/setup test

@@ -30,7 +30,7 @@ interface ScriptVm {
 
 /// @title Deploys token, node registry, model registry, sessions, guards, scores, court, batches, audits, rewards,
 /// capabilities and usefulness, in this order, and wires them
-/// @notice `forge script script/Deploy.s.sol --rpc-url URL --broadcast` with any of forge's ways to sign. The broadcaster
+/// @notice `forge script script/Deploy.s.sol --rpc-url URL --broadcast --slow` with any of forge's ways to sign. The broadcaster
 /// deploys and wires; ownership is then offered to `GOVERNANCE`, which accepts it (two steps) when it is another account.
 /// Environment, all optional: `GOVERNANCE`, `TREASURY`, `INITIAL_SUPPLY` (wei, to the broadcaster), `UNBONDING_DELAY` and
 /// `GRACE` and `EPOCH` (seconds), `ROUTER_STAKE`, `MINER_STAKE` and `GUARD_STAKE` (wei).

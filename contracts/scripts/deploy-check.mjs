@@ -12,8 +12,12 @@ const CONTRACTS =
   ["token", "registry", "models", "sessions", "guards", "scores", "court", "batches", "audits", "rewards", "capabilities", "usefulness"];
 // What forge prints about a deployment holds the code of every contract.
 const MAX_OUTPUT = 64 * 1024 * 1024;
+// Far more than any of it takes.
+const TIMEOUT_MS = 180_000;
 const run = (tool, args) =>
-  execFileSync(tool, args, { ...options, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], maxBuffer: MAX_OUTPUT });
+  execFileSync(tool, args, {
+    ...options, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], maxBuffer: MAX_OUTPUT, timeout: TIMEOUT_MS,
+  });
 
 function freePort() {
   return new Promise((resolve, reject) => {
@@ -37,7 +41,10 @@ async function waitFor(rpc) {
 }
 
 function deploy(rpc) {
-  const args = ["script", "script/Deploy.s.sol", "--rpc-url", rpc, "--broadcast", "--unlocked", "--sender", SENDER, "--json"];
+  // One transaction after the other: sent together, one of them can be lost, and the rest wait for its nonce.
+  const args = [
+    "script", "script/Deploy.s.sol", "--rpc-url", rpc, "--broadcast", "--slow", "--unlocked", "--sender", SENDER, "--json",
+  ];
   const lines = run("forge", args).split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
   const { returns } = lines.find((line) => line.returns);
   // A struct of addresses: (0x..., 0x..., ...).
