@@ -143,16 +143,16 @@ contract Deploy {
     /// @dev Levels are log2 of 1e2, 1e4 and 1e6, and 40 bits, times 65,536.
     function scoreParameters() public pure returns (IScores.Parameters memory) {
         return IScores.Parameters({
-            watch: 435_412,
-            suspend: 870_824,
-            convict: 1_306_236,
+            watch: 500_948,
+            suspend: 936_360,
+            convict: 1_371_772,
             convictCusum: 2_621_440,
             newcomerJobs: 40,
             newcomerPpm: 200_000,
             floorPpm: 30_000,
             suspiciousPpm: 500_000,
             reputationJobs: 40,
-            missingEvidence: 458_752,
+            missingEvidence: 524_288,
             missingLimit: 4,
             missingMemory: 30 days
         });
@@ -190,7 +190,7 @@ contract Deploy {
             agreement: 131_072,
             clip: 1_572_864,
             hardEvidence: 1_310_720,
-            badEvidence: 435_412
+            badEvidence: 500_948
         });
     }
 

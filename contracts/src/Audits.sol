@@ -4,6 +4,7 @@ pragma solidity ^0.8.28;
 import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+import {SignedMath} from "@openzeppelin/contracts/utils/math/SignedMath.sol";
 import {IAudits} from "./interfaces/IAudits.sol";
 import {IBatches} from "./interfaces/IBatches.sol";
 import {ICourt} from "./interfaces/ICourt.sol";
@@ -19,7 +20,7 @@ import {SessionId} from "./types/SessionId.sol";
 contract Audits is IAudits, Ownable2Step {
     uint32 public constant MAX_WINDOW = 30 days;
     /// @dev 64 bits.
-    int64 public constant MAX_EVIDENCE = 64 << 16;
+    int32 public constant MAX_EVIDENCE = 64 << 16;
     uint8 private constant LAST_ROUND = 3;
     uint8 private constant MAX_COMMITTEE = 21;
     uint8 private constant TIER_B = 2;
@@ -122,7 +123,7 @@ contract Audits is IAudits, Ownable2Step {
         } else {
             // Nobody larger can judge: what the last committee decided stands.
             state.exhausted = true;
-            court.returnBond(item, ICourt.BondKind.Appeal);
+            _returnBond(item, ICourt.BondKind.Appeal);
             _setDecided(item, state, 0);
         }
     }
@@ -152,12 +153,14 @@ contract Audits is IAudits, Ownable2Step {
         _requireConsistent(receipt, finding);
         bool hard = finding.hard || finding.kind == FindingKind.NotOpened;
         seat.state = hard ? SeatState.RevealedHard : SeatState.Revealed;
-        seat.evidence = hard ? int64(0) : _weigh(receipt, state.firstEpoch, finding);
+        IScores.Weighed memory evidence;
+        if (!hard) evidence = _weigh(receipt, state.firstEpoch, finding);
+        (seat.computation, seat.sampling) = (evidence.computation, evidence.sampling);
         // Clamped to 16 bits.
         // forge-lint: disable-next-line(unsafe-typecast)
         seat.tokens = finding.kind == FindingKind.Checked ? uint16(Math.min(finding.tokens, type(uint16).max)) : 0;
         ++state.revealed;
-        emit FindingRevealed(item, msg.sender, state.round, hard, seat.evidence, seat.tokens);
+        emit FindingRevealed(item, msg.sender, state.round, hard, evidence, seat.tokens);
     }
 
     /// @inheritdoc IAudits
@@ -200,9 +203,9 @@ contract Audits is IAudits, Ownable2Step {
         uint256 count = state.seats;
         for (uint256 i; i < count; ++i) {
             Seat memory seat = _seats[item][i];
-            bool foundBad = _isBad(seat.state == SeatState.RevealedHard, seat.evidence);
-            if (!_hasRevealed(seat)) court.reward(item, seat.guard, ICourt.Service.Failed);
-            else court.reward(item, seat.guard, foundBad == bad ? ICourt.Service.Agreed : ICourt.Service.FailedTrap);
+            bool foundBad = _isBad(seat.state == SeatState.RevealedHard, _evidenceOf(seat));
+            if (!_hasRevealed(seat)) _reward(item, seat.guard, ICourt.Service.Failed);
+            else _reward(item, seat.guard, foundBad == bad ? ICourt.Service.Agreed : ICourt.Service.FailedTrap);
         }
     }
 
@@ -316,7 +319,7 @@ contract Audits is IAudits, Ownable2Step {
 
     /// @dev Two thirds of the committee, absent guards included, must find the same.
     function _decide(bytes32 item, Audit storage state) private {
-        (bool hard, int64 evidence, uint16 tokens, uint8 agreeing) = _consensus(item, state);
+        (bool hard, IScores.Weighed memory evidence, uint16 tokens, uint8 agreeing) = _consensus(item, state);
         uint8 size = state.seats - state.first;
         if (uint256(agreeing) * 3 < uint256(size) * 2) {
             state.decidedSize = 0;
@@ -326,7 +329,7 @@ contract Audits is IAudits, Ownable2Step {
         }
         (state.hard, state.evidence, state.tokens, state.decidedSize) = (hard, evidence, tokens, size);
         _resolveAppeal(item, state);
-        if (state.round < _roundNeeded(state.miner, hard, evidence)) _escalate(item, state);
+        if (state.round < scores.roundNeeded(state.miner, evidence, hard)) _escalate(item, state);
         else _setDecided(item, state, agreeing);
     }
 
@@ -343,61 +346,63 @@ contract Audits is IAudits, Ownable2Step {
         emit Escalated(item, ++state.round, state.epoch);
     }
 
-    /// @dev What the round's guards found: a wrong structure, or the median of their evidence and how many lie close to it.
+    /// @dev What the round's guards found: a wrong structure, or for each charge the median of their evidence, and how many lie close
+    /// to both.
     function _consensus(bytes32 item, Audit storage state)
         private
         view
-        returns (bool hard, int64 median, uint16 tokens, uint8 agreeing)
+        returns (bool hard, IScores.Weighed memory median, uint16 tokens, uint8 agreeing)
     {
-        (Seat[] memory sorted, uint256 hards) = _findings(item, state);
+        (Seat[] memory found, uint256 hards) = _findings(item, state);
         // Sizes are at most 21.
         // forge-lint: disable-start(unsafe-typecast)
-        if (hards > sorted.length) return (true, _parameters.hardEvidence, 0, uint8(hards));
-        if (sorted.length == 0) return (false, 0, 0, 0);
-        // Of two in the middle the lower: in doubt for the miner.
-        median = sorted[(sorted.length - 1) / 2].evidence;
+        if (hards > found.length) return (true, _both(_parameters.hardEvidence), 0, uint8(hards));
+        if (found.length == 0) return (false, median, 0, 0);
+        median = IScores.Weighed(_median(found, false), _median(found, true));
         tokens = type(uint16).max;
-        for (uint256 i; i < sorted.length; ++i) {
-            if (!_isClose(sorted[i].evidence, median)) continue;
+        for (uint256 i; i < found.length; ++i) {
+            if (!_isClose(_evidenceOf(found[i]), median)) continue;
             ++agreeing;
-            tokens = uint16(Math.min(tokens, sorted[i].tokens));
+            tokens = uint16(Math.min(tokens, found[i].tokens));
         }
         // forge-lint: disable-end(unsafe-typecast)
     }
 
-    /// @return sorted the round's findings without a wrong structure, by evidence
+    /// @return found the round's findings without a wrong structure
     /// @return hards how many found one
-    function _findings(bytes32 item, Audit storage state) private view returns (Seat[] memory sorted, uint256 hards) {
+    function _findings(bytes32 item, Audit storage state) private view returns (Seat[] memory found, uint256 hards) {
         (uint256 first, uint256 end) = (state.first, state.seats);
-        sorted = new Seat[](end - first);
+        found = new Seat[](end - first);
         uint256 length = 0;
         for (uint256 i = first; i < end; ++i) {
             Seat memory seat = _seats[item][i];
             if (seat.state == SeatState.RevealedHard) ++hards;
-            if (seat.state != SeatState.Revealed) continue;
-            uint256 place = length++;
-            for (; place > 0 && sorted[place - 1].evidence > seat.evidence; --place) {
-                sorted[place] = sorted[place - 1];
-            }
-            sorted[place] = seat;
+            if (seat.state == SeatState.Revealed) found[length++] = seat;
         }
         assembly ("memory-safe") {
-            mstore(sorted, length)
+            mstore(found, length)
         }
     }
 
-    /// @dev What makes a miner's state worse needs the committee of that state.
-    function _roundNeeded(address miner, bool hard, int64 evidence) private view returns (uint8) {
-        if (!hard && evidence <= 0) return 0;
-        IScores.State next = scores.stateAfter(miner, evidence, hard);
-        return next > scores.score(miner).state ? uint8(next) : 0;
+    /// @dev Of two in the middle the lower: in doubt for the miner. At least one finding and at most 21.
+    function _median(Seat[] memory found, bool sampling) private pure returns (int32) {
+        int32[] memory sorted = new int32[](found.length);
+        for (uint256 i; i < found.length; ++i) {
+            int32 bits = sampling ? found[i].sampling : found[i].computation;
+            uint256 place = i;
+            for (; place > 0 && sorted[place - 1] > bits; --place) {
+                sorted[place] = sorted[place - 1];
+            }
+            sorted[place] = bits;
+        }
+        return sorted[(sorted.length - 1) / 2];
     }
 
     // --- endings ---
 
     function _settle(bytes32 item, Audit storage state, Receipt calldata receipt) private {
         _close(item, state, Status.Settled);
-        (address miner, bool hard, int64 evidence) = (state.miner, state.hard, state.evidence);
+        (address miner, bool hard, IScores.Weighed memory evidence) = (state.miner, state.hard, state.evidence);
         bool mayConvict = state.decidedSize >= _parameters.minimumCommittee && (hard || receipt.tier >= TIER_B);
         (, bool convicted) = scores.record(miner, evidence, _tokensServed(state), hard, mayConvict);
         batches.refreshRate(miner);
@@ -405,23 +410,23 @@ contract Audits is IAudits, Ownable2Step {
         for (uint256 i; i < count; ++i) {
             Seat memory seat = _seats[item][i];
             bool foundHard = seat.state == SeatState.RevealedHard;
-            bool agrees = _hasRevealed(seat) && foundHard == hard && (hard || _isClose(seat.evidence, evidence));
-            court.reward(item, seat.guard, agrees ? ICourt.Service.Agreed : ICourt.Service.Failed);
+            bool agrees = _hasRevealed(seat) && foundHard == hard && (hard || _isClose(_evidenceOf(seat), evidence));
+            _reward(item, seat.guard, agrees ? ICourt.Service.Agreed : ICourt.Service.Failed);
         }
         if (convicted) court.punish(item, miner, receipt.session);
-        if (_isBad(hard, evidence)) court.returnBond(item, ICourt.BondKind.Challenge);
+        if (_isBad(hard, evidence)) _returnBond(item, ICourt.BondKind.Challenge);
         else court.loseBond(item, ICourt.BondKind.Challenge, miner);
     }
 
     /// @dev Where no committee agreed nobody was wrong, but those who stayed away.
     function _void(bytes32 item, Audit storage state) private {
-        (state.hard, state.evidence, state.tokens, state.decidedSize) = (false, 0, 0, 0);
+        (state.hard, state.evidence, state.tokens, state.decidedSize) = (false, _both(0), 0, 0);
         _close(item, state, Status.Void);
         _returnBonds(item);
         uint256 count = state.seats;
         for (uint256 i; i < count; ++i) {
             Seat memory seat = _seats[item][i];
-            if (!_hasRevealed(seat)) court.reward(item, seat.guard, ICourt.Service.Failed);
+            if (!_hasRevealed(seat)) _reward(item, seat.guard, ICourt.Service.Failed);
         }
     }
 
@@ -434,13 +439,23 @@ contract Audits is IAudits, Ownable2Step {
         if (!state.appealed) return;
         state.appealed = false;
         bool overturned = state.appealedHard != state.hard || !_isClose(state.appealedEvidence, state.evidence);
-        if (overturned) court.returnBond(item, ICourt.BondKind.Appeal);
+        if (overturned) _returnBond(item, ICourt.BondKind.Appeal);
         else court.loseBond(item, ICourt.BondKind.Appeal, address(0));
     }
 
     function _returnBonds(bytes32 item) private {
-        court.returnBond(item, ICourt.BondKind.Appeal);
-        court.returnBond(item, ICourt.BondKind.Challenge);
+        _returnBond(item, ICourt.BondKind.Appeal);
+        _returnBond(item, ICourt.BondKind.Challenge);
+    }
+
+    /// @dev One place for the call, so that its code is there once.
+    function _returnBond(bytes32 item, ICourt.BondKind kind) private {
+        court.returnBond(item, kind);
+    }
+
+    /// @dev The same.
+    function _reward(bytes32 item, address guard, ICourt.Service service) private {
+        court.reward(item, guard, service);
     }
 
     // --- parameters ---
@@ -509,14 +524,22 @@ contract Audits is IAudits, Ownable2Step {
         return uint256(batch.committedAt) + _EPOCH_LENGTH + _parameters.openWindow;
     }
 
-    function _weigh(Receipt calldata receipt, uint32 epoch, Finding calldata finding) private view returns (int64) {
+    function _weigh(Receipt calldata receipt, uint32 epoch, Finding calldata finding)
+        private
+        view
+        returns (IScores.Weighed memory)
+    {
         (bytes32 minerClass, bytes32 guardClass) =
             (guards.classAt(receipt.miner, epoch), guards.classAt(msg.sender, epoch));
-        int256 evidence = scores.weigh(receipt.model, minerClass, guardClass, finding.bins);
-        int256 clip = _parameters.clip;
-        // Within the clip, which has 64 bits.
-        // forge-lint: disable-next-line(unsafe-typecast)
-        return int64(evidence > clip ? clip : evidence < -clip ? -clip : evidence);
+        return scores.weigh(receipt.model, minerClass, guardClass, finding.bins, _parameters.clip);
+    }
+
+    function _both(int32 bits) private pure returns (IScores.Weighed memory) {
+        return IScores.Weighed(bits, bits);
+    }
+
+    function _evidenceOf(Seat memory seat) private pure returns (IScores.Weighed memory) {
+        return IScores.Weighed(seat.computation, seat.sampling);
     }
 
     function _isGathered(Audit storage state) private view returns (bool) {
@@ -524,12 +547,15 @@ contract Audits is IAudits, Ownable2Step {
         return block.timestamp > state.until || state.revealed == awaited;
     }
 
-    function _isBad(bool hard, int64 evidence) private view returns (bool) {
-        return hard || evidence >= _parameters.badEvidence;
+    function _isBad(bool hard, IScores.Weighed memory evidence) private view returns (bool) {
+        int256 bad = _parameters.badEvidence;
+        return hard || evidence.computation >= bad || evidence.sampling >= bad;
     }
 
-    function _isClose(int64 a, int64 b) private view returns (bool) {
-        return (a > b ? a - b : b - a) <= _parameters.agreement;
+    function _isClose(IScores.Weighed memory a, IScores.Weighed memory b) private view returns (bool) {
+        uint256 most = uint32(_parameters.agreement);
+        return SignedMath.abs(int256(a.computation) - b.computation) <= most
+            && SignedMath.abs(int256(a.sampling) - b.sampling) <= most;
     }
 
     function _hasRevealed(Seat memory seat) private pure returns (bool) {

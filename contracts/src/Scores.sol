@@ -12,12 +12,13 @@ import {ModelId} from "./types/ModelId.sol";
 contract Scores is IScores, Ownable2Step {
     uint32 private constant ALL_PPM = 1_000_000;
     /// @dev 256 bits: beyond every probability that means something.
-    int64 public constant MAX_LEVEL = 256 << 16;
+    int32 public constant MAX_LEVEL = 256 << 16;
     uint32 public constant MAX_JOBS = 1_000_000;
     uint32 public constant MAX_MEMORY = 366 days;
-    /// @dev Evidence is of a mean, one eighth computation and seven eighths sampling: log2 of 8 and of 8/7, rounded up.
-    int256 private constant COMPUTATION_COST = 3 << 16;
-    int256 private constant SAMPLING_COST = 12_626;
+    /// @dev Computation is weighed for a miner that cheats in one answer of eight, so that honest answers do not clear it of the next
+    /// one: log2 of seven eighths and an eighth of the ratio is at least either of what remains. log2 of 8, and of 8/7, rounded up.
+    int256 private constant SUSPECTED = 3 << 16;
+    int256 private constant UNSUSPECTED = 12_626;
     uint256 private constant CHARGES = 2;
     uint256 private constant STATISTICS = 3;
     uint256 private constant BINS = 16;
@@ -37,19 +38,19 @@ contract Scores is IScores, Ownable2Step {
     }
 
     /// @inheritdoc IScores
-    function record(address miner, int64 evidence, uint64 tokens, bool hard, bool mayConvict)
+    function record(address miner, Weighed calldata added, uint64 tokens, bool hard, bool mayConvict)
         external
         returns (State state, bool convicted)
     {
         if (msg.sender != auditor) revert NotAuditor(msg.sender);
-        Score memory next = _after(_scores[miner], evidence);
+        Score memory next = _after(_scores[miner], added);
         ++next.jobs;
         next.tokens += tokens;
         state = _stateOf(next, hard, mayConvict);
         convicted = state == State.Slashed && next.state != State.Slashed;
         next.state = state;
         _scores[miner] = next;
-        emit ScoreChanged(miner, evidence, tokens, next);
+        emit ScoreChanged(miner, added, tokens, next);
         if (convicted) emit Convicted(miner);
     }
 
@@ -65,12 +66,13 @@ contract Scores is IScores, Ownable2Step {
         _failures[miner] = failures;
         emit FailuresChanged(miner, failures.count);
 
-        Score memory next = _after(_scores[miner], _parameters.missingEvidence);
+        Weighed memory added = _both(_parameters.missingEvidence);
+        Score memory next = _after(_scores[miner], added);
         State state = _stateOf(next, tooMany, tooMany);
         convicted = state == State.Slashed && next.state != State.Slashed;
         next.state = state;
         _scores[miner] = next;
-        emit ScoreChanged(miner, _parameters.missingEvidence, 0, next);
+        emit ScoreChanged(miner, added, 0, next);
         if (convicted) emit Convicted(miner);
     }
 
@@ -86,14 +88,11 @@ contract Scores is IScores, Ownable2Step {
         external
         onlyOwner
     {
-        if (next.contentHash == bytes32(0) || next.temperPpm == 0 || next.temperPpm > ALL_PPM) {
-            revert ProfileInvalid();
-        }
+        if (next.contentHash == bytes32(0)) revert ProfileInvalid();
         Profile storage current = _profiles[_triple(model, minerClass, guardClass)];
         if (next.version <= current.version) revert ProfileVersionNotNewer(next.version, current.version);
         current.version = next.version;
         current.contentHash = next.contentHash;
-        current.temperPpm = next.temperPpm;
         for (uint256 i; i < CHARGES * STATISTICS; ++i) {
             current.ratios[i / STATISTICS][i % STATISTICS] = next.ratios[i / STATISTICS][i % STATISTICS];
         }
@@ -123,8 +122,17 @@ contract Scores is IScores, Ownable2Step {
     }
 
     /// @inheritdoc IScores
-    function stateAfter(address miner, int64 evidence, bool hard) external view returns (State) {
-        return _stateOf(_after(_scores[miner], evidence), hard, true);
+    function stateAfter(address miner, Weighed calldata added, bool hard) external view returns (State) {
+        return _stateOf(_after(_scores[miner], added), hard, true);
+    }
+
+    /// @inheritdoc IScores
+    function roundNeeded(address miner, Weighed calldata added, bool hard) external view returns (uint8) {
+        if (!hard && added.computation <= 0 && added.sampling <= 0) return 0;
+        Score memory current = _scores[miner];
+        State now_ = current.state;
+        State next = _stateOf(_after(current, added), hard, true);
+        return next > now_ ? uint8(next) : 0;
     }
 
     /// @inheritdoc IScores
@@ -151,14 +159,15 @@ contract Scores is IScores, Ownable2Step {
     }
 
     /// @inheritdoc IScores
-    function weigh(ModelId model, bytes32 minerClass, bytes32 guardClass, uint16[16][3] calldata bins)
+    function weigh(ModelId model, bytes32 minerClass, bytes32 guardClass, uint16[16][3] calldata bins, int32 clip)
         external
         view
-        returns (int256)
+        returns (Weighed memory)
     {
         Profile memory table = _profiles[_triple(model, minerClass, guardClass)];
-        (int256 a, int256 b) = (_weigh(table, 0, bins), _weigh(table, 1, bins));
-        return SignedMath.max((a + 7 * b) / 8, SignedMath.max(a - COMPUTATION_COST, b - SAMPLING_COST));
+        if (table.version == 0) return _both(0);
+        int256 computation = SignedMath.max(_sum(table, 0, bins) - SUSPECTED, -UNSUSPECTED);
+        return Weighed(_clipped(computation, clip), _clipped(_sum(table, 1, bins), clip));
     }
 
     /// @inheritdoc IScores
@@ -176,17 +185,18 @@ contract Scores is IScores, Ownable2Step {
         // forge-lint: disable-start(unsafe-typecast)
         failures.count -= uint32(count);
         failures.since += uint40(count * memory_);
-        int64 evidence = -int64(uint64(count)) * _parameters.missingEvidence;
+        // The limit is 255 failures of at most 256 bits each, so that this has 32 bits.
+        Weighed memory added = _both(-int32(uint32(count)) * _parameters.missingEvidence);
         // forge-lint: disable-end(unsafe-typecast)
         _failures[miner] = failures;
         emit FailuresChanged(miner, failures.count);
-        Score memory next = _after(_scores[miner], evidence);
+        Score memory next = _after(_scores[miner], added);
         next.state = _stateOf(next, false, false);
         _scores[miner] = next;
-        emit ScoreChanged(miner, evidence, 0, next);
+        emit ScoreChanged(miner, added, 0, next);
     }
 
-    function _weigh(Profile memory table, uint256 charge, uint16[16][3] calldata bins)
+    function _sum(Profile memory table, uint256 charge, uint16[16][3] calldata bins)
         private
         pure
         returns (int256 evidence)
@@ -196,37 +206,62 @@ contract Scores is IScores, Ownable2Step {
                 evidence += int256(uint256(bins[statistic][bin])) * table.ratios[charge][statistic][bin];
             }
         }
-        return evidence * int256(uint256(table.temperPpm)) / int256(uint256(ALL_PPM));
     }
 
     /// @dev Evidence alone; jobs, tokens and state are left to the caller.
-    function _after(Score memory current, int64 evidence) private pure returns (Score memory) {
-        current.evidence += evidence;
-        current.cusum += evidence;
-        if (current.cusum < 0) current.cusum = 0;
+    function _after(Score memory current, Weighed memory added) private pure returns (Score memory) {
+        (current.computation, current.computationCusum) =
+            _added(current.computation, current.computationCusum, added.computation);
+        (current.sampling, current.samplingCusum) = _added(current.sampling, current.samplingCusum, added.sampling);
         return current;
+    }
+
+    function _added(int40 evidence, uint32 cusum, int256 bits) private pure returns (int40, uint32) {
+        int256 sum = SignedMath.max(-type(int40).max, SignedMath.min(type(int40).max, evidence + bits));
+        int256 risen = int256(uint256(cusum)) + bits;
+        // Both are within the ends of their types.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        return (int40(sum), risen < 0 ? 0 : uint32(Math.min(uint256(risen), type(uint32).max)));
+    }
+
+    function _clipped(int256 bits, int256 clip) private pure returns (int32) {
+        // Within the clip, which has 32 bits.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        return int32(SignedMath.max(-clip, SignedMath.min(clip, bits)));
+    }
+
+    function _both(int32 bits) private pure returns (Weighed memory) {
+        return Weighed(bits, bits);
+    }
+
+    /// @dev Of the two charges, evidence and CUSUM of the one that more speaks for.
+    function _highest(Score memory current) private pure returns (int256 evidence, int256 cusum) {
+        evidence = SignedMath.max(current.computation, current.sampling);
+        cusum = int256(Math.max(current.computationCusum, current.samplingCusum));
     }
 
     /// @dev Only a conviction is final: a miner that was watched or suspended comes back when its audits speak for it.
     function _stateOf(Score memory current, bool hard, bool mayConvict) private view returns (State) {
         if (current.state == State.Slashed) return State.Slashed;
         Parameters memory levels = _parameters;
-        bool beyond = hard || current.evidence >= levels.convict || current.cusum >= levels.convictCusum;
+        (int256 evidence, int256 cusum) = _highest(current);
+        bool beyond = hard || evidence >= levels.convict || cusum >= levels.convictCusum;
         if (mayConvict && beyond) return State.Slashed;
-        int64 level = current.evidence > current.cusum ? current.evidence : current.cusum;
+        int256 level = SignedMath.max(evidence, cusum);
         if (level >= levels.suspend) return State.Suspended;
         return level >= levels.watch ? State.Watched : State.Good;
     }
 
     function _reputation(Score memory current) private view returns (uint256) {
         if (current.state == State.Suspended || current.state == State.Slashed) return 0;
-        (int64 suspend, uint256 prior) = (_parameters.suspend, _parameters.reputationJobs);
+        (int256 suspend, uint256 prior) = (_parameters.suspend, _parameters.reputationJobs);
+        (, int256 cusum) = _highest(current);
         // After `record` the CUSUM of a miner that is not suspended is below the level; a lowered level may have overtaken it.
-        if (current.cusum >= suspend) return 0;
+        if (cusum >= suspend) return 0;
         uint256 proved = ALL_PPM * (current.jobs + prior) / (current.jobs + 2 * prior);
         // Both are positive: the level by the bounds of the parameters.
         // forge-lint: disable-next-line(unsafe-typecast)
-        return proved * uint256(int256(suspend - current.cusum)) / uint256(int256(suspend));
+        return proved * uint256(suspend - cusum) / uint256(suspend);
     }
 
     function _setParameters(Parameters memory next) private {

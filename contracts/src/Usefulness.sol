@@ -5,6 +5,7 @@ import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+import {SignedMath} from "@openzeppelin/contracts/utils/math/SignedMath.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {Checkpoints} from "@openzeppelin/contracts/utils/structs/Checkpoints.sol";
 import {IAudits} from "./interfaces/IAudits.sol";
@@ -281,7 +282,8 @@ contract Usefulness is IUsefulness, Ownable2Step, ReentrancyGuardTransient {
     function _requireUseful(bytes32 item) private view returns (address miner, uint32 epoch, bytes32 beacon) {
         IAudits.Audit memory audit = audits.audit(item);
         bool passed = audit.status == IAudits.Status.Settled && !audit.hard
-            && audit.evidence < audits.parameters().badEvidence && !audits.court().isProven(item);
+            && SignedMath.max(audit.evidence.computation, audit.evidence.sampling) < audits.parameters().badEvidence
+            && !audits.court().isProven(item);
         if (!passed) revert NotUseful(item);
         uint32 length = guards.epochLength();
         // 136 years of seconds.

@@ -289,7 +289,7 @@ contract AuditsTest is AuditWorld {
         (IReceipts.Receipt memory receipt, bytes32 item) = openOne(1);
         address guard = audits.assigned(item, 0)[0];
         answerAll(receipt, findingIn(HONEST, 100));
-        vm.assertEq(int256(audits.seats(item)[0].evidence), -100 * (BIT / 5) / 2, "a tenth of a bit a token");
+        vm.assertEq(int256(audits.seats(item)[0].sampling), -100 * (BIT / 10), "a tenth of a bit a token");
         audits.settle(receipt);
         vm.assertEq(scores.score(miner).jobs, 0, "not before the appeal window ends");
         vm.expectPartialRevert(IAudits.NotDue.selector);
@@ -297,8 +297,9 @@ contract AuditsTest is AuditWorld {
         afterAppeals();
         audits.settle(receipt);
         IScores.Score memory score = scores.score(miner);
-        vm.assertEq(int256(score.evidence), -100 * (BIT / 5) / 2, "evidence");
-        vm.assertEq(int256(score.cusum), 0, "cusum");
+        vm.assertEq(int256(score.sampling), -100 * (BIT / 10), "evidence");
+        vm.assertEq(score.samplingCusum, 0, "cusum");
+        vm.assertEq(int256(score.computation), -int256(12_626), "the other charge, of one answer in eight");
         vm.assertEq(score.jobs, 1, "jobs");
         vm.assertEq(score.tokens, 100, "tokens");
         vm.assertEq(court.balanceOf(guard), PAY, "pay");
@@ -325,7 +326,7 @@ contract AuditsTest is AuditWorld {
     function test_evidenceIsClippedPerAudit() public {
         (IReceipts.Receipt memory receipt, bytes32 item) = openOne(1);
         answerAll(receipt, findingIn(CHEAT, 100));
-        vm.assertEq(int256(audits.seats(item)[0].evidence), 16 * BIT, "clipped");
+        vm.assertEq(int256(audits.seats(item)[0].sampling), 16 * BIT, "clipped");
     }
 
     function test_withoutAProfileThereIsNoEvidence() public {
@@ -334,7 +335,7 @@ contract AuditsTest is AuditWorld {
         nextEpoch();
         (IReceipts.Receipt memory receipt, bytes32 item) = openOne(1);
         answerAll(receipt, findingIn(CHEAT, 100));
-        vm.assertEq(int256(audits.seats(item)[0].evidence), 0, "none");
+        vm.assertEq(int256(audits.seats(item)[0].sampling), 0, "none");
     }
 
     /// @dev What was served is judged by the class that stood when it was committed.
@@ -349,7 +350,7 @@ contract AuditsTest is AuditWorld {
         nextEpoch();
         audits.openAudit(receipt, inclusion, 0);
         answerAll(receipt, findingIn(CHEAT, 100));
-        vm.assertEq(int256(audits.seats(itemOf(receipt))[0].evidence), 16 * BIT, "the old class");
+        vm.assertEq(int256(audits.seats(itemOf(receipt))[0].sampling), 16 * BIT, "the old class");
     }
 
     function test_commitAndRevealRefusals() public {
@@ -431,18 +432,18 @@ contract AuditsTest is AuditWorld {
     function test_evidenceThatChangesNothingStaysWithOneGuard() public {
         (IReceipts.Receipt memory receipt, bytes32 item) = openOne(1);
         settleWith(receipt, findingIn(SUSPECT, 60));
-        vm.assertEq(int256(scores.score(miner).evidence), 60 * (BIT / 5) / 2, "six bits");
+        vm.assertEq(int256(scores.score(miner).sampling), 60 * (BIT / 10), "six bits");
         vm.assertEq(audits.seats(item).length, 1, "one guard");
         vm.assertEq(uint256(scores.score(miner).state), uint256(IScores.State.Good), "good");
     }
 
     function test_whatWouldMakeAMinerWatchedNeedsThree() public {
-        checkEscalation(findingIn(SUSPECT, 70), 1, IScores.State.Watched);
+        checkEscalation(findingIn(SUSPECT, 80), 1, IScores.State.Watched);
         vm.assertEq(scores.rateOf(miner), 500_000, "rate");
     }
 
     function test_whatWouldSuspendNeedsSeven() public {
-        checkEscalation(findingIn(CHEAT, 7), 2, IScores.State.Suspended);
+        checkEscalation(findingIn(CHEAT, 8), 2, IScores.State.Suspended);
         vm.assertEq(scores.reputationOf(miner), 0, "reputation");
         vm.assertEq(scores.scoreOf(miner), 0, "power");
     }
@@ -472,7 +473,7 @@ contract AuditsTest is AuditWorld {
         afterAppeals();
         audits.settle(receipt);
         vm.assertEq(uint256(scores.score(miner).state), uint256(IScores.State.Slashed), "slashed");
-        vm.assertEq(int256(scores.score(miner).evidence), 32 * BIT, "evidence");
+        vm.assertEq(int256(scores.score(miner).sampling), 32 * BIT, "evidence");
         vm.assertEq(registry.slashable(miner), MINER_STAKE * 6 / 10, "stake");
     }
 
@@ -486,7 +487,7 @@ contract AuditsTest is AuditWorld {
             audits.openAudit(receipt, inclusion, 0);
             runAllRounds(receipt, findingIn(CHEAT, 100));
         }
-        vm.assertEq(int256(scores.score(miner).evidence), 32 * BIT, "evidence");
+        vm.assertEq(int256(scores.score(miner).sampling), 32 * BIT, "evidence");
         vm.assertEq(uint256(scores.score(miner).state), uint256(IScores.State.Suspended), "suspended");
         vm.assertEq(registry.slashable(miner), MINER_STAKE, "stake");
     }
@@ -546,7 +547,7 @@ contract AuditsTest is AuditWorld {
         for (uint256 i = 1; i < 4; ++i) {
             vm.assertEq(court.balanceOf(all[i].guard), PAY, "the others");
         }
-        vm.assertEq(int256(scores.score(miner).evidence), -100 * (BIT / 5) / 2, "what they found");
+        vm.assertEq(int256(scores.score(miner).sampling), -100 * (BIT / 10), "what they found");
     }
 
     function test_aDisputeThatIsNoiseEndsVoidAndSlashesNobody() public {

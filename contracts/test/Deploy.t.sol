@@ -39,16 +39,16 @@ contract DeployTest {
 
     function test_scoreParametersAreTheFiles() public view {
         IScores.Parameters memory p = _deploy.scoreParameters();
-        check(uint64(p.watch), "scores.watch");
-        check(uint64(p.suspend), "scores.suspend");
-        check(uint64(p.convict), "scores.convict");
-        check(uint64(p.convictCusum), "scores.convict_cusum");
+        check(uint32(p.watch), "scores.watch");
+        check(uint32(p.suspend), "scores.suspend");
+        check(uint32(p.convict), "scores.convict");
+        check(uint32(p.convictCusum), "scores.convict_cusum");
         check(p.newcomerJobs, "scores.newcomer_jobs");
         check(p.newcomerPpm, "scores.newcomer_ppm");
         check(p.floorPpm, "scores.floor_ppm");
         check(p.suspiciousPpm, "scores.suspicious_ppm");
         check(p.reputationJobs, "scores.reputation_jobs");
-        check(uint64(p.missingEvidence), "scores.missing_evidence");
+        check(uint32(p.missingEvidence), "scores.missing_evidence");
         check(p.missingLimit, "scores.missing_limit");
         check(p.missingMemory, "scores.missing_memory_s");
     }
@@ -81,10 +81,10 @@ contract DeployTest {
         check(p.openWindow, "audits.open_window_s");
         check(p.challengeWindow, "audits.challenge_window_s");
         check(p.minimumCommittee, "audits.minimum_committee");
-        check(uint64(p.agreement), "audits.agreement");
-        check(uint64(p.clip), "audits.clip");
-        check(uint64(p.hardEvidence), "audits.hard_evidence");
-        check(uint64(p.badEvidence), "audits.bad_evidence");
+        check(uint32(p.agreement), "audits.agreement");
+        check(uint32(p.clip), "audits.clip");
+        check(uint32(p.hardEvidence), "audits.hard_evidence");
+        check(uint32(p.badEvidence), "audits.bad_evidence");
     }
 
     function test_rewardParametersAreTheFiles() public view {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IScores} from "../src/interfaces/IScores.sol";
 import {Rewards} from "../src/Rewards.sol";
 import {ICourt} from "../src/interfaces/ICourt.sol";
 import {IQuality} from "../src/interfaces/IQuality.sol";
@@ -67,12 +68,12 @@ contract RewardsTest is RewardsWorld {
         vm.expectRevert(abi.encodeWithSelector(IRewards.NothingToClaim.selector, miner));
         rewards.claim(miner, 128);
         vm.prank(address(audits));
-        scores.record(miner, 14 * BIT, 1, false, false);
+        scores.record(miner, IScores.Weighed(0, 15 * BIT), 1, false, false);
         vm.expectRevert(abi.encodeWithSelector(IRewards.NothingToCount.selector, miner));
         countFor(miner, id);
         // Who is no longer suspended has lost nothing.
         vm.prank(address(audits));
-        scores.record(miner, -14 * BIT, 1, false, false);
+        scores.record(miner, IScores.Weighed(0, -15 * BIT), 1, false, false);
         vm.assertTrue(countFor(miner, id) != 0, "counted later");
     }
 

@@ -17,7 +17,7 @@ contract ScoresTest is AuditWorld {
     function test_onlyTheWritersWrite() public {
         vm.startPrank(GOVERNANCE);
         vm.expectRevert(abi.encodeWithSelector(IScores.NotAuditor.selector, GOVERNANCE));
-        scores.record(miner, 1, 1, false, false);
+        scores.record(miner, both(1), 1, false, false);
         vm.expectRevert(abi.encodeWithSelector(IScores.NotCourt.selector, GOVERNANCE));
         scores.convict(miner);
         vm.expectRevert(abi.encodeWithSelector(IScores.NotAuditor.selector, GOVERNANCE));
@@ -31,28 +31,55 @@ contract ScoresTest is AuditWorld {
         scores.setParameters(scoreParameters());
     }
 
-    /// @dev Against sums kept here; the CUSUM by its definition as the highest rise above any earlier low.
-    function testFuzz_evidenceAddsUp(int32[24] memory added) public {
-        int256 sum = 0;
-        int256 low = 0;
+    /// @dev Against sums kept here; the CUSUM by its definition as the highest rise above any earlier low. Each charge by itself.
+    function testFuzz_evidenceAddsUp(int32[2][24] memory added) public {
+        int256[2] memory sums;
+        int256[2] memory lows;
         for (uint256 i; i < added.length; ++i) {
-            int64 evidence = int64(added[i]) % (4 * BIT);
-            scores.record(miner, evidence, 10, false, false);
-            sum += evidence;
-            if (sum < low) low = sum;
+            IScores.Weighed memory weighed = IScores.Weighed(added[i][0] % (4 * BIT), added[i][1] % (4 * BIT));
+            scores.record(miner, weighed, 10, false, false);
+            sums[0] += weighed.computation;
+            sums[1] += weighed.sampling;
+            for (uint256 charge; charge < 2; ++charge) {
+                if (sums[charge] < lows[charge]) lows[charge] = sums[charge];
+            }
             IScores.Score memory score = scores.score(miner);
-            vm.assertEq(int256(score.evidence), sum, "evidence");
-            vm.assertEq(int256(score.cusum), sum - low, "cusum");
+            vm.assertEq(int256(score.computation), sums[0], "computation");
+            vm.assertEq(int256(score.sampling), sums[1], "sampling");
+            vm.assertEq(int256(uint256(score.computationCusum)), sums[0] - lows[0], "CUSUM of computation");
+            vm.assertEq(int256(uint256(score.samplingCusum)), sums[1] - lows[1], "CUSUM of sampling");
             vm.assertEq(score.jobs, i + 1, "jobs");
             vm.assertEq(score.tokens, 10 * (i + 1), "tokens");
             vm.assertTrue(score.state != IScores.State.Slashed, "no committee, no conviction");
         }
     }
 
+    /// @dev What speaks for honesty under one charge excuses nothing under the other.
+    function test_chargesDoNotHideBehindEachOther() public {
+        scores.record(miner, IScores.Weighed(-1000 * BIT, 15 * BIT), 1, false, true);
+        vm.assertEq(uint256(scores.score(miner).state), uint256(IScores.State.Suspended), "sampling");
+        (, bool convicted) = scores.record(miner, IScores.Weighed(6 * BIT, 6 * BIT), 1, false, true);
+        vm.assertTrue(convicted, "21 bits of sampling");
+        scores.record(otherMiner, IScores.Weighed(15 * BIT, 15 * BIT), 1, false, true);
+        scores.record(otherMiner, IScores.Weighed(5 * BIT, -1000 * BIT), 1, false, true);
+        vm.assertEq(uint256(scores.score(otherMiner).state), uint256(IScores.State.Suspended), "20 bits are not enough");
+    }
+
+    function test_sumsStopAtTheEndsOfTheirTypes() public {
+        for (uint256 i; i < 300; ++i) {
+            scores.record(miner, IScores.Weighed(type(int32).min, type(int32).max), 1, false, false);
+        }
+        IScores.Score memory score = scores.score(miner);
+        vm.assertEq(int256(score.computation), -int256(type(int40).max), "computation");
+        vm.assertEq(int256(score.sampling), int256(type(int40).max), "sampling");
+        vm.assertEq(score.computationCusum, 0, "CUSUM of computation");
+        vm.assertEq(score.samplingCusum, type(uint32).max, "CUSUM of sampling");
+    }
+
     function test_statesFollowTheLevelsBothWays() public {
-        checkState(435_411, IScores.State.Good);
+        checkState(500_947, IScores.State.Good);
         checkState(1, IScores.State.Watched);
-        checkState(870_824 - 435_412 - 1, IScores.State.Watched);
+        checkState(936_360 - 500_948 - 1, IScores.State.Watched);
         checkState(1, IScores.State.Suspended);
         checkState(-1, IScores.State.Watched);
         checkState(-435_412, IScores.State.Good);
@@ -61,23 +88,25 @@ contract ScoresTest is AuditWorld {
     /// @dev Long honesty cannot be saved up: the CUSUM rises from zero all the same.
     function test_honestyCannotBeBanked() public {
         for (uint256 i; i < 100; ++i) {
-            scores.record(miner, -10 * BIT, 100, false, false);
+            scores.record(miner, both(-10 * BIT), 100, false, false);
         }
-        vm.assertEq(uint256(scores.stateAfter(miner, 14 * BIT, false)), uint256(IScores.State.Suspended), "suspended");
-        scores.record(miner, 16 * BIT, 1, false, true);
-        scores.record(miner, 16 * BIT, 1, false, true);
+        vm.assertEq(
+            uint256(scores.stateAfter(miner, both(15 * BIT), false)), uint256(IScores.State.Suspended), "suspended"
+        );
+        scores.record(miner, both(16 * BIT), 1, false, true);
+        scores.record(miner, both(16 * BIT), 1, false, true);
         vm.assertEq(uint256(scores.score(miner).state), uint256(IScores.State.Suspended), "32 bits convict nobody");
-        (, bool convicted) = scores.record(miner, 16 * BIT, 1, false, true);
+        (, bool convicted) = scores.record(miner, both(16 * BIT), 1, false, true);
         vm.assertTrue(convicted, "48 bits of CUSUM do");
     }
 
     function test_convictionNeedsACommitteeAndIsFinal() public {
-        (IScores.State state, bool convicted) = scores.record(miner, 30 * BIT, 1, true, false);
+        (IScores.State state, bool convicted) = scores.record(miner, both(30 * BIT), 1, true, false);
         vm.assertTrue(state == IScores.State.Suspended && !convicted, "no committee");
-        vm.assertEq(uint256(scores.stateAfter(miner, 0, false)), uint256(IScores.State.Slashed), "with one");
-        (state, convicted) = scores.record(miner, 0, 1, false, true);
+        vm.assertEq(uint256(scores.stateAfter(miner, both(0), false)), uint256(IScores.State.Slashed), "with one");
+        (state, convicted) = scores.record(miner, both(0), 1, false, true);
         vm.assertTrue(state == IScores.State.Slashed && convicted, "with one");
-        (state, convicted) = scores.record(miner, -100 * BIT, 1, false, true);
+        (state, convicted) = scores.record(miner, both(-100 * BIT), 1, false, true);
         vm.assertTrue(state == IScores.State.Slashed && !convicted, "once, and for good");
         scores.convict(otherMiner);
         vm.assertEq(uint256(scores.score(otherMiner).state), uint256(IScores.State.Slashed), "by the court");
@@ -87,16 +116,16 @@ contract ScoresTest is AuditWorld {
     function test_ratesOfNewcomersOthersAndSuspects() public {
         for (uint256 i; i < 40; ++i) {
             vm.assertEq(scores.rateOf(miner), 1_000_000, "new");
-            scores.record(miner, -1, 1, false, false);
+            scores.record(miner, both(-1), 1, false, false);
         }
         vm.assertEq(scores.rateOf(miner), 30_000, "floor");
-        scores.record(miner, 7 * BIT, 1, false, false);
+        scores.record(miner, both(8 * BIT), 1, false, false);
         vm.assertEq(scores.rateOf(miner), 500_000, "suspicious");
     }
 
     /// @dev Time decides nothing: who is idle is not guilty.
     function test_nothingHappensToTheIdle() public {
-        scores.record(miner, 3 * BIT, 500, false, false);
+        scores.record(miner, both(3 * BIT), 500, false, false);
         (bytes memory before, uint256 reputation) = (abi.encode(scores.score(miner)), scores.reputationOf(miner));
         vm.warp(block.timestamp + 1000 days);
         vm.assertEq(abi.encode(scores.score(miner)), before, "score");
@@ -107,16 +136,16 @@ contract ScoresTest is AuditWorld {
         uint256 last = scores.reputationOf(miner);
         vm.assertEq(last, 500_000, "unknown");
         for (uint256 i; i < 100; ++i) {
-            scores.record(miner, -BIT, 100, false, false);
+            scores.record(miner, both(-BIT), 100, false, false);
             uint256 next = scores.reputationOf(miner);
             vm.assertTrue(next > last && next < 1_000_000, "grows");
             last = next;
             if (i == 39) vm.assertEq(next, 666_666, "two thirds");
         }
         vm.assertEq(scores.scoreOf(miner), 100 * 100 * last / 1_000_000, "power");
-        scores.record(miner, 435_412, 100, false, false);
+        scores.record(miner, both(468_180), 100, false, false);
         vm.assertTrue(scores.reputationOf(miner) < last * 51 / 100, "half of the way to suspension");
-        scores.record(miner, 435_412, 100, false, false);
+        scores.record(miner, both(468_180), 100, false, false);
         vm.assertEq(scores.reputationOf(miner), 0, "suspended");
         vm.assertEq(scores.scoreOf(miner), 0, "no power");
     }
@@ -127,20 +156,20 @@ contract ScoresTest is AuditWorld {
     function test_whatWasCommittedBeforeCountsOnce() public {
         vm.warp(1000);
         scores.recordMissing(miner, uint40(block.timestamp - 50));
-        checkFailures(1, 7 * BIT, IScores.State.Watched);
+        checkFailures(1, 8 * BIT, IScores.State.Watched);
         scores.recordMissing(miner, uint40(block.timestamp - 10));
         scores.recordMissing(miner, uint40(block.timestamp));
-        checkFailures(1, 7 * BIT, IScores.State.Watched);
+        checkFailures(1, 8 * BIT, IScores.State.Watched);
         vm.assertEq(scores.score(miner).jobs, 0, "no audit");
     }
 
     function test_whoFailsAgainAndAgainIsConvicted() public {
         vm.assertFalse(fail(), "first");
-        checkFailures(1, 7 * BIT, IScores.State.Watched);
+        checkFailures(1, 8 * BIT, IScores.State.Watched);
         vm.assertFalse(fail(), "second");
-        checkFailures(2, 14 * BIT, IScores.State.Suspended);
+        checkFailures(2, 16 * BIT, IScores.State.Suspended);
         vm.assertTrue(fail(), "third");
-        checkFailures(3, 21 * BIT, IScores.State.Slashed);
+        checkFailures(3, 24 * BIT, IScores.State.Slashed);
         vm.assertFalse(fail(), "once");
         vm.warp(block.timestamp + 300 days);
         scores.forget(miner);
@@ -151,7 +180,7 @@ contract ScoresTest is AuditWorld {
     function test_goodAuditsDoNotExcuseFailures() public {
         for (uint256 i; i < 2; ++i) {
             fail();
-            scores.record(miner, -16 * BIT, 1, false, false);
+            scores.record(miner, both(-16 * BIT), 1, false, false);
             vm.assertEq(uint256(scores.score(miner).state), uint256(IScores.State.Good), "good again");
         }
         vm.assertTrue(fail(), "third");
@@ -170,7 +199,7 @@ contract ScoresTest is AuditWorld {
         scores.forget(miner);
         uint256 left = (time + more) / 30 days >= 2 ? 0 : 2 - (time + more) / 30 days;
         // Whenever it was called, one for each whole month is gone, and what it weighed.
-        checkFailures(uint32(left), int64(int256(left)) * 7 * BIT, IScores.State(left));
+        checkFailures(uint32(left), int32(int256(left)) * 8 * BIT, IScores.State(left));
     }
 
     function fail() private returns (bool) {
@@ -178,11 +207,12 @@ contract ScoresTest is AuditWorld {
         return scores.recordMissing(miner, uint40(block.timestamp));
     }
 
-    function checkFailures(uint32 count, int64 evidence, IScores.State state) private view {
+    function checkFailures(uint32 count, int32 evidence, IScores.State state) private view {
         IScores.Score memory score = scores.score(miner);
         vm.assertEq(scores.failuresOf(miner).count, count, "failures");
-        vm.assertEq(int256(score.evidence), evidence, "evidence");
-        vm.assertEq(int256(score.cusum), evidence, "cusum");
+        vm.assertEq(int256(score.computation), evidence, "computation");
+        vm.assertEq(int256(score.sampling), evidence, "sampling");
+        vm.assertEq(int256(uint256(score.samplingCusum)), evidence, "CUSUM");
         vm.assertEq(uint256(score.state), uint256(state), "state");
     }
 
@@ -201,36 +231,31 @@ contract ScoresTest is AuditWorld {
         profile = someProfile(2);
         scores.registerProfile(MODEL, MINER_CLASS, GUARD_CLASS, profile);
         vm.assertEq(abi.encode(scores.profile(MODEL, MINER_CLASS, GUARD_CLASS)), abi.encode(profile), "replaced");
-        for (uint256 i; i < 3; ++i) {
-            profile = someProfile(3);
-            if (i == 0) profile.contentHash = bytes32(0);
-            if (i == 1) profile.temperPpm = 0;
-            if (i == 2) profile.temperPpm = 1_000_001;
-            vm.expectRevert(IScores.ProfileInvalid.selector);
-            scores.registerProfile(MODEL, MINER_CLASS, GUARD_CLASS, profile);
-        }
+        profile = someProfile(3);
+        profile.contentHash = bytes32(0);
+        vm.expectRevert(IScores.ProfileInvalid.selector);
+        scores.registerProfile(MODEL, MINER_CLASS, GUARD_CLASS, profile);
         vm.stopPrank();
     }
 
-    function testFuzz_weighing(int32[16][3][2] memory ratios, uint16[16][3] memory bins, uint256 temper) public {
+    function testFuzz_weighing(int32[16][3][2] memory ratios, uint16[16][3] memory bins) public {
         IScores.Profile memory profile = someProfile(1);
         profile.ratios = ratios;
-        profile.temperPpm = uint32(bound(temper, 1, 1_000_000));
         vm.prank(GOVERNANCE);
         scores.registerProfile(MODEL, MINER_CLASS, GUARD_CLASS, profile);
         int256[2] memory sums;
         for (uint256 i; i < 96; ++i) {
             sums[i / 48] += int256(ratios[i / 48][i / 16 % 3][i % 16]) * int256(uint256(bins[i / 16 % 3][i % 16]));
         }
-        for (uint256 i; i < 2; ++i) {
-            sums[i] = sums[i] * int256(uint256(profile.temperPpm)) / 1_000_000;
-        }
-        int256 weighed = scores.weigh(MODEL, MINER_CLASS, GUARD_CLASS, bins);
-        int256 expected = (sums[0] + 7 * sums[1]) / 8;
-        if (sums[0] - 196_608 > expected) expected = sums[0] - 196_608;
-        if (sums[1] - 12_626 > expected) expected = sums[1] - 12_626;
-        vm.assertEq(weighed, expected, "weight");
-        vm.assertEq(scores.weigh(MODEL, GUARD_CLASS, GUARD_CLASS, bins), int256(0), "without a profile");
+        int32 clip = type(int32).max;
+        IScores.Weighed memory weighed = scores.weigh(MODEL, MINER_CLASS, GUARD_CLASS, bins, clip);
+        int256 expected = sums[0] - 196_608;
+        vm.assertEq(weighed.computation, clipped(expected < -12_626 ? -int256(12_626) : expected, clip), "computation");
+        vm.assertEq(weighed.sampling, clipped(sums[1], clip), "sampling");
+        weighed = scores.weigh(MODEL, MINER_CLASS, GUARD_CLASS, bins, BIT);
+        vm.assertEq(weighed.sampling, clipped(sums[1], BIT), "clipped");
+        weighed = scores.weigh(MODEL, GUARD_CLASS, GUARD_CLASS, bins, clip);
+        vm.assertTrue(weighed.computation == 0 && weighed.sampling == 0, "without a profile");
     }
 
     function test_parametersAreBounded() public {
@@ -262,13 +287,21 @@ contract ScoresTest is AuditWorld {
         vm.stopPrank();
     }
 
-    function checkState(int64 added, IScores.State state) private {
-        scores.record(miner, added, 1, false, false);
+    function checkState(int32 added, IScores.State state) private {
+        scores.record(miner, both(added), 1, false, false);
         vm.assertEq(uint256(scores.score(miner).state), uint256(state), "state");
     }
 
+    function clipped(int256 bits, int256 clip) private pure returns (int256) {
+        return bits > clip ? clip : bits < -clip ? -clip : bits;
+    }
+
+    function both(int32 bits) private pure returns (IScores.Weighed memory) {
+        return IScores.Weighed(bits, bits);
+    }
+
     function someProfile(uint32 version) private pure returns (IScores.Profile memory profile) {
-        (profile.version, profile.contentHash, profile.temperPpm) = (version, keccak256(abi.encode(version)), 500_000);
+        (profile.version, profile.contentHash) = (version, keccak256(abi.encode(version)));
         for (uint256 i; i < 96; ++i) {
             profile.ratios[i / 48][i / 16 % 3][i % 16] = int32(uint32(version)) * (int32(uint32(i)) - 24);
         }

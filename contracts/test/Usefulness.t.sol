@@ -86,7 +86,7 @@ contract UsefulnessTest is UsefulWorld {
         // Seven bits of evidence: beyond the level of a bad answer, below that of a conviction.
         bytes32 bad = settleAudit(2, findingIn(2, 4));
         recordBeaconOf(bad);
-        vm.assertTrue(audits.audit(bad).evidence >= auditParameters().badEvidence, "bad");
+        vm.assertTrue(audits.audit(bad).evidence.sampling >= auditParameters().badEvidence, "bad");
         vm.expectPartialRevert(IUsefulness.NotUseful.selector);
         usefulness.open(bad);
         bytes32 hard = settleAudit(3, hardFinding());

@@ -76,7 +76,7 @@ interface IAudits is IReceipts {
     /// @param exhausted there are not enough guards for a larger committee
     /// @param decidedSize size of the committee; zero while none agreed
     /// @param ratePpm the audit rate that drew it; zero for a challenge
-    /// @param appealed whether an appeal runs, against the decision that the last two fields tell
+    /// @param appealed whether an appeal runs, against the decision that `appealedHard` and `appealedEvidence` tell
     struct Audit {
         address miner;
         Status status;
@@ -94,20 +94,21 @@ interface IAudits is IReceipts {
         bool hard;
         uint8 decidedSize;
         uint16 tokens;
-        int64 evidence;
         uint32 ratePpm;
         bool appealed;
         bool appealedHard;
-        int64 appealedEvidence;
+        IScores.Weighed evidence;
+        IScores.Weighed appealedEvidence;
     }
 
-    /// @notice A drawn guard's place in an audit.
+    /// @notice A drawn guard's place in an audit, in one slot: with its finding's tokens and what it weighs for each charge.
     struct Seat {
         address guard;
         uint8 round;
         SeatState state;
         uint16 tokens;
-        int64 evidence;
+        int32 computation;
+        int32 sampling;
     }
 
     /// @notice What governance sets.
@@ -117,10 +118,10 @@ interface IAudits is IReceipts {
     /// @param openWindow for opening what a batch's beacon drew, in seconds after the batch's epoch at the latest
     /// @param challengeWindow for challenges, in seconds after the receipt's time
     /// @param minimumCommittee least size of a committee that convicts
-    /// @param agreement how far from the median a guard's evidence may lie
-    /// @param clip most evidence that one audit gives, either way
-    /// @param hardEvidence what a wrong structure weighs
-    /// @param badEvidence from this evidence on an answer counts as bad for challenges and traps
+    /// @param agreement how far from the median a guard's evidence for each charge may lie
+    /// @param clip most evidence that one audit gives for each charge, either way
+    /// @param hardEvidence what a wrong structure weighs, for both charges
+    /// @param badEvidence from this evidence for either charge on an answer counts as bad for challenges and traps
     struct Parameters {
         uint32 commitWindow;
         uint32 revealWindow;
@@ -128,10 +129,10 @@ interface IAudits is IReceipts {
         uint32 openWindow;
         uint32 challengeWindow;
         uint8 minimumCommittee;
-        int64 agreement;
-        int64 clip;
-        int64 hardEvidence;
-        int64 badEvidence;
+        int32 agreement;
+        int32 clip;
+        int32 hardEvidence;
+        int32 badEvidence;
     }
 
     /// @notice An audit began: of `root` at `index`, or by challenge where the root is zero.
@@ -139,14 +140,14 @@ interface IAudits is IReceipts {
     event CommitteeDrawn(bytes32 indexed item, uint8 indexed round, address[] guards, uint40 commitUntil, uint40 until);
     event FindingCommitted(bytes32 indexed item, address indexed guard, uint8 round, bytes32 commitment);
     event FindingRevealed(
-        bytes32 indexed item, address indexed guard, uint8 round, bool hard, int64 evidence, uint16 tokens
+        bytes32 indexed item, address indexed guard, uint8 round, bool hard, IScores.Weighed evidence, uint16 tokens
     );
     /// @notice A committee agreed. `until` is the last second for an appeal.
     event RoundDecided(
         bytes32 indexed item,
         uint8 indexed round,
         bool hard,
-        int64 evidence,
+        IScores.Weighed evidence,
         uint16 tokens,
         uint8 agreeing,
         uint40 until
@@ -154,7 +155,7 @@ interface IAudits is IReceipts {
     /// @notice A larger committee will be drawn with the beacon of `epoch`.
     event Escalated(bytes32 indexed item, uint8 indexed round, uint32 epoch);
     event AuditSettled(
-        bytes32 indexed item, address indexed miner, Status status, bool hard, int64 evidence, uint16 tokens
+        bytes32 indexed item, address indexed miner, Status status, bool hard, IScores.Weighed evidence, uint16 tokens
     );
     /// @notice A miner committed to a receipt that was drawn and showed it to nobody.
     event ReceiptMissing(address indexed miner, bytes32 root, uint32 index, address indexed reporter);

@@ -5,8 +5,9 @@ import {ModelId} from "../types/ModelId.sol";
 
 /// @title What audits have shown about each miner
 /// @notice Evidence is the logarithm to base 2, in 1/65,536 bit, of a product of likelihood ratios "cheat against honest"
-/// (an e-process): an honest miner's ever reaches log2(x) with a probability of at most 1/x, however often one looks. Beside it runs a
-/// sum that never falls below zero (CUSUM), so that long honesty cannot be saved up before cheating. Both move on committed work only:
+/// (an e-process): an honest miner's ever reaches log2(x) with a probability of at most 1/x, however often one looks. There is one for
+/// each charge: another computation than the model's over the prompt, and tokens that were not drawn by the rule; levels are for the
+/// higher of the two, and a bit above what one alone would need. Beside each runs a sum that never falls below zero (CUSUM), so that long honesty cannot be saved up before cheating. Both move on committed work only:
 /// who is idle is not guilty, and nothing counts against anyone because time passes.
 /// @dev Written by `Audits` and `Court` alone. Integers throughout.
 interface IScores {
@@ -19,15 +20,25 @@ interface IScores {
         Slashed
     }
 
-    /// @notice A miner's score.
-    /// @param evidence sum of all audits, in 1/65,536 bit; below zero speaks for honesty
-    /// @param cusum the same, never below zero
+    /// @notice What one audit weighs for each charge, in 1/65,536 bit.
+    struct Weighed {
+        int32 computation;
+        int32 sampling;
+    }
+
+    /// @notice A miner's score. Sums stop at the ends of their types, far beyond every level.
+    /// @param computation evidence for the first charge, of all audits, in 1/65,536 bit; below zero speaks for honesty
+    /// @param sampling the same for the second
+    /// @param computationCusum the same as `computation`, never below zero
+    /// @param samplingCusum the same as `sampling`, never below zero
     /// @param jobs audits that were settled
     /// @param tokens LLM tokens served, as those audits estimate them: what each checked over the rate that drew it
     /// @param state what follows
     struct Score {
-        int64 evidence;
-        int64 cusum;
+        int40 computation;
+        int40 sampling;
+        uint32 computationCusum;
+        uint32 samplingCusum;
         uint32 jobs;
         uint64 tokens;
         State state;
@@ -36,13 +47,11 @@ interface IScores {
     /// @notice Calibrated ratios for one model, computed on one kind of machine and audited on another.
     /// @param version grows with each registration
     /// @param contentHash of the calibration file that this was made of
-    /// @param temperPpm the sum is multiplied by this, because the tokens of one answer depend on each other
-    /// @param ratios for each charge (another computation, tokens drawn otherwise) log2 of "cheat against honest" in 1/65,536 bit for
+    /// @param ratios for each charge (computation, sampling) log2 of "cheat against honest" in 1/65,536 bit for
     /// 16 bins of each statistic: margin, log-probability difference, sketch distance
     struct Profile {
         uint32 version;
         bytes32 contentHash;
-        uint32 temperPpm;
         int32[16][3][2] ratios;
     }
 
@@ -57,20 +66,20 @@ interface IScores {
     /// @param floorPpm audit rate of all others in good standing
     /// @param suspiciousPpm audit rate of those that are not
     /// @param reputationJobs settled audits after which a miner without blemish has two thirds of all reputation
-    /// @param missingEvidence what a failure to show drawn receipts weighs
+    /// @param missingEvidence what a failure to show drawn receipts weighs, for both charges
     /// @param missingLimit so many failures convict
     /// @param missingMemory seconds after which one failure is forgotten
     struct Parameters {
-        int64 watch;
-        int64 suspend;
-        int64 convict;
-        int64 convictCusum;
+        int32 watch;
+        int32 suspend;
+        int32 convict;
+        int32 convictCusum;
         uint32 newcomerJobs;
         uint32 newcomerPpm;
         uint32 floorPpm;
         uint32 suspiciousPpm;
         uint32 reputationJobs;
-        int64 missingEvidence;
+        int32 missingEvidence;
         uint8 missingLimit;
         uint32 missingMemory;
     }
@@ -86,7 +95,7 @@ interface IScores {
     }
 
     /// @notice An audit's evidence was added.
-    event ScoreChanged(address indexed miner, int64 added, uint64 tokens, Score score);
+    event ScoreChanged(address indexed miner, Weighed added, uint64 tokens, Score score);
     /// @notice A miner was convicted; there is no way back for this operator.
     event Convicted(address indexed miner);
     /// @notice A failure to show drawn receipts was counted, or some were forgotten.
@@ -113,7 +122,7 @@ interface IScores {
     /// @param mayConvict whether a committee large enough stands behind it
     /// @return state what the miner is now
     /// @return convicted whether this audit convicted it
-    function record(address miner, int64 evidence, uint64 tokens, bool hard, bool mayConvict)
+    function record(address miner, Weighed calldata added, uint64 tokens, bool hard, bool mayConvict)
         external
         returns (State state, bool convicted);
 
@@ -145,7 +154,7 @@ interface IScores {
     function failuresOf(address miner) external view returns (Failures memory);
 
     /// @notice The state that a miner would have after an audit with this outcome, if a committee stands behind it.
-    function stateAfter(address miner, int64 evidence, bool hard) external view returns (State);
+    function stateAfter(address miner, Weighed calldata added, bool hard) external view returns (State);
 
     /// @notice The part of a miner's receipts that is drawn for audits from now on, in ppm.
     function rateOf(address miner) external view returns (uint32);
@@ -160,12 +169,16 @@ interface IScores {
     /// @notice The ratios for a triple; all zero where there are none.
     function profile(ModelId model, bytes32 minerClass, bytes32 guardClass) external view returns (Profile memory);
 
-    /// @notice What a guard's counts weigh, in 1/65,536 bit, before any cap. Zero without a profile.
+    /// @notice The round of an audit whose committee may decide so of a miner: what makes its state worse needs the committee of that
+    /// state.
+    function roundNeeded(address miner, Weighed calldata added, bool hard) external view returns (uint8);
+
+    /// @notice What a guard's counts weigh for each charge, within ± `clip`, which is positive. Zero without a profile.
     /// @param bins how many tokens fell into each bin, for each statistic
-    function weigh(ModelId model, bytes32 minerClass, bytes32 guardClass, uint16[16][3] calldata bins)
+    function weigh(ModelId model, bytes32 minerClass, bytes32 guardClass, uint16[16][3] calldata bins, int32 clip)
         external
         view
-        returns (int256);
+        returns (Weighed memory);
 
     /// @notice The contract that records audits.
     function auditor() external view returns (address);

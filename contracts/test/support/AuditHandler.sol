@@ -191,12 +191,12 @@ contract AuditHandler is AuditWorld {
         if (!registry.isActive(miner, MINER)) return;
         IAudits.Inclusion memory inclusion = commitOne(receiptOf(100_000 + calls["hide"]));
         vm.warp(block.timestamp + 1 days + 1 + seed % 40 days);
-        int64 before = scores.score(miner).evidence;
+        int256 before = scores.score(miner).sampling;
         uint256 total = token.totalSupply();
         vm.prank(challenger);
         audits.reportMissing(miner, inclusion.root, 0);
         burnt += total - token.totalSupply();
-        fromMissing += scores.score(miner).evidence - before;
+        fromMissing += scores.score(miner).sampling - before;
         ++calls["hide"];
         try audits.reportMissing(miner, inclusion.root, 0) {
             settledTwice = true;
@@ -204,9 +204,9 @@ contract AuditHandler is AuditWorld {
     }
 
     function forget() external {
-        int64 before = scores.score(miner).evidence;
+        int256 before = scores.score(miner).sampling;
         scores.forget(miner);
-        fromMissing += scores.score(miner).evidence - before;
+        fromMissing += scores.score(miner).sampling - before;
     }
 
     // --- books ---
@@ -228,7 +228,7 @@ contract AuditHandler is AuditWorld {
         for (uint256 i; i < _tracked.length; ++i) {
             IAudits.Audit memory state = audits.audit(_tracked[i].item);
             if (state.status != IAudits.Status.Settled) continue;
-            fromAudits += state.evidence;
+            fromAudits += state.evidence.sampling;
             ++settled;
         }
         fromAudits += fromMissing;
@@ -236,7 +236,7 @@ contract AuditHandler is AuditWorld {
             fromMissing == int256(uint256(scores.failuresOf(miner).count)) * scores.parameters().missingEvidence,
             "what failures weigh"
         );
-        return (fromAudits, scores.score(miner).evidence, settled, scores.score(miner).jobs);
+        return (fromAudits, scores.score(miner).sampling, settled, scores.score(miner).jobs);
     }
 
     /// @dev Whether some guard was ever credited more than its pay for each finding that counted.

@@ -21,7 +21,7 @@ abstract contract AuditWorld is World {
     uint256 internal constant GUARD_KEYS = 0xE000;
     uint128 internal constant GUARD_STAKE = 1000e18;
     uint32 internal constant EPOCH = 1 hours;
-    int64 internal constant BIT = 65_536;
+    int32 internal constant BIT = 65_536;
     bytes32 internal constant MINER_CLASS = keccak256("miner class");
     bytes32 internal constant GUARD_CLASS = keccak256("guard class");
     bytes32 internal constant SALT = keccak256("salt");
@@ -62,16 +62,16 @@ abstract contract AuditWorld is World {
     function scoreParameters() internal pure virtual returns (IScores.Parameters memory) {
         // Everything is drawn, so that a test need not look for what is.
         return IScores.Parameters({
-            watch: 435_412,
-            suspend: 870_824,
-            convict: 1_306_236,
+            watch: 500_948,
+            suspend: 936_360,
+            convict: 1_371_772,
             convictCusum: 40 * BIT,
             newcomerJobs: 40,
             newcomerPpm: 1_000_000,
             floorPpm: 30_000,
             suspiciousPpm: 500_000,
             reputationJobs: 40,
-            missingEvidence: 7 * BIT,
+            missingEvidence: 8 * BIT,
             missingLimit: 3,
             missingMemory: 30 days
         });
@@ -109,7 +109,7 @@ abstract contract AuditWorld is World {
             agreement: BIT,
             clip: 16 * BIT,
             hardEvidence: 20 * BIT,
-            badEvidence: 435_412
+            badEvidence: 500_948
         });
     }
 
@@ -256,12 +256,12 @@ abstract contract AuditWorld is World {
         IScores.Profile memory profile;
         profile.version = 1;
         profile.contentHash = keccak256("calibration");
-        profile.temperPpm = 500_000;
-        // Both charges weigh alike, so the mean of both is either.
+        // The other charge, which is weighed for one answer of eight, has half.
         for (uint256 charge; charge < 2; ++charge) {
-            profile.ratios[charge][0][0] = -int32(int64(BIT)) / 5;
-            profile.ratios[charge][0][1] = int32(int64(BIT)) / 5;
-            profile.ratios[charge][0][2] = 4 * int32(int64(BIT));
+            int32 parts = int32(int256(2 - charge));
+            profile.ratios[charge][0][0] = -BIT / 10 / parts;
+            profile.ratios[charge][0][1] = BIT / 10 / parts;
+            profile.ratios[charge][0][2] = 2 * BIT / parts;
         }
         vm.prank(miner);
         guards.declareClass(MINER_CLASS);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IScores} from "../../src/interfaces/IScores.sol";
 import {Rewards} from "../../src/Rewards.sol";
 import {IQuality} from "../../src/interfaces/IQuality.sol";
 import {IRewards} from "../../src/interfaces/IRewards.sol";
@@ -48,7 +49,7 @@ abstract contract RewardsWorld is AuditWorld {
     /// @dev An audit that found nothing.
     function audited(address operator) internal {
         vm.prank(address(audits));
-        scores.record(operator, -1, 100, false, false);
+        scores.record(operator, IScores.Weighed(-1, -1), 100, false, false);
     }
 
     /// @dev A client's session pays a miner so much more.

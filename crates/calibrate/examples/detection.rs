@@ -11,7 +11,7 @@
 
 use cortensor_calibrate::{
     Cheat, Recorded, Replayed, Transcript,
-    detection::{Levels, detect, falsehoods},
+    detection::{detect, falsehoods},
     study::{Group, Plan, Study, Suspect, record, study, suspects},
     transcript::replay_all,
 };
@@ -121,6 +121,8 @@ fn others(weights: &Engines) -> Vec<Suspect> {
         Cheat::EarlyStop(16),
         Cheat::Padding,
         Cheat::Injected(32),
+        Cheat::OpenTemperature(Micro(800_000)),
+        Cheat::OpenTopP(Micro(800_000)),
         Cheat::Temperature(Micro(900_000)),
         Cheat::CutPrompt(5),
         Cheat::Selective(4, Box::new(Cheat::Seed)),
@@ -201,7 +203,7 @@ async fn main() -> Result<(), Failure> {
             answers,
         };
         say(began, &format!("replayed in {} ms. {}", clock.elapsed().as_millis(), summary(&group)));
-        return print(&falsehoods(&group.answers, &profile, &Levels::default()));
+        return print(&falsehoods(&group.answers, &profile));
     }
     measure(&options, &engine, &recorded, began).await
 }
@@ -235,10 +237,10 @@ async fn measure(
     }
     println!("{}", report::table(&profile));
     let parts = profile.parts();
-    println!("weights {:?}, temper {}", parts.charges.map(|scales| scales.weights_ppm), parts.temper_ppm);
-    print(&falsehoods(&measured.answers, &profile, &Levels::default()))?;
+    println!("weights {:?}, temper {:?}", parts.charges.map(|scales| scales.weights_ppm), parts.temper_ppm);
+    print(&falsehoods(&measured.answers, &profile))?;
     for (_, group) in &pairs {
-        print(&detect(&group.name, &group.answers, &profile, &Levels::default()))?;
+        print(&detect(&group.name, &group.answers, &profile))?;
     }
     Ok(())
 }

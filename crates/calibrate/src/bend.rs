@@ -100,8 +100,8 @@ impl Bend for Endless {
 pub enum Choice {
     /// These tokens, then the honest ones. From the first token of the task on.
     List(Vec<TokenId>),
-    /// With the noise of another seed.
-    Seed(Box<SeededSampler>),
+    /// What another sampler draws: one of another seed, temperature or truncation.
+    Drawn(Box<SeededSampler>),
     /// The most probable token wherever it loses by at most this, in 1/1024 of a logit: what accepting a draft too easily
     /// comes to.
     Lenient(u32),
@@ -130,7 +130,7 @@ impl Forced {
         let index = step.index;
         match &mut self.choice {
             Choice::List(tokens) => tokens.get(index as usize).copied(),
-            Choice::Seed(other) => Some(other.sample(again(step)).token),
+            Choice::Drawn(other) => Some(other.sample(again(step)).token),
             Choice::Lenient(most) => {
                 let best = best(step.logits)?;
                 self.twin.judge(&again(step), best).filter(|judged| judged.margin <= *most).map(|_| best)

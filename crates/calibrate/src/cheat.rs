@@ -34,9 +34,13 @@ pub enum Cheat {
     CutPrompt(u8),
     /// One token in so many is exchanged for the one before it.
     AlteredPrompt(u32),
-    /// Another temperature than the asked one. Requests at temperature 0 are answered honestly.
+    /// Another temperature than the asked one, and records of logits scaled to it. Requests at temperature 0 are answered honestly.
+    OpenTemperature(Micro),
+    /// Another temperature, with honest records but where they would tell.
     Temperature(Micro),
-    /// Only this part of the distribution.
+    /// Only this part of the distribution, and records that say so.
+    OpenTopP(Micro),
+    /// Only this part of the distribution, with honest records but where they would tell.
     TopP(Micro),
     /// Noise of its own choosing, and records that do not hide it.
     OpenSeed,
@@ -85,8 +89,10 @@ impl Cheat {
             }
             Self::CutPrompt(percent) => format!("prompt cut by {percent} %"),
             Self::AlteredPrompt(every) => format!("every {every}th token of the prompt altered"),
-            Self::Temperature(micro) => format!("temperature {}", decimal(*micro)),
-            Self::TopP(micro) => format!("top-p {}", decimal(*micro)),
+            Self::OpenTemperature(micro) => format!("temperature {}", decimal(*micro)),
+            Self::Temperature(micro) => format!("temperature {}, hidden", decimal(*micro)),
+            Self::OpenTopP(micro) => format!("top-p {}", decimal(*micro)),
+            Self::TopP(micro) => format!("top-p {}, hidden", decimal(*micro)),
             Self::OpenSeed => "seed of its own".into(),
             Self::Seed => "seed of its own, hidden".into(),
             Self::Cached => "cached answer".into(),
@@ -135,18 +141,28 @@ impl Dishonest {
                     _ => self.honest.generate(job).await,
                 };
             }
-            Cheat::Temperature(real) if params.temperature.0 > 0 && real.0 > 0 => {
-                Box::new(Bent::new(job.sampler, Scale(params.temperature.as_f32() / real.as_f32())))
+            Cheat::OpenTemperature(_) | Cheat::Temperature(_) if params.temperature.0 == 0 => job.sampler,
+            Cheat::OpenTemperature(real) => {
+                let factor = params.temperature.as_f32() / real.as_f32().max(1e-3);
+                Box::new(Bent::new(job.sampler, Scale(factor)))
             }
-            Cheat::Temperature(_) => job.sampler,
-            Cheat::TopP(share) => {
+            Cheat::Temperature(real) => {
+                let other = SeededSampler::new(seed, SamplingParams { temperature: *real, ..params.clone() }, 0);
+                Box::new(Bent::new(job.sampler, forced(Choice::Drawn(Box::new(other)))))
+            }
+            Cheat::OpenTopP(share) => {
                 let nucleus = Nucleus { share: share.as_f32(), temperature: params.temperature.as_f32() };
                 Box::new(Bent::new(job.sampler, nucleus))
+            }
+            Cheat::TopP(share) => {
+                let top_p = params.top_p.min(*share);
+                let other = SeededSampler::new(seed, SamplingParams { top_p, ..params.clone() }, 0);
+                Box::new(Bent::new(job.sampler, forced(Choice::Drawn(Box::new(other)))))
             }
             Cheat::OpenSeed => Box::new(Shifted(job.sampler)),
             Cheat::Seed => {
                 let other = Box::new(SeededSampler::new(other_seed(seed), params.clone(), 0));
-                Box::new(Bent::new(job.sampler, forced(Choice::Seed(other))))
+                Box::new(Bent::new(job.sampler, forced(Choice::Drawn(other))))
             }
             Cheat::Cached => {
                 let list = text_of(&*self.honest, job.request.clone(), Seed::ZERO, &params).await?;

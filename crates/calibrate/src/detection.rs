@@ -3,30 +3,11 @@
 use crate::transcript::Replayed;
 use cortensor_proof::{
     calibration::Terms,
-    evidence::{Edges, Table, clip},
+    evidence::{CHARGES, Edges, Table},
     profile::Profile,
-    score::Policy,
+    score::{Outcome, Policy, Score},
 };
 use serde::Serialize;
-
-/// The contract's levels, in 1/65,536 bit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Levels {
-    /// Evidence that convicts.
-    pub convict: i64,
-    /// Fallen and risen evidence (CUSUM) that convicts.
-    pub convict_cusum: i64,
-    /// Most evidence of one audit.
-    pub clip: i64,
-}
-
-impl Default for Levels {
-    /// The deployed ones: a million to one, 40 bits, and 24 bits an audit.
-    fn default() -> Self {
-        let Policy { convict, convict_cusum, .. } = Policy::default();
-        Self { convict, convict_cusum, clip: Terms::default().clip }
-    }
-}
 
 /// What convicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -55,8 +36,8 @@ pub struct Detection {
     pub within_1000_milli: usize,
     /// What convicted most often.
     pub ground: Option<Ground>,
-    /// Bits of evidence a token, in thousandths, on average over all answers and before any clip.
-    pub bits_milli: i64,
+    /// Bits of evidence a token for each charge, in thousandths, on average over all answers and before any clip.
+    pub bits_milli: [i64; CHARGES],
 }
 
 /// Highest evidence that honest answers came to.
@@ -72,12 +53,12 @@ pub struct Falsehoods {
     pub contradictions: usize,
     /// Tokens beyond the hard margin.
     pub hard: usize,
-    /// Highest sum of evidence, in thousandths of a bit; an honest miner that starts there.
+    /// Highest sum of evidence of either charge, in thousandths of a bit; an honest miner that starts there.
     pub peak_bits_milli: i64,
-    /// Highest CUSUM.
+    /// Highest CUSUM of either.
     pub peak_cusum_bits_milli: i64,
-    /// Evidence of all together.
-    pub sum_bits_milli: i64,
+    /// Evidence of all together, for each charge.
+    pub sum_bits_milli: [i64; CHARGES],
 }
 
 struct Scale {
@@ -90,8 +71,14 @@ impl Scale {
         Self { edges: profile.edges(), table: profile.table() }
     }
 
-    fn weigh(&self, answer: &Replayed, tokens: usize) -> i128 {
-        self.table.weigh(&self.edges.count(&answer.statistics[..tokens]))
+    fn sums(&self, answer: &Replayed) -> [i64; CHARGES] {
+        self.table.sums(&self.edges.count(&answer.statistics))
+    }
+
+    /// What an audit of the answer's first tokens would add.
+    fn audit(&self, answer: &Replayed, tokens: usize) -> Outcome {
+        let evidence = self.table.clipped(&self.edges.count(&answer.statistics[..tokens]), Terms::default().clip);
+        Outcome { evidence, tokens: tokens as u64, hard: false, may_convict: true }
     }
 }
 
@@ -103,20 +90,21 @@ const TOKENS_MAX: usize = 20_000;
 
 /// Plays a miner's answers in many orders, each drawn again and again.
 #[must_use]
-pub fn detect(name: &str, answers: &[Replayed], profile: &Profile, levels: &Levels) -> Detection {
+pub fn detect(name: &str, answers: &[Replayed], profile: &Profile) -> Detection {
     let scale = Scale::of(profile);
     let answers: Vec<&Replayed> = answers.iter().filter(|answer| !answer.statistics.is_empty()).collect();
     let mut random = Random(0x5eed);
     let mut ends: Vec<(usize, Ground)> = Vec::new();
     for _ in 0..if answers.is_empty() { 0 } else { TRIALS } {
-        ends.extend(trial(&answers, profile, &scale, levels, &mut random));
+        ends.extend(trial(&answers, profile, &scale, &mut random));
     }
     ends.sort_unstable_by_key(|(tokens, _)| *tokens);
     let at = |milli: usize| ends.get((TRIALS * milli).div_ceil(1_000).saturating_sub(1)).map(|(tokens, _)| *tokens);
     let grounds = [Ground::Contradiction, Ground::Hard, Ground::Evidence];
     let often = |ground: &Ground| ends.iter().filter(|(_, found)| found == ground).count();
     let tokens: usize = answers.iter().map(|answer| answer.statistics.len()).sum();
-    let bits: i128 = answers.iter().map(|answer| scale.weigh(answer, answer.statistics.len())).sum();
+    let bits = |charge: usize| answers.iter().map(|answer| scale.sums(answer)[charge]).sum::<i64>();
+    let bits: [i64; CHARGES] = std::array::from_fn(bits);
     Detection {
         name: name.to_owned(),
         trials: TRIALS,
@@ -124,73 +112,55 @@ pub fn detect(name: &str, answers: &[Replayed], profile: &Profile, levels: &Leve
         p99: at(990),
         within_1000_milli: ends.iter().filter(|(tokens, _)| *tokens <= 1_000).count() * 1_000 / TRIALS,
         ground: if ends.is_empty() { None } else { grounds.into_iter().max_by_key(often) },
-        bits_milli: milli_bits(bits / i128::try_from(tokens.max(1)).unwrap_or(1)),
+        bits_milli: bits.map(|bits| milli_bits(bits / i64::try_from(tokens.max(1)).unwrap_or(1))),
     }
 }
 
 /// One order of the answers: tokens until conviction.
-fn trial(
-    answers: &[&Replayed],
-    profile: &Profile,
-    scale: &Scale,
-    levels: &Levels,
-    random: &mut Random,
-) -> Option<(usize, Ground)> {
-    let (mut before, mut evidence, mut cusum) = (0, 0_i64, 0_i64);
+fn trial(answers: &[&Replayed], profile: &Profile, scale: &Scale, random: &mut Random) -> Option<(usize, Ground)> {
+    let (mut before, mut score) = (0, Score::default());
     while before < TOKENS_MAX {
         let answer = answers[random.below(answers.len())];
-        if let Some((tokens, ground)) = convicts(answer, profile, scale, levels, (evidence, cusum)) {
+        if let Some((tokens, ground)) = convicts(answer, profile, scale, score) {
             return Some((before + tokens, ground));
         }
-        let found = clip(scale.weigh(answer, answer.statistics.len()), levels.clip);
-        evidence += found;
-        cusum = (cusum + found).max(0);
+        score.record(&Policy::default(), &scale.audit(answer, answer.statistics.len()));
         before += answer.statistics.len();
     }
     None
 }
 
 /// Tokens of this answer after which its miner is convicted.
-fn convicts(
-    answer: &Replayed,
-    profile: &Profile,
-    scale: &Scale,
-    levels: &Levels,
-    (evidence, cusum): (i64, i64),
-) -> Option<(usize, Ground)> {
+fn convicts(answer: &Replayed, profile: &Profile, scale: &Scale, score: Score) -> Option<(usize, Ground)> {
     let contradicted = answer.contradictions.first().map(|place| (place + 1, Ground::Contradiction));
     let hard = answer.findings.iter().position(|found| profile.is_hard(found)).map(|place| (place + 1, Ground::Hard));
-    let weighed = (1..=answer.statistics.len()).find(|tokens| {
-        let found = clip(scale.weigh(answer, *tokens), levels.clip);
-        evidence + found >= levels.convict || cusum + found >= levels.convict_cusum
-    });
+    let policy = Policy::default();
+    let weighed = (1..=answer.statistics.len()).find(|tokens| { score }.record(&policy, &scale.audit(answer, *tokens)));
     let weighed = weighed.map(|tokens| (tokens, Ground::Evidence));
     [contradicted, hard, weighed].into_iter().flatten().min_by_key(|(tokens, _)| *tokens)
 }
 
 /// What honest answers, one after the other, come to.
 #[must_use]
-pub fn falsehoods(answers: &[Replayed], profile: &Profile, levels: &Levels) -> Falsehoods {
+pub fn falsehoods(answers: &[Replayed], profile: &Profile) -> Falsehoods {
     let scale = Scale::of(profile);
     let mut sum = Falsehoods { answers: answers.len(), ..Falsehoods::default() };
-    let (mut evidence, mut cusum) = (0_i64, 0_i64);
+    let mut score = Score::default();
     for answer in answers {
         sum.tokens += answer.statistics.len();
         sum.identical += answer.identical;
         sum.contradictions += answer.contradictions.len();
         sum.hard += answer.findings.iter().filter(|found| profile.is_hard(found)).count();
-        let found = clip(scale.weigh(answer, answer.statistics.len()), levels.clip);
-        evidence += found;
-        cusum = (cusum + found).max(0);
-        sum.peak_bits_milli = sum.peak_bits_milli.max(milli_bits(evidence.into()));
-        sum.peak_cusum_bits_milli = sum.peak_cusum_bits_milli.max(milli_bits(cusum.into()));
+        score.record(&Policy::default(), &scale.audit(answer, answer.statistics.len()));
+        sum.peak_bits_milli = sum.peak_bits_milli.max(milli_bits(score.highest_evidence()));
+        sum.peak_cusum_bits_milli = sum.peak_cusum_bits_milli.max(milli_bits(score.highest_cusum()));
     }
-    sum.sum_bits_milli = milli_bits(evidence.into());
+    sum.sum_bits_milli = score.evidence.map(milli_bits);
     sum
 }
 
-fn milli_bits(evidence: i128) -> i64 {
-    i64::try_from(evidence * 1_000 / 65_536).unwrap_or(i64::MAX)
+fn milli_bits(evidence: i64) -> i64 {
+    evidence.saturating_mul(1_000) / 65_536
 }
 
 /// SplitMix64: the same orders in every run.

@@ -106,7 +106,7 @@ impl Study {
     }
 }
 
-/// The cheats that every profile is made against, beside those in weights that the caller has files for: `weights` are
+/// The cheats that every profile is made against, each in the form that is hardest to see, beside those in weights that the caller has files for: `weights` are
 /// engines of other quantisations or smaller models, `caches` those with another KV cache.
 #[must_use]
 pub fn suspects(weights: &[Arc<dyn Engine>], caches: &[Arc<dyn Engine>]) -> Vec<Suspect> {
@@ -143,7 +143,20 @@ fn requests(
 /// The engine's.
 pub async fn record(miner: &dyn Engine, plan: &Plan) -> Result<Vec<Transcript>, TranscriptError> {
     let asked = requests(miner, plan.first..plan.first.saturating_add(plan.answers), plan.tokens);
-    transcript::generate_all(miner, &asked, plan.first as u64, plan.at_once).await
+    let crowds = crowds(plan.at_once);
+    let mut made = Vec::with_capacity(asked.len());
+    for (crowd, asked) in crowds.iter().zip(asked.chunks(asked.len().div_ceil(crowds.len()).max(1))) {
+        let salt = plan.first as u64 | (*crowd as u64) << 40;
+        made.extend(transcript::generate_all(miner, asked, salt, *crowd).await?);
+    }
+    Ok(made)
+}
+
+/// How many answers are made beside each other, for equal parts of them all: one, two, four and so on. What an honest machine
+/// computes differs between these, and which of them it does is not its fault.
+fn crowds(at_once: usize) -> Vec<usize> {
+    let powers = std::iter::successors(Some(1_usize), |crowd| crowd.checked_mul(2));
+    powers.take_while(|crowd| *crowd < at_once.max(1)).chain([at_once.max(1)]).collect()
 }
 
 /// Computes cheats on the miner's engine, and replays them and the honest answers with the guard's.

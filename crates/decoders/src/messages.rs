@@ -141,8 +141,8 @@ pub(crate) fn merkle(bytes: &[u8]) -> bool {
 pub(crate) fn profile(bytes: &[u8]) -> bool {
     let Ok(profile) = cortensor_proof::profile::Profile::decode(bytes) else { return false };
     assert_eq!(profile.encode(), bytes, "another encoding was accepted");
-    let table = profile.table();
-    assert!(table.temper_ppm > 0 && profile.honest_mismatch_ppm() <= 1_000_000);
+    assert!(profile.parts().temper_ppm.iter().all(|temper| *temper > 0) && profile.honest_mismatch_ppm() <= 1_000_000);
+    assert!(profile.table().ratios.as_flattened().iter().flatten().all(|ratio| ratio.unsigned_abs() < 33 << 16));
     assert!(
         !cortensor_proof::report::table(&profile).is_empty() && !cortensor_proof::report::plot(&profile).is_empty()
     );

@@ -1,13 +1,16 @@
 //! Committees: who is asked about an answer, until enough agree, as `Audits` does it.
 
 use crate::{parameters::Parameters, random::Random};
-use cortensor_proof::score::{Score, State};
+use cortensor_proof::{
+    evidence::Weighed,
+    score::{Score, State},
+};
 
 /// What came of an audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     /// What counts in the miner's score; `None` where no committee could agree.
-    pub evidence: Option<i64>,
+    pub evidence: Option<Weighed>,
     /// Size of the committee that decided.
     pub size: u32,
     /// Rounds that it took.
@@ -20,8 +23,8 @@ pub(crate) struct Verdict {
 
 /// What guards find: the truth, or what the miner's friends among them say.
 pub(crate) struct Case {
-    pub truth: i64,
-    pub lie: i64,
+    pub truth: Weighed,
+    pub lie: Weighed,
     /// Friends among the guards, in millionths.
     pub friends_ppm: u32,
 }
@@ -58,9 +61,9 @@ pub(crate) fn judge(case: &Case, score: &Score, parameters: &Parameters, random:
 }
 
 /// What makes a miner's state worse needs the committee of that state.
-fn round_needed(score: &Score, evidence: i64, parameters: &Parameters) -> u32 {
+fn round_needed(score: &Score, evidence: Weighed, parameters: &Parameters) -> u32 {
     let next = score.state_after(&parameters.policy, evidence, false);
-    if evidence <= 0 || next <= score.state {
+    if evidence.highest() <= 0 || next <= score.state {
         return 0;
     }
     match next {
@@ -75,30 +78,33 @@ fn round_needed(score: &Score, evidence: i64, parameters: &Parameters) -> u32 {
 mod tests {
     use super::*;
 
-    const BIT: i64 = 1 << 16;
+    /// Evidence for one charge.
+    fn bits(bits: i32) -> Weighed {
+        Weighed([bits << 16, -1 << 16])
+    }
 
-    fn check(truth: i64, friends_ppm: u32) -> Verdict {
-        let case = Case { truth: truth * BIT, lie: -BIT, friends_ppm };
+    fn check(truth: i32, friends_ppm: u32) -> Verdict {
+        let case = Case { truth: bits(truth), lie: bits(-1), friends_ppm };
         judge(&case, &Score::default(), &Parameters::default(), &mut Random::new(3))
     }
 
     #[test]
     fn worse_states_take_larger_committees() {
-        assert_eq!(check(-2, 0), Verdict { evidence: Some(-2 * BIT), size: 1, rounds: 1, agreed: 1, outside: 0 });
-        assert_eq!((check(3, 0).size, check(8, 0).size, check(16, 0).size, check(20, 0).size), (1, 3, 7, 21));
+        assert_eq!(check(-2, 0), Verdict { evidence: Some(bits(-2)), size: 1, rounds: 1, agreed: 1, outside: 0 });
+        assert_eq!((check(3, 0).size, check(8, 0).size, check(16, 0).size, check(21, 0).size), (1, 3, 7, 21));
         assert_eq!(check(16, 0).agreed, 11, "1, 3 and 7");
     }
 
     #[test]
     fn friends_decide_only_where_they_are_two_thirds() {
         let all = check(16, 1_000_000);
-        assert_eq!((all.evidence, all.size, all.agreed), (Some(-BIT), 1, 1));
+        assert_eq!((all.evidence, all.size, all.agreed), (Some(bits(-1)), 1, 1));
         let mut random = Random::new(9);
-        let case = Case { truth: 16 * BIT, lie: -BIT, friends_ppm: 100_000 };
+        let case = Case { truth: bits(16), lie: bits(-1), friends_ppm: 100_000 };
         let verdicts: Vec<_> =
             (0..10_000).map(|_| judge(&case, &Score::default(), &Parameters::default(), &mut random)).collect();
-        let fooled = verdicts.iter().filter(|verdict| verdict.evidence == Some(-BIT)).count();
+        let fooled = verdicts.iter().filter(|verdict| verdict.evidence == Some(bits(-1))).count();
         assert!((1_100..1_400).contains(&fooled), "the first guard is a friend, or two of three: {fooled}");
-        assert!(verdicts.iter().any(|verdict| verdict.outside > 0 && verdict.evidence == Some(16 * BIT)));
+        assert!(verdicts.iter().any(|verdict| verdict.outside > 0 && verdict.evidence == Some(bits(16))));
     }
 }

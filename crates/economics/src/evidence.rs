@@ -4,7 +4,7 @@ use crate::random::Random;
 use alloy_primitives::keccak256;
 use cortensor_proof::{
     calibration::{Answer, Cheat, Terms, Unseparable, calibrate},
-    evidence::{Charge, Counts, Table, TokenStatistics, clip},
+    evidence::{Charge, Counts, Table, TokenStatistics, Weighed},
     profile::{Pair, Profile},
 };
 use cortensor_protocol::ModelId;
@@ -45,15 +45,15 @@ impl NoiseModel {
     }
 }
 
-/// Evidence of audited answers, in 1/65,536 bit, clipped: what the simulation draws from.
+/// Evidence of audited answers: what the simulation draws from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvidenceSamples {
     /// Of honest answers.
-    pub honest: Vec<i64>,
+    pub honest: Vec<Weighed>,
     /// Of answers from the cheaper model.
-    pub cheap: Vec<i64>,
+    pub cheap: Vec<Weighed>,
     /// The most that a lying guard can report for a miner.
-    pub whitewash: i64,
+    pub whitewash: Weighed,
 }
 
 /// Answers of each kind.
@@ -68,7 +68,7 @@ impl EvidenceSamples {
         honest: NoiseModel,
         cheaper: NoiseModel,
         tokens: u32,
-        clip_at: i64,
+        clip_at: i32,
         seed: u64,
     ) -> Result<Self, Unseparable> {
         let mut random = Random::new(seed);
@@ -87,21 +87,21 @@ impl EvidenceSamples {
             answers.map(|answer| weigh(&profile, &answer, clip_at)).collect::<Vec<_>>()
         };
         let (honest, cheap) = (weigh(honest), weigh(cheaper));
-        Ok(Self { honest, cheap, whitewash: clip(spotless(&profile.table(), tokens), clip_at) })
+        Ok(Self { honest, cheap, whitewash: spotless(&profile.table(), tokens, clip_at) })
     }
 }
 
-fn weigh(profile: &Profile, answer: &Answer, clip_at: i64) -> i64 {
-    clip(profile.table().weigh(&profile.edges().count(answer)), clip_at)
+fn weigh(profile: &Profile, answer: &Answer, clip_at: i32) -> Weighed {
+    profile.table().clipped(&profile.edges().count(answer), clip_at)
 }
 
 /// All tokens in the bins that speak most for honesty.
-fn spotless(table: &Table, tokens: u32) -> i128 {
+fn spotless(table: &Table, tokens: u32, clip_at: i32) -> Weighed {
     let mut counts = Counts { tokens, ..Counts::default() };
     for (statistic, row) in counts.bins.iter_mut().enumerate() {
         let both = |bin: usize| -> i64 { table.ratios.iter().map(|ratios| i64::from(ratios[statistic][bin])).sum() };
         let least = (0..row.len()).min_by_key(|bin| both(*bin)).unwrap_or(0);
         row[least] = u16::try_from(tokens).unwrap_or(u16::MAX);
     }
-    table.weigh(&counts)
+    table.clipped(&counts, clip_at)
 }

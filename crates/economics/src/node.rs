@@ -88,7 +88,9 @@ impl Node {
         match self.strategy {
             Strategy::Cheating | Strategy::Colluding => 1_000_000,
             Strategy::Lazy => parameters.lazy_ppm,
-            Strategy::Careful if self.score.state == State::Good && self.score.cusum == 0 => parameters.lazy_ppm,
+            Strategy::Careful if self.score.state == State::Good && self.score.highest_cusum() == 0 => {
+                parameters.lazy_ppm
+            }
             Strategy::Selective if epoch - self.born >= parameters.honest_epochs => 1_000_000,
             _ => 0,
         }

@@ -121,8 +121,8 @@ pub struct Parameters {
 
     /// Levels and audit rates.
     pub policy: Policy,
-    /// Most evidence of one audit, in 1/65,536 bit.
-    pub clip: i64,
+    /// Most evidence of one audit for each charge, in 1/65,536 bit.
+    pub clip: i32,
     /// Least size of a committee that convicts.
     pub minimum_committee: u32,
     /// Committees, by round.

@@ -6,8 +6,8 @@
 //! are worth simulating.
 
 use crate::{
-    evidence::{BINS, Charge, EDGES, Edges, PPM, STATISTICS, Statistic, TokenStatistics, clip},
-    profile::{CheatSummary, Histogram, ONE, Pair, Parts, Profile, ProfileError, Scales, ratio},
+    evidence::{BINS, CHARGES, Charge, EDGES, Edges, PPM, STATISTICS, Statistic, TokenStatistics},
+    profile::{CheatSummary, Histogram, ONE, Pair, Parts, Profile, ProfileError, Scales, WHOLE, ratio},
 };
 
 /// The statistics of one answer's tokens.
@@ -35,7 +35,7 @@ pub struct Terms {
     pub separation_milli_min: u32,
     /// Fewest honest answers.
     pub answers_min: u32,
-    /// The temper; halved while honest answers still weigh too much as a whole.
+    /// The largest temper; halved while honest answers weigh too much as a whole.
     pub temper_ppm: u32,
     /// Below this temper the pair is refused.
     pub temper_ppm_min: u32,
@@ -47,8 +47,8 @@ pub struct Terms {
     pub hard_margin_min: u32,
     /// Margins above this quantile of the honest ones count alike, in millionths.
     pub clip_quantile_ppm: u32,
-    /// Most evidence of one audit, in 1/65,536 bit; the contract's.
-    pub clip: i64,
+    /// Most evidence of one audit for each charge, in 1/65,536 bit; the contract's.
+    pub clip: i32,
 }
 
 impl Default for Terms {
@@ -57,7 +57,7 @@ impl Default for Terms {
             mismatch_ppm_max: 80_000,
             separation_milli_min: 5_000,
             answers_min: 200,
-            temper_ppm: 500_000,
+            temper_ppm: PPM,
             temper_ppm_min: 60_000,
             bound_failure_ppm: 10_000,
             hard_factor: 3,
@@ -114,8 +114,13 @@ pub enum Unseparable {
         name: String,
     },
     /// Tokens of honest answers depend on each other too much.
-    #[error("honest answers weigh more than they may as a whole, even with a temper of {temper_ppm} millionths")]
+    #[error(
+        "tokens of honest answers depend on each other too much: for a charge of {}, {temper_ppm} millionths of temper are not little enough",
+        .charge.name()
+    )]
     Dependent {
+        /// Whose table.
+        charge: Charge,
         /// The last temper that was tried.
         temper_ppm: u32,
     },
@@ -150,7 +155,7 @@ pub fn calibrate(
     let mut parts = Parts {
         pair,
         version,
-        temper_ppm: terms.temper_ppm,
+        temper_ppm: [PPM; CHARGES],
         hard_margin: samples.hard_margin(terms, &edges),
         answers: saturated(honest.len()),
         tokens: saturated(samples.honest.values[0].len()),
@@ -160,10 +165,13 @@ pub fn calibrate(
     };
     let profile = Profile::new(parts.clone())?;
     refuse(&profile, terms)?;
-    parts.temper_ppm = temper(&profile, &honest, terms)?;
+    for charge in Charge::ALL {
+        parts.temper_ppm[charge as usize] = temper(&profile, charge, &honest, terms)?;
+    }
     let tempered = Profile::new(parts.clone())?;
     for cheat in &mut parts.cheats {
-        cheat.drift = cheats.iter().find(|c| c.name == cheat.name).map_or(0, |c| drift(&tempered, &c.answers));
+        cheat.drift =
+            cheats.iter().find(|c| c.name == cheat.name).map_or(0, |c| drift(&tempered, cheat.charge, &c.answers));
     }
     if let Some(hidden) = parts.cheats.iter().find(|cheat| !cheat.weak && cheat.drift <= 0) {
         return Err(Unseparable::Invisible { name: hidden.name.clone() });
@@ -191,33 +199,36 @@ pub fn refuse(profile: &Profile, terms: &Terms) -> Result<(), Unseparable> {
     }
 }
 
-/// The largest temper under which 2^evidence of the honest answers is one or less on average.
-fn temper(profile: &Profile, honest: &[&Answer], terms: &Terms) -> Result<u32, Unseparable> {
-    let (edges, mut table) = (profile.edges(), profile.table());
-    let counts: Vec<_> = honest.iter().map(|answer| edges.count(*answer)).collect();
-    while table.temper_ppm >= terms.temper_ppm_min.max(1) {
-        let weight = |counts| power(clip(table.weigh(counts), terms.clip));
-        if counts.iter().map(weight).sum::<f64>() <= float(counts.len()) {
-            return Ok(table.temper_ppm);
+/// The largest temper under which honest answers weigh at most one on average even at twice that temper. What they weigh once
+/// is no proof of what they weigh always; the factor is the room for that.
+fn temper(untempered: &Profile, charge: Charge, honest: &[&Answer], terms: &Terms) -> Result<u32, Unseparable> {
+    let (edges, table) = (untempered.edges(), untempered.table());
+    let bits = |answer: &&Answer| float_bits(table.sums(&edges.count(*answer))[charge as usize]);
+    let bits: Vec<f64> = honest.iter().map(bits).collect();
+    let mut temper_ppm = terms.temper_ppm;
+    while temper_ppm >= terms.temper_ppm_min.max(1) {
+        let doubled = 2.0 * f64::from(temper_ppm) / f64::from(PPM);
+        if bits.iter().map(|bits| (bits * doubled).exp2()).sum::<f64>() <= float(bits.len()) {
+            return Ok(temper_ppm);
         }
-        table.temper_ppm /= 2;
+        temper_ppm /= 2;
     }
-    Err(Unseparable::Dependent { temper_ppm: table.temper_ppm })
+    Err(Unseparable::Dependent { charge, temper_ppm })
 }
 
-/// 2^evidence.
-#[expect(clippy::cast_precision_loss, reason = "clipped to far less than 2^53")]
-fn power(evidence: i64) -> f64 {
-    (evidence as f64 / 65_536.0).exp2()
+/// Evidence in bits.
+#[expect(clippy::cast_precision_loss, reason = "an exponent, good to far more digits than matter")]
+fn float_bits(evidence: i64) -> f64 {
+    evidence as f64 / 65_536.0
 }
 
-/// Average evidence of a token.
-#[expect(clippy::cast_possible_truncation, reason = "an average of values of 32 bits")]
-fn drift(profile: &Profile, answers: &[Answer]) -> i32 {
+/// Average evidence of a token for a charge.
+fn drift(profile: &Profile, charge: Charge, answers: &[Answer]) -> i32 {
     let (edges, table) = (profile.edges(), profile.table());
     let counts = answers.iter().map(|answer| edges.count(answer));
-    let (sum, tokens) = counts.fold((0, 0), |(sum, tokens), c| (sum + table.weigh(&c), tokens + i128::from(c.tokens)));
-    (sum / tokens.max(1)) as i32
+    let weigh = |counts| table.sums(&counts)[charge as usize];
+    let (sum, tokens) = counts.fold((0, 0), |(sum, tokens), c| (sum + weigh(c), tokens + i64::from(c.tokens)));
+    i32::try_from(sum / tokens.max(1)).expect("an average of three values that have 32 bits together")
 }
 
 /// All tokens of one kind, each statistic ascending.
@@ -407,7 +418,7 @@ impl Row {
     /// What a token of each cheat gives on average.
     fn drifts(&self, mixture: &[u32; BINS]) -> Vec<f64> {
         let ratios: [f64; BINS] =
-            std::array::from_fn(|bin| f64::from(ratio(mixture[bin].max(1), self.bound[bin], PPM)));
+            std::array::from_fn(|bin| f64::from(ratio(mixture[bin].max(1), self.bound[bin], WHOLE)));
         let drift = |counts| shares(counts, 0.0).iter().zip(&ratios).map(|(share, ratio)| share * ratio).sum();
         self.cheats.iter().map(drift).collect()
     }
@@ -428,7 +439,7 @@ fn accused(cheats: &[Cheat], charge: Charge) -> Vec<usize> {
 const PATIENCE: f64 = 3_000.0;
 
 /// About what it takes to convict, in bits before the temper.
-const CONVICTING_BITS: f64 = 40.0;
+const CONVICTING_BITS: f64 = 21.0;
 
 /// How the three statistics share a charge's evidence. A cheat that shows in one of them looks honest in the others, which
 /// then speak for it, and what shows a coarse cheat soonest hides a fine one; so weights and honest parts are searched for

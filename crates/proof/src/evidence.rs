@@ -2,10 +2,10 @@
 //!
 //! Each token gives three statistics; each falls into one of sixteen bins of a calibrated profile; each bin has the base-2
 //! logarithm of a likelihood ratio "cheat against honest". Only the counts travel: `Scores.sol` weighs the same counts
-//! with the same table, so everything here is integers and rounds as the contract does: products are exact, and the one
-//! division, by a million, truncates toward zero.
+//! with the same table, so everything here is integers, and nothing is rounded.
 //!
-//! [`Table::weigh`] is `Scores.weigh`, [`clip`] what `Audits` does with its result.
+//! Each [`Charge`] has a table of its own and is summed up on its own, over all audits of a miner. [`Table::weigh`] is
+//! `Scores.weigh`, [`Table::clipped`] what `Audits` makes of it.
 #![deny(clippy::float_arithmetic)]
 
 use crate::replay::Finding;
@@ -26,11 +26,11 @@ pub const STATISTICS: usize = 3;
 /// Kinds of cheats that are weighed apart.
 pub const CHARGES: usize = 2;
 
-/// log2 of one over the part of [`Charge::Computation`] in the mean: 8, in 1/65,536 bit.
-const COMPUTATION_COST: i128 = 3 << EVIDENCE_FRACTION;
+/// What an answer costs whose computation would be suspected in one of eight: log2 of 8, in 1/65,536 bit.
+const SUSPECTED: i64 = 3 << EVIDENCE_FRACTION;
 
-/// The same of [`Charge::Sampling`]: 8/7, rounded up.
-const SAMPLING_COST: i128 = 12_626;
+/// What an answer is worth at most whose computation was honest, where one in eight might not be: log2 of 8/7, rounded up.
+const UNSUSPECTED: i64 = 12_626;
 
 /// Fractional bits of evidence: it counts in 1/65,536 bit.
 pub const EVIDENCE_FRACTION: u32 = 16;
@@ -169,8 +169,8 @@ impl Counts {
     }
 }
 
-/// log2 of the likelihood ratio of each bin, in 1/65,536 bit. The weights of the three statistics, which sum to at most one,
-/// are in it.
+/// log2 of the likelihood ratio of each bin, in 1/65,536 bit. The weights of the three statistics, which sum to at most one, and
+/// the charge's temper are in it.
 pub type Ratios = [[i32; BINS]; STATISTICS];
 
 /// What each bin weighs.
@@ -178,38 +178,55 @@ pub type Ratios = [[i32; BINS]; STATISTICS];
 pub struct Table {
     /// For each charge.
     pub ratios: [Ratios; CHARGES],
-    /// The sum is multiplied by this, in millionths, because the tokens of one answer depend on each other.
-    pub temper_ppm: u32,
 }
 
 impl Table {
-    /// The evidence of one answer in 1/65,536 bit, before any clip. It stands for the mean of the ratios of both charges, one
-    /// eighth computation and seven eighths sampling: a mean of ratios whose expectations are at most one is such a ratio.
-    /// No logarithm of a sum is computed: of three numbers that are at most that mean's logarithm, the largest counts.
-    /// Computation gives bits a token where sampling gives hundredths, so it can do with the smaller part.
+    /// The evidence of one answer for each charge, in 1/65,536 bit, before any clip.
+    ///
+    /// Computation gives bits a token, for honesty as well: a miner that cheats in one answer of four would clear itself with the other
+    /// three. So it stands for a miner that cheats in one of eight, whose ratio is seven eighths and an eighth of the answer's.
+    /// That is a ratio too; of its logarithm the larger of two lower bounds counts. Sampling gives hundredths, and has none to spare.
     #[must_use]
-    pub fn weigh(&self, counts: &Counts) -> i128 {
-        let [computation, sampling] = self.charges(counts);
-        let mean = (computation + 7 * sampling) / 8;
-        mean.max(computation - COMPUTATION_COST).max(sampling - SAMPLING_COST)
+    pub fn weigh(&self, counts: &Counts) -> [i64; CHARGES] {
+        let [computation, sampling] = self.sums(counts);
+        [(computation - SUSPECTED).max(-UNSUSPECTED), sampling]
     }
 
-    /// The evidence of one answer for each charge.
+    /// The logarithms of the ratios of all tokens together, for each charge.
     #[must_use]
-    pub fn charges(&self, counts: &Counts) -> [i128; CHARGES] {
+    pub fn sums(&self, counts: &Counts) -> [i64; CHARGES] {
+        // 48 products of 16 and 32 bits.
         self.ratios.map(|ratios| {
             let bins = counts.bins.as_flattened().iter().zip(ratios.as_flattened());
-            let sum: i128 = bins.map(|(count, ratio)| i128::from(*count) * i128::from(*ratio)).sum();
-            sum * i128::from(self.temper_ppm) / i128::from(PPM)
+            bins.map(|(count, ratio)| i64::from(*count) * i64::from(*ratio)).sum()
         })
+    }
+
+    /// The evidence of one answer as one audit may give it: within ± `most` for each charge.
+    #[must_use]
+    pub fn clipped(&self, counts: &Counts, most: i32) -> Weighed {
+        let most = i64::from(most.max(0));
+        let clip = |bits: i64| i32::try_from(bits.clamp(-most, most)).expect("within 32 bits, since the clip is");
+        Weighed(self.weigh(counts).map(clip))
     }
 }
 
-/// Evidence as one audit may give it: within ± `most`, which is no less than zero.
-#[must_use]
-pub fn clip(evidence: i128, most: i64) -> i64 {
-    let most = i128::from(most.max(0));
-    i64::try_from(evidence.clamp(-most, most)).expect("within 64 bits, since the clip is")
+/// Evidence of one audit for each charge, in 1/65,536 bit, clipped; in the order of [`Charge::ALL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Weighed(pub [i32; CHARGES]);
+
+impl Weighed {
+    /// The same for both charges.
+    #[must_use]
+    pub const fn both(bits: i32) -> Self {
+        Self([bits; CHARGES])
+    }
+
+    /// The stronger of the two.
+    #[must_use]
+    pub fn highest(self) -> i32 {
+        self.0[0].max(self.0[1])
+    }
 }
 
 #[cfg(test)]
@@ -254,41 +271,37 @@ mod tests {
         let ratios = std::array::from_fn(|row| {
             std::array::from_fn(|bin| i32::try_from(bin * bin * 1_000 + row * 77).unwrap() - 30_000)
         });
-        let table = Table { ratios: [ratios; CHARGES], temper_ppm: 333_333 };
+        let table = Table { ratios: [ratios, [[65_536; BINS]; STATISTICS]] };
         let mut counts = Counts { tokens: 9, ..Counts::default() };
         counts.bins[0][0] = 9;
-        assert_eq!(table.weigh(&counts), -89_999, "toward zero");
+        assert_eq!((table.sums(&counts), table.weigh(&counts)), ([-270_000, 589_824], [-12_626, 589_824]));
         counts.bins[1][15] = 3;
         counts.bins[2][7] = 65_535;
-        assert_eq!(table.weigh(&counts), 418_523_788);
-        assert_eq!(clip(table.weigh(&counts), 1_048_576), 1_048_576);
-        assert_eq!(clip(-2_000_000, 1_048_576), -1_048_576);
+        assert_eq!(table.weigh(&counts), [1_255_376_013, 4_295_688_192]);
+        assert_eq!(table.clipped(&counts, 1_048_576), Weighed::both(1_048_576));
+        counts.bins[1..].fill([0; BINS]);
+        assert_eq!(table.clipped(&counts, 80_000), Weighed([-12_626, 80_000]));
     }
 
     #[test]
-    fn the_largest_bound_of_the_mean_of_both_charges_counts() {
-        let flat = |ratio| [[ratio; BINS]; STATISTICS];
-        let mut counts = Counts { tokens: 1, ..Counts::default() };
-        counts.bins[0][0] = 1;
-        let weigh = |a, b| Table { ratios: [flat(a), flat(b)], temper_ppm: PPM }.weigh(&counts);
-        let bit = 65_536;
-        assert_eq!(weigh(10 * bit, -40 * bit), i128::from(7 * bit));
-        assert_eq!(weigh(-40 * bit, 10 * bit), i128::from(10 * bit - 12_626));
-        assert_eq!(weigh(2 * bit, 2 * bit), i128::from(2 * bit));
-        assert_eq!(weigh(-16 * bit, -8 * bit), i128::from(-8 * bit - 12_626));
-        assert_eq!(weigh(-8 * bit, -8 * bit), i128::from(-8 * bit));
-        assert_eq!(weigh(0, 0), 0);
-        assert!(8.0 / 7.0 <= (12_626.0 / 65_536.0f64).exp2());
+    fn no_honest_answer_clears_a_miner_of_the_next() {
+        // Both bounds are below the logarithm of seven eighths and an eighth of the ratio.
+        for bits in -400..400 {
+            let bits = f64::from(bits) / 10.0;
+            let exact = (0.875 + 0.125 * bits.exp2()).log2() * 65_536.0;
+            assert!(bits * 65_536.0 - f64::from(i32::try_from(SUSPECTED).unwrap()) <= exact);
+        }
+        assert!((8.0 / 7.0f64).log2() * 65_536.0 <= f64::from(i32::try_from(UNSUSPECTED).unwrap()));
     }
 
     proptest! {
         #[test]
-        fn nothing_overflows(ratio in any::<i32>(), count in any::<u16>(), temper_ppm in 0..=PPM) {
-            let table = Table { ratios: [[[ratio; BINS]; STATISTICS]; CHARGES], temper_ppm };
+        fn nothing_overflows(ratio in any::<i32>(), count in any::<u16>()) {
+            let table = Table { ratios: [[[ratio; BINS]; STATISTICS]; CHARGES] };
             let counts = Counts { tokens: u32::MAX, bins: [[count; BINS]; STATISTICS] };
-            let exact = i128::from(ratio) * i128::from(count) * 48 * i128::from(temper_ppm) / 1_000_000;
-            prop_assert_eq!(table.weigh(&counts), exact);
-            prop_assert!(clip(table.weigh(&counts), 1 << 20).abs() <= 1 << 20);
+            let exact = i64::from(ratio) * i64::from(count) * 48;
+            prop_assert_eq!(table.sums(&counts), [exact; CHARGES]);
+            prop_assert!(table.clipped(&counts, 1 << 20).highest().abs() <= 1 << 20);
         }
     }
 }

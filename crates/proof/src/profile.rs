@@ -33,8 +33,8 @@ pub const NAME_BYTES_MAX: usize = 48;
 /// Most honest tokens that a profile counts.
 pub const TOKENS_MAX: u32 = 1 << 24;
 
-const FORMAT: u8 = 1;
-const DOMAIN: &[u8] = b"cortensor profile v1";
+const FORMAT: u8 = 2;
+const DOMAIN: &[u8] = b"cortensor profile v2";
 
 /// What a profile is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,8 +91,8 @@ pub struct Parts {
     pub pair: Pair,
     /// From 1 on; grows with each registration.
     pub version: u32,
-    /// See [`Table::temper_ppm`].
-    pub temper_ppm: u32,
+    /// What each charge's logarithms are multiplied by, in millionths, because the tokens of one answer depend on each other.
+    pub temper_ppm: [u32; CHARGES],
     /// A margin above this is no noise: the token was put there.
     pub hard_margin: u32,
     /// Honest answers that were replayed.
@@ -168,14 +168,15 @@ impl Profile {
     /// What each bin weighs.
     #[must_use]
     pub fn table(&self) -> Table {
-        let ratios = |scales: Scales| -> Ratios {
+        let ratios = |charge: usize| -> Ratios {
+            let (scales, temper_ppm) = (&self.0.charges[charge], self.0.temper_ppm[charge]);
             std::array::from_fn(|row| {
-                let (bound, cheat, weight) =
-                    (&self.0.histograms[row].bound, &scales.cheat[row], scales.weights_ppm[row]);
-                std::array::from_fn(|bin| ratio(cheat[bin], bound[bin], weight))
+                let (bound, cheat) = (&self.0.histograms[row].bound, &scales.cheat[row]);
+                let exponent = u64::from(scales.weights_ppm[row]) * u64::from(temper_ppm);
+                std::array::from_fn(|bin| ratio(cheat[bin], bound[bin], exponent))
             })
         };
-        Table { ratios: self.0.charges.map(ratios), temper_ppm: self.0.temper_ppm }
+        Table { ratios: std::array::from_fn(ratios) }
     }
 
     /// Whether no noise explains how far this token is from winning.
@@ -207,7 +208,8 @@ impl Profile {
             bytes.extend_from_slice(hash.as_slice());
         }
         let mut put = |number: u32| bytes.extend_from_slice(&number.to_be_bytes());
-        [parts.version, parts.temper_ppm, parts.hard_margin, parts.answers, parts.tokens]
+        let [computation, sampling] = parts.temper_ppm;
+        [parts.version, computation, sampling, parts.hard_margin, parts.answers, parts.tokens]
             .into_iter()
             .for_each(&mut put);
         for histogram in &parts.histograms {
@@ -240,7 +242,8 @@ impl Profile {
             return Err(ProfileError::Format(format));
         }
         let (model, miner_class, guard_class) = (ModelId(reader.hash()?), reader.hash()?, reader.hash()?);
-        let [version, temper_ppm, hard_margin, answers, tokens] = reader.numbers()?;
+        let [version, computation, sampling, hard_margin, answers, tokens] = reader.numbers()?;
+        let temper_ppm = [computation, sampling];
         let histograms = [reader.histogram()?, reader.histogram()?, reader.histogram()?];
         let charges = [reader.scales()?, reader.scales()?];
         let count = usize::from(reader.byte()?);
@@ -256,12 +259,16 @@ impl Profile {
     }
 }
 
-/// log2(cheat / bound) in 1/65,536 bit, times the weight, rounded down.
-pub(crate) fn ratio(cheat: u32, bound: u32, weight_ppm: u32) -> i32 {
-    let nats = ln_q64(u128::from(cheat), 0) - ln_q64(u128::from(bound), 0);
-    let unit = i128::from(PPM) * LN_2_Q64.cast_signed();
-    i32::try_from(((nats * i128::from(weight_ppm)) << 16).div_euclid(unit)).expect("less than 33 bits")
+/// log2(cheat / bound) in 1/65,536 bit, times an exponent of at most one in 1/10¹², rounded down.
+pub(crate) fn ratio(cheat: u32, bound: u32, exponent: u64) -> i32 {
+    // Less than 2^5 nats, so that times 2^40 and 2^16 they stay below 2^127 with 52 fractional bits.
+    let nats = (ln_q64(u128::from(cheat), 0) - ln_q64(u128::from(bound), 0)) >> 12;
+    let unit = i128::from(PPM) * i128::from(PPM) * (LN_2_Q64.cast_signed() >> 12);
+    i32::try_from(((nats * i128::from(exponent)) << 16).div_euclid(unit)).expect("less than 33 bits")
 }
+
+/// The exponent one of [`ratio`].
+pub(crate) const WHOLE: u64 = PPM as u64 * PPM as u64;
 
 fn check_histogram(histogram: &Histogram, statistic: Statistic, tokens: u32) -> Result<(), &'static str> {
     let Histogram { edges, honest, bound } = histogram;
@@ -299,8 +306,8 @@ fn check_numbers(parts: &Parts) -> Result<(), &'static str> {
     if parts.version == 0 {
         return Err("versions begin at 1");
     }
-    if parts.temper_ppm == 0 || parts.temper_ppm > PPM {
-        return Err("the temper is not between zero and one");
+    if parts.temper_ppm.iter().any(|temper| *temper == 0 || *temper > PPM) {
+        return Err("a temper is not between zero and one");
     }
     let together = |scales: &Scales| scales.weights_ppm.iter().fold(0u32, |sum, weight| sum.saturating_add(*weight));
     if parts.charges.iter().any(|scales| together(scales) > PPM) {

@@ -12,11 +12,11 @@ use std::fmt::Write as _;
 pub fn table(profile: &Profile) -> String {
     let parts = profile.parts();
     let mut text = format!(
-        "{} honest tokens in {} answers, temper {}.{:03}, hard margin {}/1024 nat\n\n",
+        "{} honest tokens in {} answers, temper {} and {}, hard margin {}/1024 nat\n\n",
         parts.tokens,
         parts.answers,
-        parts.temper_ppm / 1_000_000,
-        parts.temper_ppm % 1_000_000 / 1_000,
+        decimal(parts.temper_ppm[Charge::Computation as usize]),
+        decimal(parts.temper_ppm[Charge::Sampling as usize]),
         parts.hard_margin,
     );
     text.push_str(
@@ -35,6 +35,10 @@ pub fn table(profile: &Profile) -> String {
         line(&mut text, (&name, cheat.charge.name()), cheat.mismatch_ppm, &separation, &bits, &tokens);
     }
     text
+}
+
+fn decimal(ppm: u32) -> String {
+    format!("{}.{:03}", ppm / 1_000_000, ppm % 1_000_000 / 1_000)
 }
 
 fn line(

@@ -1,6 +1,8 @@
 //! `Audits`: committees of guards, what they found, and what was decided.
 
-use super::{AuditEvent, AuditsError, AuditsParameters, Caller, Court, MAX_EVENTS, events::item_filter, sol_receipt};
+use super::{
+    AuditEvent, AuditsError, AuditsParameters, Caller, Court, MAX_EVENTS, Weighed, events::item_filter, sol_receipt,
+};
 use crate::{
     bindings::audits::{Audits as sol, IAudits},
     connection::Provider,
@@ -141,7 +143,7 @@ pub struct Decision {
     /// The structure is wrong, or the records were not shown.
     pub hard: bool,
     /// Evidence in 1/65,536 bit.
-    pub evidence: i64,
+    pub evidence: Weighed,
     /// Tokens checked; 65,535 stands for as many or more.
     pub tokens: u16,
 }
@@ -178,7 +180,7 @@ pub struct Seat {
     /// Tokens that it checked.
     pub tokens: u16,
     /// What its counts weigh, in 1/65,536 bit.
-    pub evidence: i64,
+    pub evidence: Weighed,
 }
 
 /// The audits contract at one address.
@@ -379,7 +381,7 @@ impl Audits {
         let decision = (audit.decidedSize != 0).then_some(Decision {
             size: audit.decidedSize,
             hard: audit.hard,
-            evidence: audit.evidence,
+            evidence: audit.evidence.into(),
             tokens: audit.tokens,
         });
         Ok(Some(Audit {
@@ -409,7 +411,7 @@ impl Audits {
                 round: seat.round,
                 state,
                 tokens: seat.tokens,
-                evidence: seat.evidence,
+                evidence: Weighed { computation: seat.computation, sampling: seat.sampling },
             })
         };
         let seats: Result<_, _> = seats.into_iter().map(seat).collect();

@@ -1,6 +1,6 @@
 //! What happened to audits, from the logs of the `Audits` contract: what guards and miners follow.
 
-use super::client::AuditStatus;
+use super::{Weighed, client::AuditStatus};
 use crate::bindings::audits::Audits as sol;
 use alloy::{
     primitives::{Address, B256},
@@ -57,8 +57,8 @@ pub enum AuditEvent {
         round: u8,
         /// Wrong structure, or not shown.
         hard: bool,
-        /// In 1/65,536 bit.
-        evidence: i64,
+        /// What it weighs.
+        evidence: Weighed,
     },
     /// A committee agreed.
     Decided {
@@ -68,8 +68,8 @@ pub enum AuditEvent {
         round: u8,
         /// Wrong structure, or not shown.
         hard: bool,
-        /// In 1/65,536 bit.
-        evidence: i64,
+        /// What it weighs.
+        evidence: Weighed,
         /// Last second for an appeal.
         until: u64,
     },
@@ -92,8 +92,8 @@ pub enum AuditEvent {
         status: AuditStatus,
         /// Wrong structure, or not shown.
         hard: bool,
-        /// In 1/65,536 bit.
-        evidence: i64,
+        /// What it weighs.
+        evidence: Weighed,
     },
     /// Somebody challenged the receipt.
     Challenged {
@@ -152,16 +152,26 @@ impl AuditEvent {
                 guard: Operator(e.guard),
                 round: e.round,
                 hard: e.hard,
-                evidence: e.evidence,
+                evidence: e.evidence.into(),
             },
-            E::RoundDecided(e) => {
-                Self::Decided { item: e.item, round: e.round, hard: e.hard, evidence: e.evidence, until: e.until.to() }
-            }
+            E::RoundDecided(e) => Self::Decided {
+                item: e.item,
+                round: e.round,
+                hard: e.hard,
+                evidence: e.evidence.into(),
+                until: e.until.to(),
+            },
             E::Escalated(e) => Self::Escalated { item: e.item, round: e.round, epoch: e.epoch },
             E::AuditSettled(e) => {
                 let status = AuditStatus::from_u8(e.status)
                     .ok_or_else(|| alloy::sol_types::Error::custom("an unknown status of an audit"))?;
-                Self::Settled { item: e.item, miner: Operator(e.miner), status, hard: e.hard, evidence: e.evidence }
+                Self::Settled {
+                    item: e.item,
+                    miner: Operator(e.miner),
+                    status,
+                    hard: e.hard,
+                    evidence: e.evidence.into(),
+                }
             }
             E::Challenged(e) => {
                 Self::Challenged { item: e.item, miner: Operator(e.miner), challenger: e.challenger, epoch: e.epoch }

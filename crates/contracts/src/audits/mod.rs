@@ -30,6 +30,7 @@ pub use usefulness::{
 };
 
 use crate::{
+    bindings::audits::IScores,
     connection::Provider,
     read::{ReadError, read},
     revert::Revert,
@@ -42,9 +43,34 @@ use alloy::{
     sol_types::SolCall,
 };
 use cortensor_protocol::Wei;
+use serde::{Deserialize, Serialize};
 
 /// Sums and levels of evidence are the logarithm to base 2 in this part of a bit.
-pub const EVIDENCE_PER_BIT: i64 = 65_536;
+pub const EVIDENCE_PER_BIT: i32 = 65_536;
+
+/// What one audit weighs for each charge, in 1/65,536 bit: another computation than the model's over the prompt, and tokens that
+/// were not drawn by the rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Weighed {
+    /// The first charge.
+    pub computation: i32,
+    /// The second.
+    pub sampling: i32,
+}
+
+impl Weighed {
+    /// Of the charge that more speaks for.
+    #[must_use]
+    pub fn highest(self) -> i32 {
+        self.computation.max(self.sampling)
+    }
+}
+
+impl From<IScores::Weighed> for Weighed {
+    fn from(weighed: IScores::Weighed) -> Self {
+        Self { computation: weighed.computation, sampling: weighed.sampling }
+    }
+}
 
 /// Most events that one query returns.
 const MAX_EVENTS: usize = 100_000;

@@ -5,8 +5,8 @@ use alloy::primitives::aliases::U96;
 use cortensor_protocol::Wei;
 use serde::{Deserialize, Serialize};
 
-/// log2(100), log2(10,000) and log2(1,000,000) in 1/65,536 bit.
-const LEVELS: [i64; 3] = [435_412, 870_824, 1_306_236];
+/// log2 of 2·10², 2·10⁴ and 2·10⁶ in 1/65,536 bit: twice the odds, because either of two sums may reach them.
+const LEVELS: [i32; 3] = [500_948, 936_360, 1_371_772];
 
 /// What `Guards` is deployed with, for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,13 +21,13 @@ pub struct GuardsParameters {
 #[serde(deny_unknown_fields)]
 pub struct ScoresParameters {
     /// From this evidence or CUSUM on a miner is watched.
-    pub watch: i64,
+    pub watch: i32,
     /// From this evidence or CUSUM on a miner is suspended.
-    pub suspend: i64,
+    pub suspend: i32,
     /// From this evidence on a committee's audit convicts.
-    pub convict: i64,
+    pub convict: i32,
     /// From this CUSUM on a committee's audit convicts.
-    pub convict_cusum: i64,
+    pub convict_cusum: i32,
     /// Settled audits for which a miner counts as new: 20 % of its first 200 jobs.
     pub newcomer_jobs: u32,
     /// Audit rate of new miners.
@@ -38,8 +38,8 @@ pub struct ScoresParameters {
     pub suspicious_ppm: u32,
     /// Settled audits after which a miner without blemish has two thirds of all reputation.
     pub reputation_jobs: u32,
-    /// What a failure to show drawn receipts weighs.
-    pub missing_evidence: i64,
+    /// What a failure to show drawn receipts weighs, for both charges.
+    pub missing_evidence: i32,
     /// So many failures convict.
     pub missing_limit: u8,
     /// Seconds after which one failure is forgotten.
@@ -60,7 +60,7 @@ impl Default for ScoresParameters {
             suspicious_ppm: 500_000,
             reputation_jobs: 40,
             // Just above what makes a miner watched; two suspend.
-            missing_evidence: 7 * super::EVIDENCE_PER_BIT,
+            missing_evidence: 8 * super::EVIDENCE_PER_BIT,
             missing_limit: 4,
             missing_memory_s: 30 * 24 * 3600,
         }
@@ -145,14 +145,14 @@ pub struct AuditsParameters {
     pub challenge_window_s: u32,
     /// Least size of a committee that convicts.
     pub minimum_committee: u8,
-    /// How far from the median a guard's evidence may lie.
-    pub agreement: i64,
-    /// Most evidence that one audit gives, either way.
-    pub clip: i64,
+    /// How far from the median a guard's evidence for each charge may lie.
+    pub agreement: i32,
+    /// Most evidence that one audit gives for each charge, either way.
+    pub clip: i32,
     /// What a wrong structure weighs.
-    pub hard_evidence: i64,
+    pub hard_evidence: i32,
     /// From this evidence on an answer counts as bad for challenges and traps.
-    pub bad_evidence: i64,
+    pub bad_evidence: i32,
 }
 
 impl AuditsParameters {
@@ -348,9 +348,9 @@ mod tests {
     #[test]
     fn levels_are_the_logarithms_of_the_likelihood_ratios() {
         for (level, exponent) in LEVELS.into_iter().zip([2, 4, 6]) {
-            // 10^e is at most 2^level, and a hair less is not.
-            let bits = f64::from(i32::try_from(level).unwrap()) / 65_536.0;
-            let exact = f64::from(exponent) * std::f64::consts::LOG2_10;
+            // 2·10^e is at most 2^level, and a hair less is not.
+            let bits = f64::from(level) / 65_536.0;
+            let exact = 1.0 + f64::from(exponent) * std::f64::consts::LOG2_10;
             assert!(bits >= exact && bits - exact < 2.0 / 65_536.0, "{level}");
         }
     }

@@ -15,16 +15,28 @@ use serde::{Deserialize, Serialize};
 /// A miner's score. Evidence is in 1/65,536 bit ([`super::EVIDENCE_PER_BIT`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Score {
-    /// Sum of all audits; below zero speaks for honesty.
-    pub evidence: i64,
-    /// The same, never below zero.
-    pub cusum: i64,
+    /// Sum of all audits for the charge of another computation; below zero speaks for honesty.
+    pub computation: i64,
+    /// The same for the charge of tokens that were not drawn by the rule.
+    pub sampling: i64,
+    /// [`Self::computation`], never below zero.
+    pub computation_cusum: u32,
+    /// [`Self::sampling`], never below zero.
+    pub sampling_cusum: u32,
     /// Audits that were settled.
     pub jobs: u32,
     /// Tokens served, as those audits estimate them: what each checked over the rate that drew it.
     pub tokens: u64,
     /// What follows.
     pub state: State,
+}
+
+impl Score {
+    /// Evidence for the charge that more speaks for.
+    #[must_use]
+    pub fn evidence(&self) -> i64 {
+        self.computation.max(self.sampling)
+    }
 }
 
 /// How often a miner failed to show drawn receipts.
@@ -43,8 +55,6 @@ pub struct Profile {
     pub version: u32,
     /// Of the calibration file that this was made of.
     pub content_hash: B256,
-    /// The sum is multiplied by this, in ppm.
-    pub temper_ppm: u32,
     /// For each charge (computation, sampling), log2 of "cheat against honest" in 1/65,536 bit for 16 bins of margin,
     /// log-probability difference, sketch distance.
     pub ratios: [[[i32; 16]; 3]; 2],
@@ -78,12 +88,8 @@ impl Scores {
         (miner_class, guard_class): (B256, B256),
         profile: &Profile,
     ) -> Result<Confirmed, AuditsError> {
-        let next = IScores::Profile {
-            version: profile.version,
-            contentHash: profile.content_hash,
-            temperPpm: profile.temper_ppm,
-            ratios: profile.ratios,
-        };
+        let next =
+            IScores::Profile { version: profile.version, contentHash: profile.content_hash, ratios: profile.ratios };
         let call = sol::registerProfileCall { model: model.0, minerClass: miner_class, guardClass: guard_class, next };
         self.0.send(wallet, "register a profile", &call).await
     }
@@ -109,7 +115,15 @@ impl Scores {
         let score = self.0.read("a score", &sol::scoreCall { miner: miner.0 }).await?;
         let state = State::from_u8(score.state)
             .ok_or_else(|| self.0.failed("a score", ReadError::out_of_range("a state", &score.state)))?;
-        Ok(Score { evidence: score.evidence, cusum: score.cusum, jobs: score.jobs, tokens: score.tokens, state })
+        Ok(Score {
+            computation: score.computation.as_i64(),
+            sampling: score.sampling.as_i64(),
+            computation_cusum: score.computationCusum,
+            sampling_cusum: score.samplingCusum,
+            jobs: score.jobs,
+            tokens: score.tokens,
+            state,
+        })
     }
 
     /// All that a router asks about a miner; `epoch` says when it was read.
@@ -119,7 +133,7 @@ impl Scores {
     pub async fn standing(&self, miner: Operator, epoch: u32) -> Result<Standing, AuditsError> {
         let (score, rate_ppm, reputation_ppm) =
             tokio::try_join!(self.score(miner), self.rate_ppm(miner), self.reputation_ppm(miner))?;
-        let Score { evidence, jobs, tokens, state, .. } = score;
+        let (evidence, Score { jobs, tokens, state, .. }) = (score.evidence(), score);
         Ok(Standing { state, reputation_ppm, evidence, jobs, tokens, rate_ppm, epoch })
     }
 
@@ -179,7 +193,6 @@ impl Scores {
         Ok((profile.version != 0).then_some(Profile {
             version: profile.version,
             content_hash: profile.contentHash,
-            temper_ppm: profile.temperPpm,
             ratios: profile.ratios,
         }))
     }

@@ -6,7 +6,8 @@ use alloy::primitives::{Address, B256};
 use cortensor_contracts::{
     BlockRange, ChainTime as _, Contracts, ScoresParameters, Wallet,
     audits::{
-        AuditEvent, AuditStatus, BatchCommitted, BondKind, Contradiction, Finding, Inclusion, Profile, SeatState, State,
+        AuditEvent, AuditStatus, BatchCommitted, BondKind, Contradiction, Finding, Inclusion, Profile, SeatState,
+        State, Weighed,
     },
 };
 use cortensor_protocol::{
@@ -57,9 +58,9 @@ pub(crate) async fn prepare(world: &World) {
     contracts.court.fund(&world.deployer, cor(10)).await.unwrap();
     let everything = ScoresParameters { newcomer_ppm: 1_000_000, ..ScoresParameters::default() };
     contracts.scores.set_parameters(&world.deployer, everything).await.unwrap();
-    let mut profile = Profile { version: 1, content_hash: SALT, temper_ppm: 500_000, ratios: [[[0; 16]; 3]; 2] };
+    let mut profile = Profile { version: 1, content_hash: SALT, ratios: [[[0; 16]; 3]; 2] };
     for ratios in &mut profile.ratios {
-        ratios[0][0] = -13_107;
+        ratios[0][0] = -6_553;
     }
     contracts.scores.register_profile(&world.deployer, MODEL, CLASSES, &profile).await.unwrap();
     assert_eq!(contracts.scores.profile(MODEL, CLASSES).await.unwrap(), Some(profile));
@@ -115,7 +116,7 @@ pub(crate) async fn an_honest_answer_is_audited(url: &str) {
     audits.reveal(wallet, receipt, &finding, SALT).await.unwrap();
     let seats = audits.seats(item).await.unwrap();
     assert_eq!((seats.len(), seats[0].guard, seats[0].state), (1, guard, SeatState::Revealed));
-    assert_eq!(seats[0].evidence, -13_107 * 100 / 2);
+    assert_eq!(seats[0].evidence, Weighed { computation: -12_626, sampling: -655_300 });
 
     audits.settle(&world.client, receipt).await.unwrap();
     let decided = audits.audit(item).await.unwrap().unwrap();
@@ -124,7 +125,7 @@ pub(crate) async fn an_honest_answer_is_audited(url: &str) {
     assert!(early.revert().unwrap().is("NotDue"), "{early:?}");
     world.pass(u64::from(audits.parameters().await.unwrap().appeal_window_s) + 1).await;
     audits.settle(&world.client, receipt).await.unwrap();
-    check_settled(&world, item, guard, -13_107 * 100 / 2).await;
+    check_settled(&world, item, guard, -655_300).await;
     check_history(&world, item, root, BlockRange { from, to: world.provider_block().await }).await;
 }
 
@@ -133,7 +134,8 @@ async fn check_settled(world: &World, item: B256, guard: Operator, evidence: i64
     let audit = world.contracts.audits.audit(item).await.unwrap().unwrap();
     assert_eq!((audit.status, audit.miner), (AuditStatus::Settled, world.miner(0)));
     let score = scores.score(world.miner(0)).await.unwrap();
-    assert_eq!((score.evidence, score.cusum, score.jobs, score.tokens), (evidence, 0, 1, 100));
+    assert_eq!((score.computation, score.sampling, score.jobs, score.tokens), (-12_626, evidence, 1, 100));
+    assert_eq!((score.computation_cusum, score.sampling_cusum), (0, 0));
     assert_eq!(score.state, State::Good);
     assert!(scores.reputation_ppm(world.miner(0)).await.unwrap() > 500_000);
     assert!(scores.power(world.miner(0)).await.unwrap() > 0);
@@ -178,7 +180,7 @@ pub(crate) async fn what_is_not_shown_is_reported(url: &str) {
     let none = audits.report_missing(&world.client, miner, root, 3).await.unwrap_err();
     assert!(none.revert().unwrap().is("NotIncluded"), "{none:?}");
     let score = scores.score(miner).await.unwrap();
-    assert_eq!((score.state, score.evidence, score.jobs), (State::Watched, 7 * 65_536, 0));
+    assert_eq!((score.state, score.evidence(), score.jobs), (State::Watched, 8 * 65_536, 0));
     let penalty = court.parameters().await.unwrap().missing_penalty;
     assert_eq!(world.slashable(&world.miners[0]).await, Wei(cor(500).0 - penalty.0));
     assert_eq!(court.credit_of(world.client.address()).await.unwrap(), Wei(penalty.0 / 10));

@@ -233,14 +233,14 @@ fn guards_and_scores_have_what_the_clients_call() {
     check_call::<Scores::registerProfileCall>(artifact, "", true);
     check_call::<Scores::setParametersCall>(artifact, "", true);
     check_call::<Scores::setWritersCall>(artifact, "", true);
-    check_call::<Scores::scoreCall>(artifact, "(int64,int64,uint32,uint64,uint8)", false);
+    check_call::<Scores::scoreCall>(artifact, "(int40,int40,uint32,uint32,uint32,uint64,uint8)", false);
     check_call::<Scores::rateOfCall>(artifact, "uint32", false);
     check_call::<Scores::failuresOfCall>(artifact, "(uint32,uint40,uint40)", false);
     check_call::<Scores::forgetCall>(artifact, "", true);
     check_call::<Scores::reputationOfCall>(artifact, "uint32", false);
     check_call::<Scores::scoreOfCall>(artifact, "uint256", false);
-    check_call::<Scores::profileCall>(artifact, "(uint32,bytes32,uint32,int32[16][3][2])", false);
-    let parameters = "(int64,int64,int64,int64,uint32,uint32,uint32,uint32,uint32,int64,uint8,uint32)";
+    check_call::<Scores::profileCall>(artifact, "(uint32,bytes32,int32[16][3][2])", false);
+    let parameters = "(int32,int32,int32,int32,uint32,uint32,uint32,uint32,uint32,int32,uint8,uint32)";
     check_call::<Scores::parametersCall>(artifact, parameters, false);
     check_call::<Scores::auditorCall>(artifact, "address", false);
     check_call::<Scores::courtCall>(artifact, "address", false);
@@ -276,7 +276,7 @@ fn the_court_has_what_the_client_calls() {
 fn audits_have_what_the_client_calls() {
     let artifact = &artifact::AUDITS;
     let audit = "(address,uint8,uint8,uint32,uint32,uint8,uint8,uint8,uint8,uint40,uint40,uint40,bool,bool,uint8,uint16,\
-                 int64,uint32,bool,bool,int64)";
+                 uint32,bool,bool,(int32,int32),(int32,int32))";
     check_call::<Audits::reportMissingCall>(artifact, "", true);
     check_call::<Audits::openAuditCall>(artifact, "", true);
     check_call::<Audits::challengeCall>(artifact, "", true);
@@ -291,8 +291,8 @@ fn audits_have_what_the_client_calls() {
     check_call::<Audits::assignedFirstCall>(artifact, "address", false);
     check_call::<Audits::assignedCall>(artifact, "address[]", false);
     check_call::<Audits::auditCall>(artifact, audit, false);
-    check_call::<Audits::seatsCall>(artifact, "(address,uint8,uint8,uint16,int64)[]", false);
-    let parameters = "(uint32,uint32,uint32,uint32,uint32,uint8,int64,int64,int64,int64)";
+    check_call::<Audits::seatsCall>(artifact, "(address,uint8,uint8,uint16,int32,int32)[]", false);
+    let parameters = "(uint32,uint32,uint32,uint32,uint32,uint8,int32,int32,int32,int32)";
     check_call::<Audits::parametersCall>(artifact, parameters, false);
     check_event::<Audits::ReceiptMissing>(artifact, 2);
     check_event::<Audits::AuditOpened>(artifact, 2);

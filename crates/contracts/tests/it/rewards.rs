@@ -4,7 +4,10 @@ use crate::world::{World, cor};
 use alloy::primitives::Address;
 use cortensor_contracts::{
     Claimable, Contracts, RewardsParameters, Wallet,
-    bindings::scores::Scores::{recordCall, setWritersCall},
+    bindings::scores::{
+        IScores,
+        Scores::{recordCall, setWritersCall},
+    },
 };
 use cortensor_protocol::{Operator, Wei};
 
@@ -13,7 +16,8 @@ async fn audited(world: &World, miner: Operator) {
     let scores = world.contracts.scores.address();
     let writers = |auditor| setWritersCall { auditor_: auditor, court_: world.deployment.court };
     world.deployer.call(scores, &writers(world.deployer.address())).await.unwrap();
-    let call = recordCall { miner: miner.0, evidence: -1, tokens: 1, hard: false, mayConvict: false };
+    let added = IScores::Weighed { computation: -1, sampling: -1 };
+    let call = recordCall { miner: miner.0, added, tokens: 1, hard: false, mayConvict: false };
     world.deployer.call(scores, &call).await.unwrap();
     world.deployer.call(scores, &writers(world.deployment.audits)).await.unwrap();
 }

@@ -3,7 +3,7 @@
 use crate::world::World;
 use alloy::{
     network::TransactionBuilder as _,
-    primitives::{Address, B256, I256, keccak256},
+    primitives::{Address, B256, keccak256},
     providers::Provider as _,
     rpc::types::TransactionRequest,
     sol_types::SolCall as _,
@@ -11,11 +11,14 @@ use alloy::{
 use cortensor_contracts::{
     AuditsParameters, CourtParameters, DeployParameters, ScoresParameters,
     audits::{Profile, Score as OnChain},
-    bindings::scores::Scores::{recordCall, setWritersCall, weighCall},
+    bindings::scores::{
+        IScores,
+        Scores::{recordCall, setWritersCall, weighCall},
+    },
 };
 use cortensor_economics::Parameters;
 use cortensor_proof::{
-    evidence::{BINS, Counts, PPM, STATISTICS, Table},
+    evidence::{BINS, Counts, STATISTICS, Table, Weighed},
     score::{Outcome, Policy, Score},
 };
 use cortensor_protocol::{ModelId, Operator};
@@ -34,7 +37,6 @@ fn table(seed: u64) -> Table {
         ratios: std::array::from_fn(|charge| {
             std::array::from_fn(|row| std::array::from_fn(|bin| ratio(charge, row, bin)))
         }),
-        temper_ppm: u32::try_from(number(seed) % u64::from(PPM)).unwrap() + 1,
     }
 }
 
@@ -45,8 +47,7 @@ pub(crate) async fn scores_weigh_as_the_proof_says(url: &str) {
     for seed in 1..5 {
         let table = table(seed);
         let version = u32::try_from(seed).unwrap();
-        let (temper_ppm, ratios) = (table.temper_ppm, table.ratios);
-        let profile = Profile { version, content_hash: B256::repeat_byte(1), temper_ppm, ratios };
+        let profile = Profile { version, content_hash: B256::repeat_byte(1), ratios: table.ratios };
         scores.register_profile(&world.deployer, model, classes, &profile).await.unwrap();
         for round in 0..4u64 {
             let mut counts = Counts { tokens: u32::MAX, ..Counts::default() };
@@ -55,11 +56,13 @@ pub(crate) async fn scores_weigh_as_the_proof_says(url: &str) {
                 *count = u16::from_be_bytes([a, b]) >> (round * 4);
             }
             let bins: [[u16; BINS]; STATISTICS] = counts.bins;
-            let call = weighCall { model: model.0, minerClass: classes.0, guardClass: classes.1, bins };
+            let clip = if round < 2 { i32::MAX } else { 24 << 16 };
+            let call = weighCall { model: model.0, minerClass: classes.0, guardClass: classes.1, bins, clip };
             let request = TransactionRequest::default().with_to(scores.address()).with_input(call.abi_encode());
             let answer = world.provider.call(request).await.unwrap();
             let weighed = weighCall::abi_decode_returns(&answer).unwrap();
-            assert_eq!(weighed, I256::try_from(table.weigh(&counts)).unwrap(), "seed {seed}, round {round}");
+            let expect = table.clipped(&counts, clip);
+            assert_eq!(Weighed([weighed.computation, weighed.sampling]), expect, "seed {seed}, round {round}");
         }
     }
 }
@@ -77,13 +80,19 @@ pub(crate) async fn scores_judge_as_the_proof_says(url: &str) {
         let address = Address::repeat_byte(miner);
         for (step, bits) in bits.into_iter().enumerate() {
             let may_convict = step >= may_convict_from;
-            let outcome = Outcome { evidence: bits * 65_536 + 17, tokens: 100, hard: step == 13, may_convict };
+            let evidence = Weighed([bits * 65_536 + 17, bits * -30_000 - 5]);
+            let outcome = Outcome { evidence, tokens: 100, hard: step == 13, may_convict };
             expect.record(&policy, &outcome);
             let Outcome { evidence, tokens, hard, may_convict } = outcome;
-            let call = recordCall { miner: address, evidence, tokens, hard, mayConvict: may_convict };
+            let [computation, sampling] = evidence.0;
+            let added = IScores::Weighed { computation, sampling };
+            let call = recordCall { miner: address, added, tokens, hard, mayConvict: may_convict };
             wallet.call(scores.address(), &call).await.unwrap();
-            let OnChain { evidence, cusum, jobs, tokens, state } = scores.score(Operator(address)).await.unwrap();
-            assert_eq!((evidence, cusum, jobs, tokens), (expect.evidence, expect.cusum, expect.jobs, expect.tokens));
+            let found = scores.score(Operator(address)).await.unwrap();
+            let OnChain { computation, sampling, computation_cusum, sampling_cusum, jobs, tokens, state } = found;
+            assert_eq!([computation, sampling], expect.evidence);
+            assert_eq!([computation_cusum, sampling_cusum].map(i64::from), expect.cusum);
+            assert_eq!((jobs, tokens), (expect.jobs, expect.tokens));
             assert_eq!(state as u8, expect.state as u8, "miner {miner}, step {step}");
             assert_eq!(scores.rate_ppm(Operator(address)).await.unwrap(), expect.rate_ppm(&policy));
             assert_eq!(scores.reputation_ppm(Operator(address)).await.unwrap(), expect.reputation_ppm(&policy));
@@ -107,10 +116,10 @@ fn what_is_simulated_is_what_is_deployed() {
         ..
     } = ScoresParameters::default();
     let policy = Policy {
-        watch,
-        suspend,
-        convict,
-        convict_cusum,
+        watch: watch.into(),
+        suspend: suspend.into(),
+        convict: convict.into(),
+        convict_cusum: convict_cusum.into(),
         newcomer_jobs,
         newcomer_ppm,
         floor_ppm,

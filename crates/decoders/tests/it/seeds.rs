@@ -367,7 +367,7 @@ fn profiles() -> Vec<Seed> {
     let parts = Parts {
         pair: Pair { model: ModelId(word(1)), miner_class: word(2), guard_class: word(3) },
         version: 4,
-        temper_ppm: 500_000,
+        temper_ppm: [500_000; 2],
         hard_margin: 1 << 14,
         answers: 10,
         tokens: 1_000,

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use cortensor_economics::{EvidenceSamples, NoiseModel, Parameters, Report, Strategy, simulate};
-use cortensor_proof::score::Policy;
+use cortensor_proof::{evidence::Weighed, score::Policy};
 
 fn small() -> Parameters {
     Parameters { nodes: 400, epochs: 600, honest_epochs: 200, ..Parameters::default() }
@@ -89,9 +89,10 @@ fn the_same_seed_gives_the_same_result() {
 #[test]
 fn evidence_tells_the_cheaper_model() {
     let samples = EvidenceSamples::draw(NoiseModel::HONEST, NoiseModel::CHEAPER, 256, 1 << 20, 1).unwrap();
-    let mean = |samples: &[i64]| samples.iter().sum::<i64>() / i64::try_from(samples.len()).unwrap();
+    let highest = |samples: &[Weighed]| samples.iter().map(|weighed| i64::from(weighed.highest())).collect::<Vec<_>>();
+    let mean = |samples: &[Weighed]| highest(samples).iter().sum::<i64>() / i64::try_from(samples.len()).unwrap();
     assert!(mean(&samples.honest) < 0 && mean(&samples.cheap) > 15 << 16);
-    assert!(samples.whitewash <= *samples.honest.iter().min().unwrap());
+    assert!(i64::from(samples.whitewash.highest()) <= *highest(&samples.honest).iter().min().unwrap());
     let hidden = EvidenceSamples::draw(NoiseModel::HONEST, NoiseModel::HONEST, 256, 1 << 20, 1);
     assert!(hidden.is_err(), "what looks like honest noise makes no profile");
 }

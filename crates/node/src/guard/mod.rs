@@ -217,8 +217,7 @@ pub async fn register_profile(contracts: &Contracts, wallet: &Wallet, profile: &
         return Ok(false);
     }
     let table = profile.table();
-    let next =
-        audits::Profile { version: parts.version, content_hash, temper_ppm: table.temper_ppm, ratios: table.ratios };
+    let next = audits::Profile { version: parts.version, content_hash, ratios: table.ratios };
     contracts.scores.register_profile(wallet, parts.pair.model, classes, &next).await?;
     Ok(true)
 }

@@ -184,7 +184,7 @@ async fn an_honest_answer_is_audited_on_chain_and_its_guard_is_paid() {
     let (scores, court) = (&world.net.contracts.scores, &world.net.contracts.court);
     eventually_in("the audit is settled", AN_AUDIT, async || scores.score(miner).await.unwrap().jobs == 1).await;
     let score = scores.score(miner).await.unwrap();
-    assert_eq!((score.state, score.evidence), (State::Good, 0), "{score:?}");
+    assert_eq!((score.state, score.evidence()), (State::Good, 0), "{score:?}");
     assert!(score.tokens > 0);
     let mut paid = Wei::ZERO;
     for local in &world.net.guards {
@@ -301,7 +301,7 @@ async fn a_miner_that_commits_and_does_not_show_is_reported_and_pays() {
     contracts.scores.set_parameters(&world.net.wallet, short).await.unwrap();
     eventually("it is forgotten", async || forget(miner, contracts, &wallet).await.unwrap()).await;
     let score = contracts.scores.score(miner).await.unwrap();
-    assert_eq!((score.state, score.evidence), (State::Good, 0), "{score:?}");
+    assert_eq!((score.state, score.evidence()), (State::Good, 0), "{score:?}");
     let court = contracts.court.parameters().await.unwrap();
     assert_eq!(stake().await, Wei(before.0 - court.missing_penalty.0));
     let mut rewarded = Wei::ZERO;

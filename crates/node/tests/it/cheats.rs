@@ -131,7 +131,7 @@ async fn every_cheat_with_a_real_model_is_slashed_and_an_honest_miner_is_not() {
         assert!(stake < Wei(1_000 * Wei::COR.0), "{}: {stake}", cheat.name());
     }
     let score = contracts.scores.score(operators[0]).await.unwrap();
-    assert!(score.jobs > 0 && score.evidence < 0, "{score:?}");
+    assert!(score.jobs > 0 && score.evidence() < 0, "{score:?}");
     assert_eq!(score.state, State::Good, "{score:?}");
     world.net.shutdown().await.unwrap();
 }

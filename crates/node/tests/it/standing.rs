@@ -1,7 +1,10 @@
 //! What the chain says of a miner decides what a router gives it; and clients that say where a request may go.
 
 use crate::world::{World, eventually, question};
-use cortensor_contracts::bindings::scores::Scores::{recordCall, setWritersCall};
+use cortensor_contracts::bindings::scores::{
+    IScores,
+    Scores::{recordCall, setWritersCall},
+};
 use cortensor_engine::mock::MockConfig;
 use cortensor_node::localnet::LocalNetConfig;
 use cortensor_protocol::Operator;
@@ -9,7 +12,7 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
 
 /// Evidence of ten bits against a miner makes it watched, of fifteen suspended (`Scores.Parameters`).
-const BIT: i64 = 65_536;
+const BIT: i32 = 65_536;
 
 async fn world(miners: usize) -> (World, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -20,11 +23,12 @@ async fn world(miners: usize) -> (World, tempfile::TempDir) {
 }
 
 /// Lets the network's owner write into the scores what audits would.
-async fn record(world: &World, miner: Operator, evidence: i64) {
+async fn record(world: &World, miner: Operator, evidence: i32) {
     let (wallet, scores) = (&world.net.wallet, world.net.deployment.scores);
     let writers = setWritersCall { auditor_: wallet.address(), court_: wallet.address() };
     wallet.call(scores, &writers).await.unwrap();
-    let call = recordCall { miner: miner.0, evidence, tokens: 100, hard: false, mayConvict: false };
+    let added = IScores::Weighed { computation: 0, sampling: evidence };
+    let call = recordCall { miner: miner.0, added, tokens: 100, hard: false, mayConvict: false };
     wallet.call(scores, &call).await.unwrap();
 }
 
