@@ -34,6 +34,8 @@ pub enum Cheat {
     CutPrompt(u8),
     /// One token in so many is exchanged for the one before it.
     AlteredPrompt(u32),
+    /// The answer is of another prompt, and its receipt says so.
+    OtherPrompt,
     /// Another temperature than the asked one, and records of logits scaled to it. Requests at temperature 0 are answered honestly.
     OpenTemperature(Micro),
     /// Another temperature, with honest records but where they would tell.
@@ -60,7 +62,12 @@ pub enum Cheat {
     CheapText(Arc<dyn Engine>),
     /// Another cheat in one of so many requests.
     Selective(u32, Box<Cheat>),
+    /// Another cheat in the requests that this picks: what plants audits for guards.
+    Asked(Picks, Box<Cheat>),
 }
+
+/// Picks requests.
+pub type Picks = Arc<dyn Fn(&GenerationRequest) -> bool + Send + Sync>;
 
 impl std::fmt::Debug for Cheat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -73,8 +80,8 @@ impl Cheat {
     #[must_use]
     pub fn charge(&self) -> Charge {
         match self {
-            Self::Weights(_) | Self::CutPrompt(_) | Self::AlteredPrompt(_) => Charge::Computation,
-            Self::Selective(_, cheat) => cheat.charge(),
+            Self::Weights(_) | Self::CutPrompt(_) | Self::AlteredPrompt(_) | Self::OtherPrompt => Charge::Computation,
+            Self::Selective(_, cheat) | Self::Asked(_, cheat) => cheat.charge(),
             _ => Charge::Sampling,
         }
     }
@@ -89,6 +96,7 @@ impl Cheat {
             }
             Self::CutPrompt(percent) => format!("prompt cut by {percent} %"),
             Self::AlteredPrompt(every) => format!("every {every}th token of the prompt altered"),
+            Self::OtherPrompt => "another prompt".into(),
             Self::OpenTemperature(micro) => format!("temperature {}", decimal(*micro)),
             Self::Temperature(micro) => format!("temperature {}, hidden", decimal(*micro)),
             Self::OpenTopP(micro) => format!("top-p {}", decimal(*micro)),
@@ -102,6 +110,7 @@ impl Cheat {
             Self::LenientDraft(most) => format!("draft accepted within {most}/1024"),
             Self::CheapText(engine) => format!("text of {}", engine.info().manifest.name),
             Self::Selective(every, cheat) => format!("1 in {every}: {}", cheat.name()),
+            Self::Asked(_, cheat) => format!("where it is asked for: {}", cheat.name()),
         }
     }
 }
@@ -135,6 +144,17 @@ impl Dishonest {
         job.sampler = match cheat {
             Cheat::Weights(engine) => return self.served_by(&**engine, job).await,
             Cheat::CutPrompt(_) | Cheat::AlteredPrompt(_) => return self.with_other_prompt(cheat, job).await,
+            Cheat::OtherPrompt => {
+                let told = self.honest.tokenize(&job.request).await?;
+                job.request.prompt = Prompt::Tokens(altered(&told, &Cheat::AlteredPrompt(2)));
+                job.sampler
+            }
+            Cheat::Asked(picks, cheat) => {
+                return match picks(&job.request) {
+                    true => Box::pin(self.cheat(cheat, job)).await,
+                    false => self.honest.generate(job).await,
+                };
+            }
             Cheat::Selective(every, cheat) => {
                 return match self.requests.fetch_add(1, Relaxed) % (*every).max(1) {
                     0 => Box::pin(self.cheat(cheat, job)).await,
@@ -321,6 +341,10 @@ impl Engine for Dishonest {
 
     fn ends(&self, token: TokenId) -> Option<bool> {
         self.honest.ends(token)
+    }
+
+    fn bytes_of(&self, tokens: &[TokenId]) -> Option<Vec<u8>> {
+        self.honest.bytes_of(tokens)
     }
 
     async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError> {

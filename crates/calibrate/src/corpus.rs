@@ -104,6 +104,15 @@ fn question(at: usize) -> String {
     if at < QUESTIONS.len() { text } else { format!("({at}) {text}") }
 }
 
+/// A question as a person might ask it, of about four thousand.
+#[must_use]
+pub fn small_talk(number: u32) -> String {
+    let number = number as usize;
+    let [first, second] = [number / 14 % 18, number / 252 % 17].map(|at| SUBJECTS[at]);
+    let subject = if first == second { first.to_owned() } else { format!("{first} and {second}") };
+    QUESTIONS[number % QUESTIONS.len()].replace("{}", &subject)
+}
+
 fn code(at: usize) -> String {
     let name = format!("{}_{at}", NAMES[at % NAMES.len()]);
     CODE[at % CODE.len()].replace("{}", &name)

@@ -16,6 +16,8 @@ pub mod ledger;
 pub mod local;
 pub mod localnet;
 pub mod miner;
+pub mod node;
 mod records;
 pub mod router;
 pub mod session_proxy;
+pub mod traps;

@@ -69,8 +69,14 @@ pub struct LocalNetConfig {
     pub credit: Wei,
     /// How old an answer of the chain may be that the roles act on.
     pub chain_view_lifetime: Duration,
+    /// What the contracts are deployed with, where they do not stand yet.
+    pub parameters: Box<DeployParameters>,
+    /// What guards, judges and miners are paid from beside the fees.
+    pub pools: Pools,
     /// How many guards audit the miners, each with the first miner's engine and an account of its own.
     pub guards: usize,
+    /// How often a guard looks at the chain.
+    pub guard_interval: Duration,
     /// Calibrated profiles, registered at the start and given to the guards.
     pub profiles: Vec<Profile>,
     /// When the miners commit to their receipts.
@@ -79,6 +85,24 @@ pub struct LocalNetConfig {
     pub dispatch: DispatchConfig,
     /// Bounds of the HTTP API.
     pub gateway: GatewayConfig,
+}
+
+/// Pools that the deployer fills from its own tokens, at each start up to these amounts. On a public chain governance does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pools {
+    /// Pays guards for findings, and for measurements that they were challenged to make.
+    pub guards: Wei,
+    /// Pays judges.
+    pub judges: Wei,
+    /// Pays miners for proved work, beside the protocol's share of the fees.
+    pub emission: Wei,
+}
+
+impl Default for Pools {
+    /// A hundred thousand audits, fifty thousand judgements, and emission for as long as anybody tries it out.
+    fn default() -> Self {
+        Self { guards: Wei(100 * Wei::COR.0), judges: Wei(100 * Wei::COR.0), emission: Wei(10_000 * Wei::COR.0) }
+    }
 }
 
 impl LocalNetConfig {
@@ -97,7 +121,13 @@ impl LocalNetConfig {
             deposit: Wei(1_000 * Wei::COR.0),
             credit: Wei(Wei::COR.0 / 10),
             chain_view_lifetime: Duration::from_secs(10),
+            parameters: Box::new(DeployParameters {
+                treasury: DEVELOPMENT_ADDRESSES[3],
+                ..DeployParameters::development(DEVELOPMENT_ADDRESSES[0])
+            }),
+            pools: Pools::default(),
             guards: 0,
+            guard_interval: Duration::from_millis(500),
             profiles: Vec::new(),
             batches: BatchPolicy { interval: Duration::from_secs(1), size: 1_000, age: Duration::from_secs(3) },
             dispatch: DispatchConfig { stall_timeout: Duration::from_secs(20), ..DispatchConfig::default() },
@@ -498,7 +528,7 @@ async fn start_guards(
             store: config.data.join(format!("guard-{}.redb", identity.operator())),
             domain: ground.deployment.domain(),
             from_block: ground.deployment.block,
-            interval: Duration::from_millis(500),
+            interval: config.guard_interval,
         };
         let contracts = ground.contracts.clone();
         let engines: Vec<Arc<dyn Engine>> = engines.iter().take(1).cloned().collect();
@@ -607,14 +637,30 @@ impl Ground {
                 return Err(LocalNetError { step: "connecting to L2", why });
             }
         }
-        let parameters =
-            DeployParameters { treasury: DEVELOPMENT_ADDRESSES[3], ..DeployParameters::development(wallet.address()) };
         let path = config.data.join("deployment.json");
-        let deployment = deploy_once(&wallet, &parameters, &path).await.map_err(at("deploying the contracts"))?;
+        let deployed = deploy_once(&wallet, &config.parameters, &path).await;
+        let deployment = deployed.map_err(at("deploying the contracts"))?;
         let contracts = deployment.contracts(&provider);
         let ground = Self { deployment, contracts, wallet, client, publisher };
         ground.fund(config.deposit).await?;
+        ground.fill(config.pools).await?;
         Ok(ground)
+    }
+
+    /// Fills the pools up.
+    async fn fill(&self, pools: Pools) -> Result<(), LocalNetError> {
+        let (step, Contracts { court, usefulness, rewards, .. }) = ("filling the pools", &self.contracts);
+        let missing = |wanted: Wei, held: Wei| Some(wanted.saturating_sub(held)).filter(|amount| *amount > Wei::ZERO);
+        if let Some(amount) = missing(pools.guards, court.pool().await.map_err(at(step))?) {
+            court.fund(&self.wallet, amount).await.map_err(at(step))?;
+        }
+        if let Some(amount) = missing(pools.judges, usefulness.pool().await.map_err(at(step))?) {
+            usefulness.fund(&self.wallet, amount).await.map_err(at(step))?;
+        }
+        if let Some(amount) = missing(pools.emission, rewards.pool().await.map_err(at(step))?) {
+            rewards.fund(&self.wallet, amount).await.map_err(at(step))?;
+        }
+        Ok(())
     }
 
     async fn fund(&self, deposit: Wei) -> Result<(), LocalNetError> {

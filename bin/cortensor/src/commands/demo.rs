@@ -1,8 +1,11 @@
 //! `cortensor demo`: the whole network once, in front of your eyes.
 //!
-//! It starts two chains, the contracts, a router and two miners; opens a session; asks three questions over HTTP; kills
-//! the miner that is answering the second one; checks every receipt; settles on chain; and shows where the money went.
+//! It starts two chains, the contracts, a router, two miners and a guard; opens a session; asks three questions over HTTP;
+//! kills the miner that is answering the second one; checks every receipt; shows what the guard found about the first
+//! answer; settles on chain; and shows where the money went.
 //! It exits 0 only if every statement that it prints was checked to be true.
+
+mod audit;
 
 use crate::{
     api::{Answer, Api},
@@ -11,12 +14,15 @@ use crate::{
     output,
     paced::Paced,
 };
+use cortensor_contracts::{
+    AuditsParameters, DeployParameters, GuardsParameters, ScoresParameters, UsefulnessParameters,
+};
 use cortensor_engine::Engine;
 use cortensor_node::{
-    localnet::{LocalNet, LocalNetConfig},
-    miner::redeem::redeem,
+    localnet::{LocalNet, LocalNetConfig, Pools},
+    miner::{batches::BatchPolicy, redeem::redeem},
 };
-use cortensor_protocol::{ReceiptFile, SessionId, Wei};
+use cortensor_protocol::{ReceiptFile, SessionId, Standing, Wei};
 use eyre::{Context, bail, ensure, eyre};
 use serde::Serialize;
 use serde_json::json;
@@ -48,6 +54,7 @@ struct Report {
     killed_miner_owed_wei: Wei,
     tasks: Vec<String>,
     receipts: usize,
+    audit: audit::Audited,
     balances: Vec<Balance>,
     seconds_to_first_token: f64,
 }
@@ -80,8 +87,11 @@ macro_rules! tell {
 async fn play(arguments: &DemoArgs, folder: &Path, began: std::time::Instant) -> eyre::Result<Report> {
     let quiet = arguments.json;
     let net = start(arguments, folder).await?;
-    tell!(quiet, "\nOne router, two miners, two chains. A session holds the deposit; its vouchers pay the miners.\n");
-    let before = balances(&net).await?;
+    tell!(
+        quiet,
+        "\nOne router, two miners, a guard, two chains. A session holds the deposit; its vouchers pay the miners.\n"
+    );
+    let (before, standings) = (balances(&net).await?, standings(&net).await?);
     let api = Api::new(&net.api_url(), &net.api_key)?;
     let model = api.get("/v1/models").await?["data"][0]["id"].as_str().unwrap_or_default().to_owned();
     tell!(quiet, "(The miners are slowed down to {PACE} tokens a second so that you can watch.)\n");
@@ -97,7 +107,11 @@ async fn play(arguments: &DemoArgs, folder: &Path, began: std::time::Instant) ->
     }
     let killed = failed_over(&net, &api, &answers[1].0, quiet).await?;
     let tasks: Vec<String> = answers.iter().map(|(answer, _)| answer.task.clone()).collect();
-    let receipts = check_receipts(&api, &answers, quiet).await?;
+    let files = check_receipts(&api, &answers, quiet).await?;
+    let audit = audit::follow(&net, &files[0], &standings).await?;
+    if !quiet {
+        audit.tell(&files[0]);
+    }
     let settled = settle(&net, killed, quiet).await?;
     let after = balances(&net).await?;
     let report = Report {
@@ -108,7 +122,8 @@ async fn play(arguments: &DemoArgs, folder: &Path, began: std::time::Instant) ->
         refunded_wei: settled.refunded,
         killed_miner_owed_wei: settled.killed_owed,
         tasks,
-        receipts,
+        receipts: files.len(),
+        audit,
         balances: before
             .into_iter()
             .zip(after)
@@ -135,12 +150,30 @@ async fn start(arguments: &DemoArgs, folder: &Path) -> eyre::Result<LocalNet> {
         let engine = engines::llama(&path, EngineOptions::default()).await?;
         all.push(Arc::new(Paced::new(engine, Duration::from_millis(1000 / PACE))));
     }
+    let standard = LocalNetConfig::new(folder.to_owned());
     let config = LocalNetConfig {
         l1_rpc: arguments.chains.l1_rpc.clone(),
         l2_rpc: arguments.chains.l2_rpc.clone(),
-        ..LocalNetConfig::new(folder.to_owned())
+        // Rewards are claimed after epochs, which the demo does not wait for.
+        pools: Pools { emission: Wei::ZERO, ..Pools::default() },
+        guards: 1,
+        guard_interval: Duration::from_millis(200),
+        batches: BatchPolicy { interval: Duration::from_millis(200), age: Duration::ZERO, ..standard.batches },
+        parameters: Box::new(hurried(&standard.parameters)),
+        ..standard
     };
     Ok(LocalNet::start(config, all, &output::progress).await?)
+}
+
+/// Every answer is audited, an audit takes seconds, and next to nothing is judged.
+fn hurried(parameters: &DeployParameters) -> DeployParameters {
+    DeployParameters {
+        guards: GuardsParameters { epoch_length_s: 1 },
+        scores: ScoresParameters { newcomer_ppm: 1_000_000, suspicious_ppm: 1_000_000, ..parameters.scores },
+        audits: AuditsParameters { appeal_window_s: 1, ..parameters.audits },
+        usefulness: UsefulnessParameters { sample_ppm: 1, ..parameters.usefulness },
+        ..parameters.clone()
+    }
 }
 
 /// Asks a question; when `kill` is set, ends the miner that answers in the middle of it. Returns its index.
@@ -209,8 +242,8 @@ async fn failed_over(net: &LocalNet, api: &Api, answer: &Answer, quiet: bool) ->
     Ok(killed)
 }
 
-async fn check_receipts(api: &Api, answers: &[(Answer, Option<usize>)], quiet: bool) -> eyre::Result<usize> {
-    let mut count = 0;
+async fn check_receipts(api: &Api, answers: &[(Answer, Option<usize>)], quiet: bool) -> eyre::Result<Vec<ReceiptFile>> {
+    let mut all = Vec::new();
     for (answer, _) in answers {
         let list = api.get(&format!("/v1/tasks/{}/receipts", answer.task)).await?;
         let files: Vec<ReceiptFile> = serde_json::from_value(list).wrap_err("a receipt is malformed")?;
@@ -229,11 +262,11 @@ async fn check_receipts(api: &Api, answers: &[(Answer, Option<usize>)], quiet: b
                 body.amount,
                 body.miner
             );
-            count += 1;
         }
+        all.extend(files);
     }
-    tell!(quiet, "{count} receipts: signatures, token commitments, amounts and vouchers hold\n");
-    Ok(count)
+    tell!(quiet, "{} receipts: signatures, token commitments, amounts and vouchers hold\n", all.len());
+    Ok(all)
 }
 
 struct Settled {
@@ -296,6 +329,15 @@ fn payees(net: &LocalNet) -> Vec<alloy::primitives::Address> {
     miners.chain([net.router.operator().0, net.publisher.address(), net.deployment.rewards]).collect()
 }
 
+/// What audits have shown about the miners so far.
+async fn standings(net: &LocalNet) -> eyre::Result<Vec<Standing>> {
+    let mut all = Vec::new();
+    for local in &net.miners {
+        all.push(audit::standing(net, local.identity.operator()).await?);
+    }
+    Ok(all)
+}
+
 async fn balances(net: &LocalNet) -> eyre::Result<Vec<(String, Wei)>> {
     let mut accounts = vec![("client".to_owned(), net.client.address())];
     for (index, local) in net.miners.iter().enumerate() {
@@ -304,6 +346,8 @@ async fn balances(net: &LocalNet) -> eyre::Result<Vec<(String, Wei)>> {
     accounts.push(("router".into(), net.router.operator().0));
     accounts.push(("publisher".into(), net.publisher.address()));
     accounts.push(("protocol".into(), net.deployment.rewards));
+    accounts.extend(net.guards.iter().map(|local| ("guard".to_owned(), local.identity.operator().0)));
+    accounts.push(("guards' pool".into(), net.deployment.court));
     accounts.push(("in escrow".into(), net.deployment.sessions));
     let mut balances = Vec::new();
     for (who, address) in accounts {
@@ -323,14 +367,14 @@ fn check_money(report: &Report) -> eyre::Result<()> {
 }
 
 fn show_money(report: &Report) {
-    output::say(format!("{:<10} {:>28} {:>28}   change", "", "before", "after"));
+    output::say(format!("{:<12} {:>28} {:>28}   change", "", "before", "after"));
     for Balance { who, before, after } in &report.balances {
         let change = if after >= before {
             format!("+{}", after.saturating_sub(*before))
         } else {
             format!("-{}", before.saturating_sub(*after))
         };
-        output::say(format!("{who:<10} {:>28} {:>28}   {change}", before.to_string(), after.to_string()));
+        output::say(format!("{who:<12} {:>28} {:>28}   {change}", before.to_string(), after.to_string()));
     }
     output::say("\nEvery wei is accounted for. `cortensor up` keeps the network running and prints what to paste.");
 }

@@ -1,12 +1,6 @@
 //! `cortensor guard`: a guard as a process of its own.
 
-use super::{
-    calibrate,
-    miner::engine,
-    roles::{self, Node},
-    up::stop_signal,
-    wallet::open_keystore,
-};
+use super::{calibrate, miner::engine, roles, up::stop_signal, wallet::open_keystore};
 use crate::{cli::RoleArgs, output};
 use cortensor_capability::Limits;
 use cortensor_client::{Client, Options, Terms};
@@ -14,6 +8,7 @@ use cortensor_engine::Engine;
 use cortensor_node::{
     config::{GUARD_TEMPLATE, GuardFile, MeasureSection},
     guard::{Guard, GuardConfig, accept_miners, declare_class, declare_judge},
+    node::Node,
 };
 use cortensor_protocol::RoleSet;
 use eyre::eyre;
@@ -27,12 +22,12 @@ pub(crate) async fn run(arguments: RoleArgs) -> eyre::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let file = GuardFile::read(&arguments.config)?;
-    let node = Node::open(&file.chain, &file.node).await?;
+    let node = roles::open(&file.chain, &file.node).await?;
     if arguments.register {
-        node.register(RoleSet::GUARD, file.node.stake_cor).await?;
+        roles::register(&node, RoleSet::GUARD, file.node.stake_cor).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    node.must_be_active(RoleSet::GUARD, "guard").await?;
+    roles::must_be_active(&node, RoleSet::GUARD, "guard").await?;
     serve(file, node, arguments.json).await
 }
 

@@ -1,9 +1,6 @@
 //! `cortensor miner`: a miner as a process of its own.
 
-use super::{
-    roles::{self, Node},
-    up::stop_signal,
-};
+use super::{roles, up::stop_signal};
 use crate::{
     cli::RoleArgs,
     engines::{self, EngineOptions},
@@ -13,22 +10,14 @@ use cortensor_engine::{
     Engine,
     openai::{KeySource, OpenAiConfig, OpenAiEngine},
 };
-use cortensor_net::NodeAddress;
 use cortensor_node::{
     config::{BackendSection, MINER_TEMPLATE, MinerFile},
-    guard::declare_class,
-    miner::{
-        Miner, MinerConfig, Offering,
-        batches::keep_committing,
-        cases::Retention,
-        link::{LinkConfig, work},
-        redeem::keep_redeeming,
-    },
+    miner::{MinerService, Offering},
+    node::Node,
 };
-use cortensor_protocol::{RoleSet, Wei};
+use cortensor_protocol::RoleSet;
 use eyre::{Context, bail};
-use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use std::{path::Path, process::ExitCode, sync::Arc};
 
 pub(crate) async fn run(arguments: RoleArgs) -> eyre::Result<ExitCode> {
     if arguments.init {
@@ -37,55 +26,25 @@ pub(crate) async fn run(arguments: RoleArgs) -> eyre::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let file = MinerFile::read(&arguments.config)?;
-    let node = Node::open(&file.chain, &file.node).await?;
+    let node = roles::open(&file.chain, &file.node).await?;
     if arguments.register {
-        node.register(RoleSet::MINER, file.node.stake_cor).await?;
+        roles::register(&node, RoleSet::MINER, file.node.stake_cor).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    node.must_be_active(RoleSet::MINER, "miner").await?;
+    roles::must_be_active(&node, RoleSet::MINER, "miner").await?;
     serve(file, node, arguments.json).await
 }
 
 async fn serve(file: MinerFile, node: Node, json: bool) -> eyre::Result<ExitCode> {
     let signal = stop_signal()?;
-    let routers = file.miner.routers.iter().map(|text| text.parse::<NodeAddress>()).collect::<Result<Vec<_>, _>>()?;
-    let guards = file.miner.guards.iter().map(|text| text.parse::<NodeAddress>()).collect::<Result<Vec<_>, _>>()?;
     let mut offerings = Vec::new();
     for model in &file.miner.model {
         let price = model.price().map_err(|problem| eyre::eyre!(problem))?;
         output::progress("loading a model");
         offerings.push(Offering { engine: engine(&model.backend, &file.node.data).await?, price });
     }
-    let config = MinerConfig {
-        store: file.node.data.join("miner.redb"),
-        domain: node.deployment.domain(),
-        credit: Wei::COR,
-        pay_timeout: Duration::from_secs(10),
-        retention: Retention::default(),
-    };
-    if let Some(first) = offerings.first() {
-        declare_class(&node.contracts, &node.wallet, &*first.engine).await?;
-    }
-    let miner = Miner::start(node.identity.clone(), node.view(), offerings, config)?;
-    let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
-    let endpoint = node.endpoint(&file.node).await?;
-    let link = LinkConfig { chain_id: node.deployment.chain_id, registry: node.deployment.registry, routers, guards };
-    tracker.spawn(work(miner.clone(), node.identity.clone(), endpoint.clone(), node.view(), link, stop.child_token()));
-    let redeeming = keep_redeeming(
-        miner.clone(),
-        node.contracts.clone(),
-        node.wallet.clone(),
-        file.redeem_policy(),
-        stop.child_token(),
-    );
-    tracker.spawn(redeeming);
-    tracker.spawn(keep_committing(
-        miner.clone(),
-        node.contracts.clone(),
-        node.wallet.clone(),
-        file.batch_policy(),
-        stop.child_token(),
-    ));
+    let service = MinerService::start(&node, &file, offerings).await?;
+    let miner = &service.miner;
     if json {
         output::json(&serde_json::json!({ "operator": miner.operator(), "offers": miner.offers() }))?;
     } else {
@@ -99,12 +58,9 @@ async fn serve(file: MinerFile, node: Node, json: bool) -> eyre::Result<ExitCode
     }
     signal.await;
     output::progress("stopping: running answers go on to their end");
-    stop.cancel();
-    tracker.close();
-    if tokio::time::timeout(Duration::from_secs(30), tracker.wait()).await.is_err() {
-        output::progress("some answers did not end within 30 seconds and were cut off; what they delivered is paid");
+    if !service.stop().await {
+        output::progress("some answers did not end in time and were cut off; what they delivered is paid");
     }
-    endpoint.close().await;
     Ok(ExitCode::SUCCESS)
 }
 

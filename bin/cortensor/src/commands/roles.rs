@@ -1,95 +1,65 @@
 //! What the commands of routers and miners have in common: keys, chain, registration.
 
-use super::wallet::{create_keystore, load_deployment, open_keystore};
+use super::wallet::{create_keystore, open_keystore};
 use crate::output;
-use cortensor_contracts::{Contracts, Deployment, NodeRegistration, TransportBinding, Wallet, connect};
-use cortensor_net::{Endpoint, NetConfig};
+use cortensor_contracts::{NodeRegistration, TransportBinding};
+use cortensor_net::Endpoint;
 use cortensor_node::{
-    chain_view::{CachedView, ChainView},
     config::{ChainSection, NodeSection},
-    contracts_view::ContractsView,
-    identity::Identity,
+    node::Node,
 };
 use cortensor_protocol::{RoleSet, Wei};
 use eyre::{Context, bail, eyre};
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
-/// A node with its keys and its chain.
-pub(crate) struct Node {
-    pub(crate) identity: Identity,
-    pub(crate) wallet: Wallet,
-    pub(crate) deployment: Deployment,
-    pub(crate) contracts: Contracts,
+/// Opens a node's keystore and its chain.
+pub(crate) async fn open(chain: &ChainSection, node: &NodeSection) -> eyre::Result<Node> {
+    let signer = open_keystore(&node.keystore).await?;
+    Ok(Node::open(chain, node, signer).await?)
 }
 
-impl Node {
-    pub(crate) async fn open(chain: &ChainSection, node: &NodeSection) -> eyre::Result<Self> {
-        let provider = connect(&chain.rpc).await?;
-        let deployment = load_deployment(&chain.deployment)?;
-        deployment.verify(&provider).await.wrap_err("the deployment file does not fit the chain")?;
-        let identity = Identity::new(open_keystore(&node.keystore).await?);
-        let wallet = Wallet::new(provider.clone(), identity.signer().clone()).await?;
-        std::fs::create_dir_all(&node.data).wrap_err_with(|| format!("cannot make {}", node.data.display()))?;
-        let contracts = deployment.contracts(&provider);
-        Ok(Self { identity, wallet, deployment, contracts })
+/// Registers a node and puts up its stake, unless it is registered.
+pub(crate) async fn register(node: &Node, roles: RoleSet, stake_cor: u64) -> eyre::Result<()> {
+    let operator = node.identity.operator();
+    if let Some(record) = node.contracts.registry.node(operator).await? {
+        output::say(format!("{operator} is registered already: {} with {} staked", record.roles, record.stake));
+        return Ok(());
     }
-
-    pub(crate) fn view(&self) -> Arc<dyn ChainView> {
-        let direct = Arc::new(ContractsView::new(self.contracts.clone()));
-        Arc::new(CachedView::new(direct, Duration::from_secs(10)))
+    let stake = Wei(u128::from(stake_cor) * Wei::COR.0);
+    let held = node.contracts.token.balance_of(operator.0).await?;
+    if held < stake {
+        bail!("{operator} holds {held} and is to stake {stake}: send it the difference, and some coins for gas");
     }
+    let registration = NodeRegistration {
+        operator,
+        payout: operator.0,
+        roles,
+        stake,
+        transport: TransportBinding {
+            key: node.identity.transport_key(),
+            signature: node.identity.bind_transport(node.deployment.chain_id, node.deployment.registry),
+        },
+        claims: Vec::new(),
+        consent: None,
+    };
+    node.contracts.registry.register(&node.wallet, &registration).await?;
+    output::say(format!("{operator} is registered as {roles} with {stake} staked"));
+    Ok(())
+}
 
-    pub(crate) async fn endpoint(&self, node: &NodeSection) -> eyre::Result<Endpoint> {
-        let mut config = NetConfig::new(self.identity.transport_secret(), node.listen);
-        config.relays = node.relays.clone();
-        Ok(Endpoint::bind(config).await?)
-    }
-
-    pub(crate) async fn register(&self, roles: RoleSet, stake_cor: u64) -> eyre::Result<()> {
-        let operator = self.identity.operator();
-        if let Some(record) = self.contracts.registry.node(operator).await? {
-            output::say(format!("{operator} is registered already: {} with {} staked", record.roles, record.stake));
-            return Ok(());
-        }
-        let stake = Wei(u128::from(stake_cor) * Wei::COR.0);
-        let held = self.contracts.token.balance_of(operator.0).await?;
-        if held < stake {
-            bail!("{operator} holds {held} and is to stake {stake}: send it the difference, and some coins for gas");
-        }
-        let registration = NodeRegistration {
-            operator,
-            payout: operator.0,
-            roles,
-            stake,
-            transport: TransportBinding {
-                key: self.identity.transport_key(),
-                signature: self.identity.bind_transport(self.deployment.chain_id, self.deployment.registry),
-            },
-            claims: Vec::new(),
-            consent: None,
-        };
-        self.contracts.registry.register(&self.wallet, &registration).await?;
-        output::say(format!("{operator} is registered as {roles} with {stake} staked"));
-        Ok(())
-    }
-
-    pub(crate) async fn must_be_active(&self, roles: RoleSet, name: &str) -> eyre::Result<()> {
-        let operator = self.identity.operator();
-        match self.contracts.registry.node(operator).await? {
-            Some(record) if record.active && record.roles.contains(roles) => Ok(()),
-            Some(record) => bail!(
-                "{operator} is registered as {} with {} staked, but is not an active {name}: add stake, or end its unbonding",
-                record.roles,
-                record.stake
-            ),
-            None => bail!(
-                "{operator} is not registered: send it COR for the stake and coins for gas, then run `cortensor {name} --config FILE --register`"
-            ),
-        }
+/// Says what to do where a node may not serve.
+pub(crate) async fn must_be_active(node: &Node, roles: RoleSet, name: &str) -> eyre::Result<()> {
+    let operator = node.identity.operator();
+    match node.contracts.registry.node(operator).await? {
+        Some(record) if record.active && record.roles.contains(roles) => Ok(()),
+        Some(record) => bail!(
+            "{operator} is registered as {} with {} staked, but is not an active {name}: add stake, or end its unbonding",
+            record.roles,
+            record.stake
+        ),
+        None => bail!(
+            "{operator} is not registered: send it COR for the stake and coins for gas, then run `cortensor {name} --config FILE --register`"
+        ),
     }
 }
 

@@ -1,13 +1,11 @@
 //! `cortensor router`: a router as a process of its own.
 
-use super::{
-    roles::{self, Node},
-    up::stop_signal,
-};
+use super::{roles, up::stop_signal};
 use crate::{cli::RoleArgs, output};
 use cortensor_gateway::GatewayConfig;
 use cortensor_node::{
     config::{ROUTER_TEMPLATE, RouterFile},
+    node::Node,
     router::{AdmissionConfig, DispatchConfig, Router, RouterConfig, accept_miners, now_seconds},
 };
 use cortensor_protocol::{Price, RoleSet, Tier, Wei};
@@ -23,12 +21,12 @@ pub(crate) async fn run(arguments: RoleArgs) -> eyre::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let file = RouterFile::read(&arguments.config)?;
-    let node = Node::open(&file.chain, &file.node).await?;
+    let node = roles::open(&file.chain, &file.node).await?;
     if arguments.register {
-        node.register(RoleSet::ROUTER, file.node.stake_cor).await?;
+        roles::register(&node, RoleSet::ROUTER, file.node.stake_cor).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    node.must_be_active(RoleSet::ROUTER, "router").await?;
+    roles::must_be_active(&node, RoleSet::ROUTER, "router").await?;
     serve(file, node, arguments.json).await
 }
 

@@ -14,6 +14,12 @@ use alloy::{
 pub use cortensor_protocol::Guarantee;
 use cortensor_protocol::{Operator, Receipt, SamplingParams, SignedReceipt, TaskHeader, Wei};
 
+/// What a trap setter commits to: an audit, and whether its answer is bad.
+#[must_use]
+pub fn trap_commitment(setter: Address, item: B256, bad: bool, salt: B256) -> B256 {
+    keccak256((setter, item, bad, salt).abi_encode_params())
+}
+
 /// Why a bond was laid down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BondKind {

@@ -46,6 +46,8 @@ pub enum AuditEvent {
         guard: Operator,
         /// 0 to 3.
         round: u8,
+        /// To what.
+        commitment: B256,
     },
     /// A guard revealed its finding.
     Revealed {
@@ -146,7 +148,9 @@ impl AuditEvent {
                 commit_until: e.commitUntil.to(),
                 until: e.until.to(),
             },
-            E::FindingCommitted(e) => Self::Committed { item: e.item, guard: Operator(e.guard), round: e.round },
+            E::FindingCommitted(e) => {
+                Self::Committed { item: e.item, guard: Operator(e.guard), round: e.round, commitment: e.commitment }
+            }
             E::FindingRevealed(e) => Self::Revealed {
                 item: e.item,
                 guard: Operator(e.guard),

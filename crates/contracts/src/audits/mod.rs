@@ -20,7 +20,7 @@ pub use capabilities::{
     Capabilities, CapabilitiesParameters, Duty, MeasurementRound, RoundStatus, measurement_commitment,
 };
 pub use client::{Audit, AuditStatus, Audits, Finding, Inclusion, Seat, SeatState};
-pub use court::{BondKind, Contradiction, Court, Guarantee};
+pub use court::{BondKind, Contradiction, Court, Guarantee, trap_commitment};
 pub use events::AuditEvent;
 pub use guards::{Enrolment, Guards};
 pub use parameters::{AuditsParameters, CourtParameters, GuardsParameters, ScoresParameters, UsefulnessParameters};

@@ -175,6 +175,20 @@ impl Cases {
         bytes.map(|bytes| decode("case", &bytes)).transpose()
     }
 
+    /// The receipt whose case this picks, among the newest `limit`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn find(&self, limit: usize, picks: impl Fn(&Case) -> bool) -> Result<Option<B256>, StoreError> {
+        let newest: Vec<B256> = self.shared.order.lock().iter().rev().take(limit).map(|(_, id)| *id).collect();
+        for id in newest {
+            if self.get(id)?.is_some_and(|case| picks(&case)) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
     /// The receipts of the next batch, if there are `size` of them or the oldest has waited for `age`.
     pub(super) fn due(&self, size: usize, age: Duration) -> Option<Vec<B256>> {
         let unbatched = self.shared.unbatched.lock();

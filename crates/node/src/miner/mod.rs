@@ -11,8 +11,10 @@ pub mod link;
 pub mod redeem;
 pub mod rewards;
 mod serve;
+mod service;
 
 pub use serve::{Miner, MinerConfig};
+pub use service::{MinerService, MinerServiceError};
 
 use cortensor_engine::Engine;
 use cortensor_protocol::{ModelId, ModelOffer, Price};
