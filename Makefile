@@ -28,7 +28,6 @@ test: test-contracts test-rust test-clients
 test-rust:
 	@scripts/setup test
 	cargo test --workspace
-	cargo test --workspace --test it cheats:: -- --ignored
 
 test-contracts:
 	@scripts/setup test

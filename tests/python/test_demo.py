@@ -36,7 +36,11 @@ def test_the_demo_adds_up(chains, tmp_path):
     assert sum(change.values()) == 0, "nothing appears and nothing is lost"
     assert change["client"] == int(report["refunded_wei"])
     assert change["in escrow"] == -int(report["deposit_wei"])
-    earned = {who: amount for who, amount in change.items() if who not in ("client", "in escrow")}
+    assert change["guard"] == -change["guards' pool"] == int(report["audit"]["paid_wei"])
+    audit = report["audit"]
+    assert audit["after"]["jobs"] > audit["before"]["jobs"] and not audit["faulty"]
+    assert audit["after"]["reputation_ppm"] > audit["before"]["reputation_ppm"] and audit["paid_wei"] != "0"
+    earned = {who: amount for who, amount in change.items() if who not in ("client", "in escrow", "guard", "guards' pool")}
     assert sum(earned.values()) == int(report["paid_wei"])
     assert all(amount > 0 for amount in earned.values()), earned
     assert report["seconds_to_first_token"] > 0

@@ -4,71 +4,12 @@ The tests of this file are one story and run in their order.
 """
 
 import json
-import re
 import signal
-import socket
 
 import pytest
 from api import NEVER_END, STORY, Api, text_of
-from processes import REPOSITORY, Daemon, cast, fail, free_port, run, send, succeed, wait_for
-
-PASSWORD = {"CORTENSOR_PASSWORD": "a password of the tests"}
-COR = 10**18
-BUNDLED = REPOSITORY / "models" / "tiny" / "cortensor-tiny-q8_0.gguf"
-
-
-class Town:
-    """A chain with the contracts, and the nodes that live on it."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.daemons = []
-        self.chain = self.start("chain", "--data", "chain", "--listen", "127.0.0.1:0", "--json").ready()
-        self.rpc = self.chain["rpc"]
-        arguments = ("deploy", "--rpc", self.rpc, "--out", "deployment.json", "--json")
-        self.contracts = json.loads(succeed(*arguments, cwd=folder))
-
-    def start(self, *arguments):
-        daemon = Daemon(self.folder, *arguments, env=PASSWORD, cwd=self.folder)
-        self.daemons.append(daemon)
-        return daemon
-
-    def command(self, *arguments):
-        return run(*arguments, env=PASSWORD, cwd=self.folder)
-
-    def init(self, kind, name, changes):
-        """Writes a configuration with `--init`, changes it as a person would, and returns the node's account."""
-        place = self.folder / name
-        place.mkdir()
-        path = place / f"{kind}.toml"
-        said = succeed(kind, "--config", path, "--init", env=PASSWORD, cwd=place)
-        account = re.search(r"0x[0-9a-fA-F]{40}", said)[0]
-        text = path.read_text()
-        changes = {
-            'rpc = "http://127.0.0.1:8545"': f'rpc = "{self.rpc}"',
-            'deployment = "deployment.json"': f'deployment = "{self.folder / "deployment.json"}"',
-            f'keystore = "{kind}-key.json"': f'keystore = "{place / f"{kind}-key.json"}"',
-            f'data = "{kind}-data"': f'data = "{place / "data"}"',
-            **changes,
-        }
-        for old, new in changes.items():
-            assert old in text, f"the template of {kind} has no {old}"
-            text = text.replace(old, new)
-        path.write_text(text)
-        return path, account
-
-    def fund(self, account, cor):
-        send(self.rpc, account, "--value", "10ether")
-        send(self.rpc, self.contracts["token"], "transfer(address,uint256)", account, str(cor * COR))
-
-    def cor(self, account):
-        return int(cast(self.rpc, "call", self.contracts["token"], "balanceOf(address)(uint256)", account).split()[0])
-
-    def doctor(self, path):
-        """The doctor's findings by name, and its exit code."""
-        done = self.command("doctor", "--config", path, "--json")
-        return {line["what"]: line for line in map(json.loads, done.stdout.splitlines())}, done.returncode
-
+from processes import cast, fail, free_port, send, succeed, wait_for
+from town import BUNDLED, COR, PASSWORD, Town
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory):
@@ -76,21 +17,17 @@ def town(tmp_path_factory):
     town = Town(folder)
     try:
         yield town
-        for daemon in reversed(town.daemons):
-            if daemon.process.poll() is None:
-                assert daemon.stop() == 0, daemon.log
+        town.stop()
     finally:
-        for daemon in town.daemons:
-            daemon.end()
+        town.end()
 
 
 @pytest.fixture(scope="module")
 def router(town):
     """A registered router, running; with what the doctor said before and after its registration."""
-    http, udp = free_port(), free_port(socket.SOCK_DGRAM)
+    http = free_port()
     path, account = town.init("router", "router", {
         'http = "127.0.0.1:8080"': f'http = "127.0.0.1:{http}"',
-        'listen = "0.0.0.0:7100"': f'listen = "127.0.0.1:{udp}"',
         "session_deposit_cor = 100 ": "session_deposit_cor = 1000 ",
         "session_max_price_cor = 10 ": "session_max_price_cor = 10000 ",
     })
@@ -108,12 +45,8 @@ def router(town):
 @pytest.fixture(scope="module")
 def guard(town):
     """A registered guard, running, on a chain that draws every receipt."""
-    parameters = "(435412,870824,1306236,2621440,40,1000000,30000,1000000,40,458752,4,2592000)"
-    kinds = "(int64,int64,int64,int64,uint32,uint32,uint32,uint32,uint32,int64,uint8,uint32)"
-    send(town.rpc, town.contracts["scores"], f"setParameters({kinds})", parameters)
-    path, account = town.init("guard", "guard", {
-        'listen = "0.0.0.0:7200"': f'listen = "127.0.0.1:{free_port(socket.SOCK_DGRAM)}"',
-    })
+    town.set_parameters("scores", "Scores", newcomerPpm=1_000_000, suspiciousPpm=1_000_000)
+    path, account = town.init("guard", "guard", {})
     town.fund(account, 1_500)
     model = json.loads(succeed("model", "inspect", BUNDLED, "--json"))["id"]
     send(town.rpc, town.contracts["usefulness"], "setFamily(bytes32,uint32)", model, "1")
@@ -131,7 +64,6 @@ def miners(town, router, guard):
     for name in ("first", "second"):
         path, account = town.init("miner", name, {
             "ROUTER_TRANSPORT_KEY@127.0.0.1:7100": router["address"],
-            'listen = "0.0.0.0:0"': 'listen = "127.0.0.1:0"',
             # Dear enough for a few answers to be worth redeeming.
             'output_price_cor = "2"': 'output_price_cor = "5000"',
             "redeem_seconds = 600 ": "redeem_seconds = 1 ",

@@ -2,9 +2,10 @@
 
 use crate::world::{World, eventually, eventually_in, question, slow};
 use alloy::providers::Provider as _;
+use cortensor_calibrate::{Cheat, Dishonest};
 use cortensor_contracts::{AuditsParameters, BlockRange, ScoresParameters, Wallet, audits::State};
 use cortensor_engine::{
-    Engine, EngineError, EngineInfo, Generation, Job, Replay, ScoredToken,
+    Engine,
     mock::{MockConfig, MockEngine},
 };
 use cortensor_node::{
@@ -16,11 +17,7 @@ use cortensor_node::{
         rewards::{Rewarded, forget, reward},
     },
 };
-use cortensor_protocol::{
-    Case, GenerationRequest, ReceiptFile, Sampled, Step, TokenId, TokenSampler, Wei,
-    audit::CaseError,
-    manifest::{Load, Speed},
-};
+use cortensor_protocol::{Case, ReceiptFile, Wei, audit::CaseError};
 use std::{sync::Arc, time::Duration};
 
 /// Longer than an epoch, a commitment, a reveal and the time for appeals together.
@@ -87,68 +84,6 @@ async fn a_part_of_an_answer_is_found_after_what_came_before_it() {
     world.net.shutdown().await.unwrap();
 }
 
-/// An honest engine whose sampler is told other steps than the task's: the miner draws with noise of its own choosing.
-struct OtherNoise(Arc<MockEngine>);
-
-struct Shifted(Box<dyn TokenSampler>);
-
-impl TokenSampler for Shifted {
-    fn sample(&mut self, step: Step<'_>) -> Sampled {
-        self.0.sample(Step { index: step.index + 1_000, ..step })
-    }
-
-    fn wants_hidden(&self) -> bool {
-        self.0.wants_hidden()
-    }
-}
-
-#[async_trait::async_trait]
-impl Engine for OtherNoise {
-    fn info(&self) -> &EngineInfo {
-        self.0.info()
-    }
-
-    fn load(&self) -> Load {
-        self.0.load()
-    }
-
-    fn speed(&self) -> Speed {
-        self.0.speed()
-    }
-
-    async fn health(&self) -> Result<(), EngineError> {
-        self.0.health().await
-    }
-
-    async fn tokenize(&self, request: &GenerationRequest) -> Result<Vec<TokenId>, EngineError> {
-        self.0.tokenize(request).await
-    }
-
-    async fn generate(&self, job: Job) -> Result<Generation, EngineError> {
-        self.0.generate(Job { sampler: Box::new(Shifted(job.sampler)), ..job }).await
-    }
-
-    async fn score(&self, prompt: &[TokenId], output: &[TokenId], top: u8) -> Result<Vec<ScoredToken>, EngineError> {
-        self.0.score(prompt, output, top).await
-    }
-
-    async fn replay(&self, replay: Replay) -> Result<Vec<TokenId>, EngineError> {
-        self.0.replay(replay).await
-    }
-
-    fn ends(&self, token: TokenId) -> Option<bool> {
-        self.0.ends(token)
-    }
-
-    fn bytes_of(&self, tokens: &[TokenId]) -> Option<Vec<u8>> {
-        self.0.bytes_of(tokens)
-    }
-
-    async fn embed(&self, inputs: &[String]) -> Result<(Vec<Vec<f32>>, u32), EngineError> {
-        self.0.embed(inputs).await
-    }
-}
-
 /// What the services say, for whoever looks into a failure: `RUST_LOG=info cargo test …`.
 pub fn logs() {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
@@ -170,7 +105,6 @@ async fn audited_with(config: LocalNetConfig, engine: impl FnOnce(Arc<MockEngine
         ScoresParameters { newcomer_ppm: 1_000_000, suspicious_ppm: 1_000_000, ..ScoresParameters::default() };
     contracts.scores.set_parameters(&world.net.wallet, everything).await.unwrap();
     contracts.batches.refresh_rate(&world.net.wallet, world.net.miners[0].miner.operator()).await.unwrap();
-    contracts.court.fund(&world.net.wallet, Wei(100 * Wei::COR.0)).await.unwrap();
     world
 }
 
@@ -201,7 +135,6 @@ async fn work_earns_rewards(world: &World) {
     let (net, local) = (&world.net, &world.net.miners[0]);
     let wallet = Wallet::new(net.wallet.provider().clone(), local.identity.signer().clone()).await.unwrap();
     world.vouchers_arrive().await;
-    net.contracts.rewards.fund(&net.wallet, Wei::COR).await.unwrap();
     redeem(&local.miner, &net.contracts, &wallet, Wei(1)).await.unwrap().unwrap();
     let first = reward(&local.miner, &net.contracts, &wallet, Wei(1)).await.unwrap();
     assert_eq!(first, Rewarded { counted: 1, claimed: Wei::ZERO });
@@ -223,7 +156,7 @@ async fn work_earns_rewards(world: &World) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_miner_that_draws_with_noise_of_its_own_is_slashed_by_its_own_signature() {
     let folder = tempfile::tempdir().unwrap();
-    let world = audited(&folder, |engine| Arc::new(OtherNoise(engine))).await;
+    let world = audited(&folder, |engine| Arc::new(Dishonest::new(engine, Cheat::OpenSeed))).await;
     let miner = world.net.miners[0].miner.operator();
     let before = world.net.contracts.registry.node(miner).await.unwrap().unwrap().stake;
     let streamed = world.stream(question("tell me", 60), async |_| ()).await;

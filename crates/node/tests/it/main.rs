@@ -8,8 +8,8 @@
 )]
 
 mod audit;
-mod cheats;
 mod failures;
+mod guards;
 mod judge;
 mod liar;
 mod limits;

@@ -1,13 +1,11 @@
 //! Guards measure the miners that the beacon draws them for, as ordinary clients, and routers choose by what they found.
 
-use crate::world::{World, eventually_in};
-use alloy::{primitives::Address, signers::local::PrivateKeySigner};
+use crate::world::{World, eventually_in, own_session};
+use alloy::primitives::Address;
 use cortensor_capability::{Limits, Plan, Target, TargetError, measure};
-use cortensor_client::{Client, Options, Terms};
-use cortensor_contracts::OpenRequest;
 use cortensor_engine::mock::{MockConfig, MockEngine};
-use cortensor_node::{guard::RouterTarget, localnet::LocalNetConfig, router::now_seconds};
-use cortensor_protocol::{Operator, Price, Tier, Wei};
+use cortensor_node::{guard::RouterTarget, localnet::LocalNetConfig};
+use cortensor_protocol::{Operator, Wei};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -31,27 +29,6 @@ async fn world(folder: &tempfile::TempDir) -> World {
     World::over(config_of, MockEngine::start(config()).unwrap()).await
 }
 
-/// A client with a session of its own.
-async fn client(world: &World) -> Client {
-    let net = &world.net;
-    let key = PrivateKeySigner::random();
-    let max_price = Price { input: Wei(10 * Wei::COR.0), output: Wei(10 * Wei::COR.0) };
-    let request = OpenRequest {
-        deposit: Wei(50 * Wei::COR.0),
-        session_key: key.address(),
-        key_limit: Wei(50 * Wei::COR.0),
-        router: net.router.operator(),
-        model: None,
-        max_price,
-        min_tier: Tier::D,
-        expiry: now_seconds() + 3600,
-    };
-    let session = net.contracts.sessions.open(&net.client, &request).await.unwrap().id;
-    let domain = net.deployment.domain();
-    let terms = Terms { session, router: net.router.operator(), domain, max_price, min_tier: Tier::D };
-    Client::connect(Options::new(world.url(""), terms, key)).await.unwrap()
-}
-
 fn limits() -> Limits {
     Limits { repeats: 2, context_max: 256, ..Limits::brief() }
 }
@@ -61,7 +38,7 @@ async fn a_miner_behind_a_router_is_measured_by_whoever_pays() {
     let folder = tempfile::tempdir().unwrap();
     let world = world(&folder).await;
     let engine: Arc<MockEngine> = MockEngine::start(config()).unwrap();
-    let (client, miner) = (Arc::new(client(&world).await), world.net.miners[0].miner.operator());
+    let (client, miner) = (Arc::new(own_session(&world).await), world.net.miners[0].miner.operator());
     let domain = world.net.deployment.domain();
     let target = RouterTarget::new(client.clone(), miner, engine.clone(), domain, (2_048, 2));
     let measured = measure(&target, &Plan::new([1; 32].into(), limits())).await;
@@ -103,7 +80,7 @@ async fn a_drawn_guard_measures_and_the_router_shows_it() {
     let stop = CancellationToken::new();
     let mut running = Vec::new();
     for local in &world.net.guards {
-        let (guard, client) = (local.guard.clone(), client(&world).await);
+        let (guard, client) = (local.guard.clone(), own_session(&world).await);
         running.push(tokio::spawn(guard.keep_measuring(client, limits(), stop.clone())));
     }
     let (capabilities, miner) = (&world.net.contracts.capabilities, world.net.miners[0].miner.operator());

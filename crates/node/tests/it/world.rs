@@ -1,11 +1,17 @@
 //! A local network with simulated engines, and a client that reads its streams.
 
+use alloy::signers::local::PrivateKeySigner;
+use cortensor_client::{Client, Options, Terms};
+use cortensor_contracts::OpenRequest;
 use cortensor_engine::{
     Engine,
     mock::{MockConfig, MockEngine},
 };
-use cortensor_node::localnet::{LocalNet, LocalNetConfig};
-use cortensor_protocol::{ReceiptFile, Wei};
+use cortensor_node::{
+    localnet::{LocalNet, LocalNetConfig},
+    router::now_seconds,
+};
+use cortensor_protocol::{Price, ReceiptFile, Tier, Wei};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use std::{path::Path, sync::Arc, time::Duration};
@@ -100,6 +106,27 @@ impl World {
         .await;
         total
     }
+}
+
+/// A client with a session of its own.
+pub async fn own_session(world: &World) -> Client {
+    let net = &world.net;
+    let key = PrivateKeySigner::random();
+    let max_price = Price { input: Wei(10 * Wei::COR.0), output: Wei(10 * Wei::COR.0) };
+    let request = OpenRequest {
+        deposit: Wei(50 * Wei::COR.0),
+        session_key: key.address(),
+        key_limit: Wei(50 * Wei::COR.0),
+        router: net.router.operator(),
+        model: None,
+        max_price,
+        min_tier: Tier::D,
+        expiry: now_seconds() + 3600,
+    };
+    let session = net.contracts.sessions.open(&net.client, &request).await.unwrap().id;
+    let domain = net.deployment.domain();
+    let terms = Terms { session, router: net.router.operator(), domain, max_price, min_tier: Tier::D };
+    Client::connect(Options::new(world.url(""), terms, key)).await.unwrap()
 }
 
 /// A question that asks for a stream with a fixed seed.
