@@ -171,30 +171,61 @@ def test_a_question_through_the_router(town, town_api, miners, tmp_path):
     assert status == 200, body
 
 
-def jobs(town, miner):
-    """Audits of a miner that are settled, and its state: 0 is good."""
-    score = "score(address)((int64,int64,uint32,uint64,uint8))"
-    shown = cast(town.rpc, "call", town.contracts["scores"], score, miner).strip("()").split(", ")
-    return int(shown[2].split()[0]), int(shown[4])
-
-
 def test_a_guard_that_was_killed_audits_what_it_was_drawn_for(town, town_api, guard, miners):
     guard["daemon"].kill()
     _, task = town_api.ask()
     miner = town_api.task(task)["attempts"][0]["miner"]
-    before, _ = jobs(town, miner)
-    batches = ("logs", "--from-block", "0", "--address", town.contracts["audits"], "AuditOpened(bytes32,address,bytes32,uint32)")
-    wait_for(lambda: cast(town.rpc, *batches).strip() not in ("", "[]"), 60, "the miner to open what was drawn")
+    before = town.standing(miner)["jobs"]
+    wait_for(lambda: town.events("audits", OPENED), 60, "the miner to open what was drawn")
     guard["daemon"] = town.start("guard", "--config", guard["path"], "--json")
     assert guard["daemon"].ready()["address"] == guard["address"]
-    wait_for(lambda: jobs(town, miner)[0] > before, 120, "the audit to be settled")
-    assert jobs(town, miner)[1] == 0, "an honest miner stays in good standing"
+    wait_for(lambda: town.standing(miner)["jobs"] > before, 120, "the audit to be settled")
+    assert town.standing(miner)["state"] == "good", "an honest miner stays in good standing"
+
+
+OPENED = "AuditOpened(bytes32,address,bytes32,uint32)"
+SETTLED = "AuditSettled(bytes32,address,uint8,bool,int64,uint16)"
+
+
+@pytest.mark.parametrize(("contract", "event"), [
+    ("batches", "BatchCommitted(address,bytes32,uint32)"), ("audits", "FindingCommitted(bytes32,address,uint8,bytes32)"),
+])
+def test_everything_is_killed_in_the_middle_of_an_audit(town, town_api, router, guard, miners, contract, event):
+    """Before the draw, and between a guard's commitment and its reveal: chain, router, guard and miners at once."""
+
+    def count(contract, event):
+        return len(town.events(contract, event))
+
+    wait_for(lambda: count("audits", OPENED) == count("audits", SETTLED), 120, "earlier audits to be over")
+    seen, settled = count(contract, event), count("audits", SETTLED)
+    _, task = town_api.ask()
+    miner, receipts = town_api.task(task)["attempts"][0]["miner"], town_api.receipts(task)
+    before, stakes = town.standing(miner), [town.nodes()[one]["stake"] for one in miners]
+    wait_for(lambda: count(contract, event) > seen, 90, event, pause=0.01)
+    roles = [(router, "router"), (guard, "guard"), *((one, "miner") for one in miners.values())]
+    for daemon in [town.chain, *(role["daemon"] for role, _ in roles)]:
+        daemon.kill()
+    town.chain = town.start_chain()
+    assert town.chain.ready()["rpc"] == town.rpc
+    assert count(contract, event) > seen and count("audits", SETTLED) == settled, "killed in the middle"
+    for role, kind in roles:
+        role["daemon"] = town.start(kind, "--config", role["path"], "--json")
+    for role, _ in roles:
+        role["daemon"].ready()
+    wait_for(lambda: count("audits", SETTLED) > settled, 150, "the audit to be settled")
+    after = town.standing(miner)
+    assert (after["state"], after["jobs"]) == ("good", before["jobs"] + 1), after
+    assert [town.nodes()[one]["stake"] for one in miners] == stakes
+    record = cast(town.rpc, "call", town.contracts["registry"], "slashable(address)(uint128)", guard["account"])
+    assert int(record.split()[0]) == 1_000 * COR, "the guard revealed what it had committed to"
+    all_ready(town_api, miners)
+    assert town_api.receipts(task) == receipts
+    assert town_api.ask()[0].choices
 
 
 def useful_events(town, event):
     """The items of an event of the contract that judges."""
-    found = cast(town.rpc, "logs", "--json", "--from-block", "0", "--address", town.contracts["usefulness"], event)
-    return [log["topics"][1] for log in json.loads(found)]
+    return [item for item, *_ in town.events("usefulness", event)]
 
 
 def test_a_judge_that_was_killed_after_its_commitment_still_reveals(town, town_api, guard, miners):

@@ -10,7 +10,7 @@ from pathlib import Path
 import openai
 import pytest
 from api import Api, text_of
-from processes import Daemon, fail, succeed
+from processes import Daemon, cast, fail, succeed
 
 
 def up(start, data, *options):
@@ -20,6 +20,10 @@ def up(start, data, *options):
 
 def api_of(ready):
     return Api(ready["api_url"], ready["api_key"])
+
+
+# The contracts that pay guards, judges and miners.
+POOLS = ("court", "usefulness", "rewards")
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +36,13 @@ def stopped(tmp_path_factory):
         api = api_of(ready)
         _, task = api.ask("hello")
         receipts, session = api.receipts(task), api.get("/v1/session")
+        pools = {name: cast(ready["l2_rpc"], "call", ready["contracts"][name], "pool()(uint256)") for name in POOLS}
         began = time.monotonic()
         assert daemon.stop() == 0
         took = time.monotonic() - began
     finally:
         daemon.end()
-    return {"data": folder / "data", "ready": ready, "task": task, "receipts": receipts, "session": session, "took": took}
+    return {"data": folder / "data", "ready": ready, "task": task, "receipts": receipts, "session": session, "took": took, "pools": pools}
 
 
 @pytest.fixture
@@ -54,6 +59,10 @@ def test_it_says_what_a_program_needs(stopped):
     assert ready["contracts"] == {name: deployed[name] for name in deployed if name not in ("chain_id", "block")}
     assert {"sessions", "audits", "batches", "capabilities"} <= set(ready["contracts"])
     assert set(ready["funded_account"]) == {"address", "private_key"}
+
+
+def test_whoever_works_can_be_paid(stopped):
+    assert all(int(pool.split()[0]) >= 100 * 10**18 for pool in stopped["pools"].values()), stopped["pools"]
 
 
 def test_it_stops_soon(stopped):

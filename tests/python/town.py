@@ -19,8 +19,9 @@ class Town:
     def __init__(self, folder):
         self.folder = folder
         self.daemons = []
-        self.chain = self.start("chain", "--data", "chain", "--listen", "127.0.0.1:0", "--json").ready()
-        self.rpc = self.chain["rpc"]
+        self.port = free_port()
+        self.chain = self.start_chain()
+        self.rpc = self.chain.ready()["rpc"]
         arguments = ("deploy", "--rpc", self.rpc, "--out", "deployment.json", "--json")
         self.contracts = json.loads(succeed(*arguments, cwd=folder))
 
@@ -31,6 +32,10 @@ class Town:
 
     def command(self, *arguments):
         return run(*arguments, env=PASSWORD, cwd=self.folder)
+
+    def start_chain(self):
+        """The chain, on the data and the port of last time."""
+        return self.start("chain", "--data", "chain", "--listen", f"127.0.0.1:{self.port}", "--json")
 
     def stop(self):
         """Stops everything; each process must end well."""
@@ -94,6 +99,15 @@ class Town:
         assert set(changes) <= set(values), changes
         values |= {name: str(value) for name, value in changes.items()}
         send(self.rpc, self.contracts[contract], f"setParameters({kinds})", f"({','.join(values.values())})")
+
+    def events(self, contract, event):
+        """An event of a contract, as often as it happened: its topics, without the first."""
+        found = cast(self.rpc, "logs", "--json", "--from-block", "0", "--address", self.contracts[contract], event)
+        return [log["topics"][1:] for log in json.loads(found)]
+
+    def standing(self, miner):
+        """What audits have shown about a miner."""
+        return self.nodes()[miner.lower()]["standing"]
 
     def nodes(self):
         """What the chain says of the miners, by account."""
