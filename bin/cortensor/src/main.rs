@@ -48,7 +48,7 @@ async fn run(cli: Cli) -> eyre::Result<ExitCode> {
         Command::Serve(arguments) => commands::serve::run(arguments).await,
         Command::Chain(arguments) => commands::chain::run(arguments).await,
         Command::Router(arguments) => commands::router::run(arguments).await,
-        Command::Miner(arguments) => commands::miner::run(arguments).await,
+        Command::Miner(arguments) => Box::pin(commands::miner::run(arguments)).await,
         Command::Guard(arguments) => Box::pin(commands::guard::run(arguments)).await,
         Command::Wallet(command) => commands::wallet::run(command).await,
         Command::Session(command) => commands::session::run(command).await,

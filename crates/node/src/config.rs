@@ -119,6 +119,49 @@ pub struct MinerSection {
     /// Receipts are committed on chain when a thousand have gathered, or when the oldest has waited for so many seconds.
     #[serde(default = "five_minutes")]
     pub commit_seconds: u64,
+    /// How it sets traps for guards with its first model; a miner without this sets none.
+    pub traps: Option<TrapSection>,
+}
+
+/// How a miner sets traps for guards: as a client of a router, with a session of its own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrapSection {
+    /// Keystore of the account that governance authorised; its password is asked for like the node's.
+    pub keystore: PathBuf,
+    /// The router's API.
+    pub router: String,
+    /// The session.
+    pub session: cortensor_protocol::SessionId,
+    /// Keystore of the session's key.
+    pub session_keystore: PathBuf,
+    /// How often one is set, in seconds.
+    #[serde(default = "ten_minutes")]
+    pub every_seconds: u64,
+    /// How many of a hundred are bad answers.
+    #[serde(default = "half")]
+    pub bad_percent: u8,
+    /// Whether some bad answers show in evidence only. For models of which every guard has a profile.
+    #[serde(default)]
+    pub weighed: bool,
+}
+
+impl TrapSection {
+    /// When traps are set, and which.
+    #[must_use]
+    pub fn policy(&self) -> crate::traps::TrapPolicy {
+        crate::traps::TrapPolicy {
+            interval: Duration::from_secs(2),
+            every: Duration::from_secs(self.every_seconds.max(1)),
+            bad_percent: self.bad_percent.min(100),
+            weighed: self.weighed,
+            tokens: 256,
+        }
+    }
+}
+
+const fn half() -> u8 {
+    50
 }
 
 /// What a guard adds.
@@ -471,6 +514,10 @@ mod tests {
         assert!(matches!(AnyFile::parse(path, GUARD_TEMPLATE).unwrap(), AnyFile::Guard(_)));
         let upstream =
             GUARD_TEMPLATE.replace("kind = \"bundled\"", "kind = \"openai\", url = \"http://h/v1\", model = \"m\"");
+        let (before, traps) = MINER_TEMPLATE.split_once("# [miner.traps]").unwrap();
+        let traps = traps.replace("\n# ", "\n").replace("0x…", &format!("0x{}", "00".repeat(32)));
+        let traps = format!("{before}[miner.traps]{traps}");
+        assert_eq!(MinerFile::parse(path, &traps).unwrap().miner.traps.unwrap().policy().bad_percent, 50);
         assert!(GuardFile::parse(path, &upstream).unwrap_err().to_string().contains("logits"));
     }
 

@@ -1,9 +1,9 @@
 //! `cortensor guard`: a guard as a process of its own.
 
-use super::{calibrate, miner::engine, roles, up::stop_signal, wallet::open_keystore};
+use super::{calibrate, miner::engine, roles, up::stop_signal};
 use crate::{cli::RoleArgs, output};
 use cortensor_capability::Limits;
-use cortensor_client::{Client, Options, Terms};
+use cortensor_client::Client;
 use cortensor_engine::Engine;
 use cortensor_node::{
     config::{GUARD_TEMPLATE, GuardFile, MeasureSection},
@@ -11,7 +11,6 @@ use cortensor_node::{
     node::Node,
 };
 use cortensor_protocol::RoleSet;
-use eyre::eyre;
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -96,22 +95,9 @@ async fn serve(file: GuardFile, node: Node, json: bool) -> eyre::Result<ExitCode
 
 /// The session with which it measures.
 async fn measuring(section: &MeasureSection, node: &Node, data: &Path) -> eyre::Result<(Client, Limits)> {
-    let id = section.session;
-    let session = node.contracts.sessions.session(id).await?.ok_or_else(|| eyre!("the chain knows no session {id}"))?;
-    let key = open_keystore(&section.keystore).await?;
-    if session.session_key != Some(key.address()) {
-        return Err(eyre!("{} does not hold the key of session {id}", section.keystore.display()));
-    }
-    let terms = Terms {
-        session: id,
-        router: session.router,
-        domain: node.deployment.domain(),
-        max_price: session.max_price,
-        min_tier: session.min_tier,
-    };
-    let options = Options::new(&section.router, terms, key).book(data.join(format!("{id}.json")));
+    let client = roles::client(node, &section.router, section.session, &section.keystore, data).await?;
     let limits = Limits { tokens_max: section.tokens_max, context_max: section.context_max, ..Limits::default() };
-    Ok((Client::connect(options).await?, limits))
+    Ok((client, limits))
 }
 
 /// Says on chain whether this guard judges; returns whether it does.

@@ -1,23 +1,26 @@
 //! `cortensor miner`: a miner as a process of its own.
 
-use super::{roles, up::stop_signal};
+use super::{roles, up::stop_signal, wallet::open_keystore};
 use crate::{
     cli::RoleArgs,
     engines::{self, EngineOptions},
     output,
 };
+use cortensor_contracts::Wallet;
 use cortensor_engine::{
     Engine,
     openai::{KeySource, OpenAiConfig, OpenAiEngine},
 };
 use cortensor_node::{
-    config::{BackendSection, MINER_TEMPLATE, MinerFile},
-    miner::{MinerService, Offering},
+    config::{BackendSection, MINER_TEMPLATE, MinerFile, TrapSection},
+    miner::{Miner, MinerService, Offering},
     node::Node,
+    traps::{Setter, Traps},
 };
 use cortensor_protocol::RoleSet;
 use eyre::{Context, bail};
 use std::{path::Path, process::ExitCode, sync::Arc};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) async fn run(arguments: RoleArgs) -> eyre::Result<ExitCode> {
     if arguments.init {
@@ -43,7 +46,20 @@ async fn serve(file: MinerFile, node: Node, json: bool) -> eyre::Result<ExitCode
         output::progress("loading a model");
         offerings.push(Offering { engine: engine(&model.backend, &file.node.data).await?, price });
     }
+    let traps = match (&file.miner.traps, offerings.first_mut()) {
+        (Some(_), Some(first)) => {
+            let traps = Traps::open(&file.node.data.join("traps.redb"))?;
+            first.engine = traps.engine(Arc::clone(&first.engine));
+            Some(traps)
+        }
+        _ => None,
+    };
     let service = MinerService::start(&node, &file, offerings).await?;
+    let stop = CancellationToken::new();
+    if let (Some(traps), Some(section)) = (traps, &file.miner.traps) {
+        let setter = setter(&node, section, &service.miner, &file.node.data).await?;
+        tokio::spawn(traps.keep_setting(setter, stop.child_token()));
+    }
     let miner = &service.miner;
     if json {
         output::json(&serde_json::json!({ "operator": miner.operator(), "offers": miner.offers() }))?;
@@ -58,10 +74,25 @@ async fn serve(file: MinerFile, node: Node, json: bool) -> eyre::Result<ExitCode
     }
     signal.await;
     output::progress("stopping: running answers go on to their end");
+    stop.cancel();
     if !service.stop().await {
         output::progress("some answers did not end in time and were cut off; what they delivered is paid");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who sets this miner's traps.
+async fn setter(node: &Node, section: &TrapSection, miner: &Miner, data: &Path) -> eyre::Result<Setter> {
+    let key = open_keystore(&section.keystore).await?;
+    let model = miner.offers().first().map(|offer| offer.manifest.name.clone()).unwrap_or_default();
+    Ok(Setter {
+        contracts: node.contracts.clone(),
+        wallet: Wallet::new(node.wallet.provider().clone(), key).await?,
+        miner: miner.clone(),
+        client: roles::client(node, &section.router, section.session, &section.session_keystore, data).await?,
+        model,
+        policy: section.policy(),
+    })
 }
 
 /// The engine of a backend.

@@ -2,13 +2,14 @@
 
 use super::wallet::{create_keystore, open_keystore};
 use crate::output;
+use cortensor_client::{Client, Options, Terms};
 use cortensor_contracts::{NodeRegistration, TransportBinding};
 use cortensor_net::Endpoint;
 use cortensor_node::{
     config::{ChainSection, NodeSection},
     node::Node,
 };
-use cortensor_protocol::{RoleSet, Wei};
+use cortensor_protocol::{RoleSet, SessionId, Wei};
 use eyre::{Context, bail, eyre};
 use std::path::{Path, PathBuf};
 
@@ -61,6 +62,29 @@ pub(crate) async fn must_be_active(node: &Node, roles: RoleSet, name: &str) -> e
             "{operator} is not registered: send it COR for the stake and coins for gas, then run `cortensor {name} --config FILE --register`"
         ),
     }
+}
+
+/// A client of a router that pays from a session whose key is in a keystore.
+pub(crate) async fn client(
+    node: &Node,
+    router: &str,
+    id: SessionId,
+    keystore: &Path,
+    data: &Path,
+) -> eyre::Result<Client> {
+    let session = node.contracts.sessions.session(id).await?.ok_or_else(|| eyre!("the chain knows no session {id}"))?;
+    let key = open_keystore(keystore).await?;
+    if session.session_key != Some(key.address()) {
+        bail!("{} does not hold the key of session {id}", keystore.display());
+    }
+    let terms = Terms {
+        session: id,
+        router: session.router,
+        domain: node.deployment.domain(),
+        max_price: session.max_price,
+        min_tier: session.min_tier,
+    };
+    Ok(Client::connect(Options::new(router, terms, key).book(data.join(format!("{id}.json")))).await?)
 }
 
 /// Where miners on this machine dial a router.
