@@ -22,7 +22,7 @@ ADVERSARY = os.environ.get("CORTENSOR_ADVERSARY")
 # What each does, and how many answers it is asked for at first. Whoever is not convicted is asked for more.
 CHEATS = {
     "weights:Q4_0": 2, "kv:q4_0": 3, "cut:25": 3, "altered:4": 3, "seed": 4, "open-seed": 3, "cached": 4, "injected:16": 2,
-    "early:3": 5, "padding": 5, "text:Q4_0": 6, "temperature:0.4": 8, "top-p:0.4": 8, "lenient:4096": 8,
+    "early:3": 5, "padding": 5, "text:Q4_0": 6, "temperature:0.4": 8, "open-temperature:0.4": 8, "top-p:0.4": 8, "open-top-p:0.4": 8, "lenient:4096": 8,
     "selective:4:seed": 9, "selective:4:weights:Q4_0": 5,
 }
 # Another class of engines; another number of threads and sequences at once; kernels that give other bits than the guards'.
@@ -52,7 +52,7 @@ class City(Town):
 
     def __init__(self, folder):
         super().__init__(folder)
-        self.set_parameters("scores", "Scores", newcomerPpm=1_000_000, suspiciousPpm=1_000_000, suspend=1_306_235)
+        self.set_parameters("scores", newcomerPpm=1_000_000, suspiciousPpm=1_000_000, suspend=1_306_235)
         with concurrent.futures.ThreadPoolExecutor() as pool:
             profiles = pool.submit(calibrate, folder)
             self.router = self.register("router", "router", 12_000, {

@@ -13,6 +13,19 @@ BUNDLED = REPOSITORY / "models" / "tiny" / "cortensor-tiny-q8_0.gguf"
 PORTS = {"router": 'listen = "0.0.0.0:7100"', "guard": 'listen = "0.0.0.0:7200"', "miner": 'listen = "0.0.0.0:0"'}
 
 
+def described(contract, name):
+    """A function or event of a contract, as its ABI has it."""
+    abi = json.loads((REPOSITORY / "crates" / "contracts" / "abi" / f"{contract.capitalize()}.json").read_text())
+    [found] = [one for one in abi if one.get("name") == name]
+    return found
+
+
+def kinds_of(fields):
+    """The types of some fields, as a signature has them."""
+    kinds = (kinds_of(field["components"]) if field["type"] == "tuple" else field["type"] for field in fields)
+    return f"({','.join(kinds)})"
+
+
 class Town:
     """A chain with the contracts, and the nodes that live on it."""
 
@@ -88,12 +101,10 @@ class Town:
         done = self.command("doctor", "--config", path, "--json")
         return {line["what"]: line for line in map(json.loads, done.stdout.splitlines())}, done.returncode
 
-    def set_parameters(self, contract, abi, **changes):
+    def set_parameters(self, contract, **changes):
         """Changes some parameters of a contract, by their names in Solidity."""
-        described = json.loads((REPOSITORY / "crates" / "contracts" / "abi" / f"{abi}.json").read_text())
-        [setter] = [one for one in described if one.get("name") == "setParameters"]
-        fields = setter["inputs"][0]["components"]
-        kinds = f"({','.join(field['type'] for field in fields)})"
+        fields = described(contract, "setParameters")["inputs"][0]["components"]
+        kinds = kinds_of(fields)
         shown = cast(self.rpc, "call", self.contracts[contract], f"parameters()({kinds})").strip("()").split(", ")
         values = {field["name"]: value.split()[0] for field, value in zip(fields, shown, strict=True)}
         assert set(changes) <= set(values), changes
@@ -102,6 +113,7 @@ class Town:
 
     def events(self, contract, event):
         """An event of a contract, as often as it happened: its topics, without the first."""
+        event += kinds_of(described(contract, event)["inputs"])
         found = cast(self.rpc, "logs", "--json", "--from-block", "0", "--address", self.contracts[contract], event)
         return [log["topics"][1:] for log in json.loads(found)]
 

@@ -4,7 +4,7 @@
 //! `cortensor_calibrate` that cheats. It is no part of the product: only tests build it. NAME is one of
 //!
 //! `weights:Q4_0` (or another quantisation), `kv:q4_0`, `cut:PERCENT`, `altered:EVERY`, `temperature:T`, `top-p:P`, `seed`,
-//! `open-seed`, `cached`, `early:TOKENS`, `padding`, `injected:EVERY`, `lenient:MILLINATS`, `text:Q4_0`,
+//! (each of these three also with `open-` before it, and records that do not hide it), `cached`, `early:TOKENS`, `padding`, `injected:EVERY`, `lenient:MILLINATS`, `text:Q4_0`,
 //! `selective:EVERY:NAME`; or `flash-off`, which is honest and computes with other kernels than guards do.
 //!
 //! The keystore's password is in `CORTENSOR_PASSWORD`. One JSON line on standard output says that it is ready.
@@ -75,7 +75,9 @@ impl Workshop {
             "cut" => Cheat::CutPrompt(value.parse()?),
             "altered" => Cheat::AlteredPrompt(value.parse()?),
             "temperature" => Cheat::Temperature(micro(value)?),
+            "open-temperature" => Cheat::OpenTemperature(micro(value)?),
             "top-p" => Cheat::TopP(micro(value)?),
+            "open-top-p" => Cheat::OpenTopP(micro(value)?),
             "seed" => Cheat::Seed,
             "open-seed" => Cheat::OpenSeed,
             "cached" => Cheat::Cached,

@@ -25,8 +25,8 @@ pub(super) struct Audited {
     guard: Operator,
     /// Whether something in the answer convicts by itself.
     faulty: bool,
-    /// In 1/65,536 bit; below zero speaks for honesty. Zero without a calibrated profile.
-    evidence: i64,
+    /// Of the charge that more speaks for, in 1/65,536 bit; below zero speaks for honesty. Zero without a calibrated profile.
+    evidence: i32,
     before: Standing,
     after: Standing,
     /// What the guard earned by then, with this audit and perhaps another.
@@ -56,7 +56,7 @@ pub(super) async fn follow(net: &LocalNet, file: &ReceiptFile, before: &[Standin
 }
 
 /// Who was drawn and what the outcome is, once there is one.
-async fn settled(net: &LocalNet, item: B256) -> eyre::Result<(Operator, bool, i64)> {
+async fn settled(net: &LocalNet, item: B256) -> eyre::Result<(Operator, bool, i32)> {
     let began = std::time::Instant::now();
     while began.elapsed() < LIMIT {
         let to = alloy::providers::Provider::get_block_number(net.wallet.provider()).await?;
@@ -70,7 +70,9 @@ async fn settled(net: &LocalNet, item: B256) -> eyre::Result<(Operator, bool, i6
             _ => None,
         });
         match (guard, outcome) {
-            (Some(guard), Some((AuditStatus::Settled, hard, evidence))) => return Ok((guard, hard, evidence)),
+            (Some(guard), Some((AuditStatus::Settled, hard, evidence))) => {
+                return Ok((guard, hard, evidence.highest()));
+            }
             (_, Some((status, ..))) => bail!("the audit ended as {status:?}"),
             _ => tokio::time::sleep(PAUSE).await,
         }
