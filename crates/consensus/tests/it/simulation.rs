@@ -21,7 +21,7 @@ fn storm(seed: u64) -> Weather {
         repeats: seed % 3 * 10,
         delay_ms_max: 1 + seed % 5 * 40,
         crash_once_in: [0, 150, 400][seed as usize % 3],
-        groups: if seed % 5 == 0 { 2 } else { 1 },
+        groups: if seed.is_multiple_of(5) { 2 } else { 1 },
         heals_at_ms: 1_500,
     }
 }
