@@ -3,5 +3,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "numbers of a small world")]
 
 mod byzantine;
+mod cluster;
+mod processes;
 mod simulation;
 mod world;
