@@ -289,6 +289,22 @@ impl Access {
 /// As many transactions are worth a thread of their own.
 const RECOVERIES_PER_THREAD: usize = 64;
 
+/// A transaction whose signer is to be recovered, and where the result goes.
+struct Unknown<'a> {
+    index: usize,
+    encoded: Bytes,
+    place: &'a mut Option<Arc<VerifiedTransaction>>,
+}
+
+impl Unknown<'_> {
+    fn recover(&mut self) -> Result<(), CheckError> {
+        let decoded = VerifiedTransaction::decode(self.encoded.clone());
+        let index = self.index;
+        *self.place = Some(Arc::new(decoded.map_err(|source| CheckError::Transaction { index, source })?));
+        Ok(())
+    }
+}
+
 /// Turns a block's transactions into verified ones. The pool knows most of them already; the signatures of the others are
 /// recovered in parallel.
 fn verify_transactions(core: &Core, encoded: Vec<Bytes>) -> Result<Vec<Arc<VerifiedTransaction>>, CheckError> {
@@ -296,17 +312,16 @@ fn verify_transactions(core: &Core, encoded: Vec<Bytes>) -> Result<Vec<Arc<Verif
         let hashes: Vec<_> = encoded.iter().map(keccak256).collect();
         core.with_pool(|pool| hashes.into_iter().map(|hash| pool.get(hash)).collect())
     };
-    let mut unknown: Vec<_> = (0..).zip(encoded).zip(&mut known).filter(|(_, known)| known.is_none()).collect();
+    let mut unknown: Vec<Unknown<'_>> = (0..)
+        .zip(encoded)
+        .zip(&mut known)
+        .filter(|(_, place)| place.is_none())
+        .map(|((index, encoded), place)| Unknown { index, encoded, place })
+        .collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let chunk = unknown.len().div_ceil(threads).max(RECOVERIES_PER_THREAD);
     std::thread::scope(|scope| {
-        let recover = |chunk: &mut [((usize, Bytes), &mut Option<Arc<VerifiedTransaction>>)]| {
-            chunk.iter_mut().try_for_each(|((index, encoded), place)| {
-                let decoded = VerifiedTransaction::decode(encoded.clone());
-                **place = Some(Arc::new(decoded.map_err(|source| CheckError::Transaction { index: *index, source })?));
-                Ok(())
-            })
-        };
+        let recover = |chunk: &mut [Unknown<'_>]| chunk.iter_mut().try_for_each(Unknown::recover);
         let workers: Vec<_> = unknown.chunks_mut(chunk).map(|chunk| scope.spawn(move || recover(chunk))).collect();
         workers.into_iter().try_for_each(|worker| {
             worker.join().unwrap_or_else(|_| Err(CheckError::Writer("recovering signatures panicked".to_owned())))

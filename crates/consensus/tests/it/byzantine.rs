@@ -59,7 +59,7 @@ impl Lie {
                 other.valid_round = Round::Nil;
                 let height = other.height.0;
                 for part in parts(height, hash, &block) {
-                    world.send(node, to, Message::Part(part));
+                    world.send(node, to, &Message::Part(part));
                 }
                 Some(Message::Proposal(world.nodes[node].signer.proposal(other)))
             }

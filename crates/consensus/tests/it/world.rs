@@ -313,11 +313,11 @@ impl World {
             Output::Log(entry) => self.nodes[node].unsynced.push(entry),
             Output::Broadcast(message) => {
                 self.sync(node);
-                self.broadcast(node, message);
+                self.broadcast(node, &message);
             }
             Output::Send(Peer(peer), message) => {
                 self.sync(node);
-                self.send(node, usize::from(peer[31]), message);
+                self.send(node, usize::from(peer[31]), &message);
             }
             Output::SetTimer(timer, after) => {
                 self.serial += 1;
@@ -413,13 +413,13 @@ impl World {
         };
         let messages: Vec<_> = blocks.map(decided).collect();
         for message in messages {
-            self.send(node, to, message);
+            self.send(node, to, &message);
         }
     }
 
-    fn broadcast(&mut self, node: usize, message: Message) {
+    fn broadcast(&mut self, node: usize, message: &Message) {
         if self.nodes[node].lie.is_none()
-            && let Message::Vote(vote) = &message
+            && let Message::Vote(vote) = message
         {
             self.check_signed(node, vote);
         }
@@ -428,7 +428,7 @@ impl World {
                 let lie = self.nodes[node].lie;
                 let told = lie.map_or(Some(message.clone()), |lie| lie.tell(self, node, to, message.clone()));
                 if let Some(message) = told {
-                    self.send(node, to, message);
+                    self.send(node, to, &message);
                 }
             }
         }
@@ -447,7 +447,7 @@ impl World {
         }
     }
 
-    pub fn send(&mut self, from: usize, to: usize, message: Message) {
+    pub fn send(&mut self, from: usize, to: usize, message: &Message) {
         let (stormy, weather) = (self.stormy(), self.weather.clone());
         let apart = from % weather.groups != to % weather.groups;
         if stormy && (apart || self.dice.per_cent(weather.loss)) {
