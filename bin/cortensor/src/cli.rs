@@ -220,8 +220,12 @@ pub(crate) struct NodesArgs {
     pub(crate) json: bool,
 }
 
+/// A chain of one validator, or a validator among several
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct ChainArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<ChainCommand>,
     /// Where blocks and state are kept; without it they are in memory and gone at the end
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
@@ -234,6 +238,73 @@ pub(crate) struct ChainArgs {
     /// Seal a block this often, in milliseconds, even if it is empty; without it, whenever there are transactions
     #[arg(long, value_name = "MS")]
     pub(crate) interval_ms: Option<u64>,
+    /// Print one JSON line when ready
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChainCommand {
+    /// Write the folders of a network's first validators: keys, block 0, peers
+    Init(ChainInitArgs),
+    /// Run the validator, or the follower without a key, of a folder
+    Run(ChainRunArgs),
+    /// Show how far a node is and who decided its last block
+    Status {
+        /// The node's folder
+        #[arg(long, value_name = "DIR")]
+        home: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChainInitArgs {
+    /// Where the folders `node-0`, `node-1`, … are written
+    pub(crate) folder: PathBuf,
+    /// How many validators
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=200))]
+    pub(crate) validators: u16,
+    /// Chain id
+    #[arg(long, value_name = "ID", default_value_t = cortensor_node::localnet::L2_CHAIN_ID)]
+    pub(crate) chain_id: u64,
+    /// Host under which the validators reach each other; change it in `node.json` when they move apart
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    pub(crate) host: String,
+    /// JSON-RPC port of the first validator; the others count up
+    #[arg(long, value_name = "PORT", default_value_t = 8545)]
+    pub(crate) rpc_port: u16,
+    /// Port (UDP) of the first validator for its peers; the others count up
+    #[arg(long, value_name = "PORT", default_value_t = 26600)]
+    pub(crate) peer_port: u16,
+    /// Put off blocks without transactions for so many milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    pub(crate) empty_block_ms: u64,
+    /// Give this account 10,000 coins in block 0; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) fund: Vec<alloy::primitives::Address>,
+    /// Give each of the well-known test accounts 10,000 coins. Everybody has their keys: only for tests
+    #[arg(long)]
+    pub(crate) fund_test_accounts: bool,
+    /// The contract that gives validators their powers, once it is deployed
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) validators_contract: Option<alloy::primitives::Address>,
+    /// Blocks in an epoch
+    #[arg(long, value_name = "BLOCKS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(2..))]
+    pub(crate) epoch_blocks: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChainRunArgs {
+    /// The node's folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) home: PathBuf,
+    /// Follow without signing, even if there is a validator's key
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Begin a new consensus log although the chain has blocks. Only when no copy of this validator has run in the last
+    /// minutes: without its log it may contradict what it has signed
+    #[arg(long)]
+    pub(crate) new_log: bool,
     /// Print one JSON line when ready
     #[arg(long)]
     pub(crate) json: bool,

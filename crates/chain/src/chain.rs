@@ -92,7 +92,7 @@ impl Chain {
         let opened = tokio::task::spawn_blocking(move || open(config)).await;
         let core = Arc::new(opened.map_err(|error| StartError::Aborted(error.to_string()))??);
         let stop = CancellationToken::new();
-        let server = rpc::serve(Arc::clone(&core), seal, stop.clone())
+        let server = rpc::serve(Arc::clone(&core), consensus.show_certificate(), seal, stop.clone())
             .await
             .map_err(|source| StartError::Listen { listen: core.config.listen, source })?;
         let engine = tokio::spawn(supervise(Arc::clone(&core), consensus, stop.clone()));

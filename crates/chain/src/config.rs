@@ -216,6 +216,8 @@ impl Sealing {
 pub struct Genesis {
     /// Unix time of block 0, in seconds.
     pub timestamp: u64,
+    /// Extra data of block 0, at most 32 bytes.
+    pub extra_data: Bytes,
     /// Accounts that exist from the start. The EIP-2935 history contract and the CREATE2 deployer are added to them.
     pub accounts: BTreeMap<Address, GenesisAccount>,
 }
@@ -226,7 +228,7 @@ impl Genesis {
     pub fn development() -> Self {
         let balance_wei = WEI_PER_COIN * U256::from(10_000);
         let account = |address: &Address| (*address, GenesisAccount { balance_wei, ..GenesisAccount::default() });
-        Self { timestamp: 0, accounts: DEVELOPMENT_ADDRESSES.iter().map(account).collect() }
+        Self { accounts: DEVELOPMENT_ADDRESSES.iter().map(account).collect(), ..Self::default() }
     }
 
     /// The accounts asked for and those that tools and opcodes rely on.

@@ -12,13 +12,13 @@ use std::sync::Arc;
 
 use alloy::{
     consensus::{Header, Sealable as _, Sealed},
-    primitives::{B256, Bytes},
+    primitives::{Address, B256, Bytes, keccak256},
 };
 use alloy_rlp::{RlpDecodable, RlpEncodable};
 use async_trait::async_trait;
 use thiserror::Error;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{broadcast, mpsc, oneshot},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::execute::BlockAttributes;
 use crate::{
     config::Sealing,
-    core::Core,
+    core::{Core, SubmitError},
     execute::ExecuteError,
     store::{BlockWrite, StoreError},
     transaction::{DecodeError, VerifiedTransaction},
@@ -37,7 +37,15 @@ use crate::{
 pub trait Consensus: Send + 'static {
     /// Makes blocks until `stop` is cancelled. An error stops the chain: it takes no more transactions, and says why.
     async fn run(self: Box<Self>, producer: BlockProducer, stop: CancellationToken) -> Result<(), ConsensusError>;
+
+    /// How JSON-RPC shows the certificates that this engine commits; none when it makes none.
+    fn show_certificate(&self) -> Option<ShowCertificate> {
+        None
+    }
 }
+
+/// Shows a block's certificate to JSON-RPC clients; none when it does not decode.
+pub type ShowCertificate = fn(&Sealed<Header>, &[u8]) -> Option<serde_json::Value>;
 
 /// Why an engine gave up.
 #[derive(Debug, Error)]
@@ -189,11 +197,31 @@ impl BlockProducer {
         Ok(Proposal(built.map_err(|error| ConsensusError::Writer(error.to_string()))??))
     }
 
-    /// Executes a block that was built elsewhere and holds it against its header.
+    /// Executes a block that was built elsewhere and holds it against its header and this node's clock.
     pub async fn check(&mut self, block: ProposedBlock) -> Result<Proposal, CheckError> {
+        self.check_until(block, |core| core.clock.now().saturating_add(CLOCK_DRIFT_SECONDS_MAX)).await
+    }
+
+    /// Executes a block that was decided elsewhere. Its time was judged by those who decided it.
+    pub async fn check_decided(&mut self, block: ProposedBlock) -> Result<Proposal, CheckError> {
+        self.check_until(block, |_| u64::MAX).await
+    }
+
+    async fn check_until(&mut self, block: ProposedBlock, latest: fn(&Core) -> u64) -> Result<Proposal, CheckError> {
         let core = Arc::clone(&self.core);
-        let checked = tokio::task::spawn_blocking(move || check(&core, block)).await;
+        let checked = tokio::task::spawn_blocking(move || check(&core, block, latest(&core))).await;
         checked.map_err(|error| CheckError::Writer(error.to_string()))?.map(Proposal)
+    }
+
+    /// What a contract answers in the state after the head. Equal on every node.
+    pub fn read(&self, contract: Address, input: Bytes) -> Result<Bytes, ExecuteError> {
+        self.core.read(contract, input)
+    }
+
+    /// A way to blocks and transactions for other tasks of the engine.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        Access(Arc::clone(&self.core))
     }
 
     /// Appends a decided block. When this returns the block is durable, visible and final.
@@ -214,28 +242,113 @@ impl BlockProducer {
     }
 }
 
-fn check(core: &Core, block: ProposedBlock) -> Result<BlockWrite, CheckError> {
+/// Reads blocks, takes and gives transactions. Clones share the chain.
+#[derive(Clone)]
+pub struct Access(Arc<Core>);
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Access").finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// A block of the chain with its certificate.
+    pub fn decided(&self, number: u64) -> Result<Option<(ProposedBlock, Bytes)>, StoreError> {
+        let snapshot = self.0.snapshot();
+        let (Some(header), Some(certificate)) = (snapshot.header(number)?, snapshot.certificate(number)?) else {
+            return Ok(None);
+        };
+        let transactions = snapshot.transactions(number)?.into_iter().map(|tx| tx.encoded().clone()).collect();
+        Ok(Some((ProposedBlock { header: header.header.into_inner(), transactions }, certificate)))
+    }
+
+    /// Transactions that clients hand in here from now on. A reader that falls far behind misses some.
+    #[must_use]
+    pub fn outbound(&self) -> broadcast::Receiver<Arc<VerifiedTransaction>> {
+        self.0.outbound.subscribe()
+    }
+
+    /// Whether the pool holds a transaction.
+    #[must_use]
+    pub fn knows(&self, transaction: B256) -> bool {
+        self.0.with_pool(|pool| pool.get(transaction).is_some())
+    }
+
+    /// Takes a peer's transaction into the pool, without telling the network.
+    pub fn submit(&self, transaction: VerifiedTransaction) -> Result<B256, SubmitError> {
+        self.0.submit_from_peer(Arc::new(transaction))
+    }
+
+    /// Tells JSON-RPC clients how many peers there are.
+    pub fn set_peers(&self, count: u64) {
+        self.0.peers.store(count, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// As many transactions are worth a thread of their own.
+const RECOVERIES_PER_THREAD: usize = 64;
+
+/// A transaction whose signer is to be recovered, and where the result goes.
+struct Unknown<'a> {
+    index: usize,
+    encoded: Bytes,
+    place: &'a mut Option<Arc<VerifiedTransaction>>,
+}
+
+impl Unknown<'_> {
+    fn recover(&mut self) -> Result<(), CheckError> {
+        let decoded = VerifiedTransaction::decode(self.encoded.clone());
+        let index = self.index;
+        *self.place = Some(Arc::new(decoded.map_err(|source| CheckError::Transaction { index, source })?));
+        Ok(())
+    }
+}
+
+/// Turns a block's transactions into verified ones. The pool knows most of them already; the signatures of the others are
+/// recovered in parallel.
+fn verify_transactions(core: &Core, encoded: Vec<Bytes>) -> Result<Vec<Arc<VerifiedTransaction>>, CheckError> {
+    let mut known: Vec<_> = {
+        let hashes: Vec<_> = encoded.iter().map(keccak256).collect();
+        core.with_pool(|pool| hashes.into_iter().map(|hash| pool.get(hash)).collect())
+    };
+    let mut unknown: Vec<Unknown<'_>> = (0..)
+        .zip(encoded)
+        .zip(&mut known)
+        .filter(|(_, place)| place.is_none())
+        .map(|((index, encoded), place)| Unknown { index, encoded, place })
+        .collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let chunk = unknown.len().div_ceil(threads).max(RECOVERIES_PER_THREAD);
+    std::thread::scope(|scope| {
+        let recover = |chunk: &mut [Unknown<'_>]| chunk.iter_mut().try_for_each(Unknown::recover);
+        let workers: Vec<_> = unknown.chunks_mut(chunk).map(|chunk| scope.spawn(move || recover(chunk))).collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker.join().unwrap_or_else(|_| Err(CheckError::Writer("recovering signatures panicked".to_owned())))
+        })
+    })?;
+    Ok(known.into_iter().map(|known| known.expect("every unknown one was recovered")).collect())
+}
+
+fn check(core: &Core, block: ProposedBlock, latest: u64) -> Result<BlockWrite, CheckError> {
     let ProposedBlock { header, transactions } = block;
     let snapshot = core.snapshot();
     let parent = &snapshot.head().header;
     if header.parent_hash != parent.hash() {
         return Err(CheckError::Parent { parent: header.parent_hash, head: parent.hash() });
     }
-    let latest = core.clock.now().saturating_add(CLOCK_DRIFT_SECONDS_MAX).max(parent.timestamp);
+    let latest = latest.max(parent.timestamp);
     if !(parent.timestamp..=latest).contains(&header.timestamp) {
         let timestamp = header.timestamp;
         return Err(CheckError::Timestamp { timestamp, parent: parent.timestamp, latest });
     }
-    let transactions = (0..).zip(transactions).map(|(index, encoded)| {
-        VerifiedTransaction::decode(encoded).map(Arc::new).map_err(|source| CheckError::Transaction { index, source })
-    });
     let attributes = BlockAttributes {
         timestamp: header.timestamp,
         coinbase: header.beneficiary,
         prev_randao: header.mix_hash,
         extra_data: header.extra_data.clone(),
     };
-    let rebuilt = core.rebuild(&attributes, transactions.collect::<Result<_, _>>()?)?;
+    let rebuilt = core.rebuild(&attributes, verify_transactions(core, transactions)?)?;
     let claimed = header.seal_slow().hash();
     let computed = rebuilt.header.hash();
     if computed == claimed { Ok(rebuilt) } else { Err(CheckError::Header { computed, claimed }) }

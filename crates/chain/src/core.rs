@@ -6,22 +6,23 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use alloy::{
     consensus::constants::KECCAK_EMPTY,
-    primitives::{Address, B256, map::HashMap},
+    primitives::{Address, B256, Bytes, TxKind, map::HashMap},
 };
 use parking_lot::{Mutex, RwLock};
+use revm::{ExecuteEvm as _, MainBuilder as _, context::TxEnv, database::CacheDB};
 use thiserror::Error;
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
     config::Config,
-    evm::StateView,
+    evm::{self, StateView},
     execute::{BlockAttributes, ExecuteError, Executed, OnInvalid, Rules, execute},
     metrics::Metrics,
     pool::{Pool, PoolError, PoolRules, SenderAccount},
@@ -34,6 +35,8 @@ use crate::{
 const ANNOUNCEMENTS_BUFFERED: usize = 16_384;
 /// The least gas that a transaction uses, which bounds how many fit into a block.
 const TRANSACTION_GAS_MIN: u64 = 21_000;
+/// The gas of a call that the consensus engine makes. Part of the rules: every node must come to the same answer.
+const READ_GAS: u64 = 100_000_000;
 
 /// Why a transaction was not taken.
 #[derive(Debug, Error)]
@@ -98,6 +101,10 @@ pub(crate) struct Core {
     pool_rules: PoolRules,
     /// Woken when an executable transaction arrives.
     pub(crate) ready: Notify,
+    /// Transactions that clients handed in here, for the network to spread.
+    pub(crate) outbound: broadcast::Sender<Arc<VerifiedTransaction>>,
+    /// How many peers the consensus engine can reach.
+    pub(crate) peers: AtomicU64,
     /// The number of the head; subscriptions follow it.
     pub(crate) head_number: watch::Sender<u64>,
     /// Hashes of transactions that became executable.
@@ -126,6 +133,8 @@ impl Core {
             pool: Mutex::new(Pool::new(pool_rules)),
             pool_rules,
             ready: Notify::new(),
+            outbound: broadcast::Sender::new(ANNOUNCEMENTS_BUFFERED),
+            peers: AtomicU64::new(0),
             announcements: broadcast::Sender::new(ANNOUNCEMENTS_BUFFERED),
             running: watch::Sender::new(true),
             config,
@@ -152,8 +161,17 @@ impl Core {
         read(&self.pool.lock())
     }
 
-    /// Takes a transaction into the pool.
+    /// Takes a client's transaction into the pool and lets the network know.
     pub(crate) fn submit(&self, transaction: VerifiedTransaction) -> Result<B256, SubmitError> {
+        let transaction = Arc::new(transaction);
+        let hash = self.submit_from_peer(Arc::clone(&transaction))?;
+        // Nobody listening is fine: a chain of one validator has no network.
+        let _ = self.outbound.send(transaction);
+        Ok(hash)
+    }
+
+    /// Takes a transaction into the pool that the network knows already.
+    pub(crate) fn submit_from_peer(&self, transaction: Arc<VerifiedTransaction>) -> Result<B256, SubmitError> {
         let outcome = self.try_submit(transaction);
         if outcome.is_err() {
             Metrics::add(&self.metrics.pool_refused, 1);
@@ -161,7 +179,7 @@ impl Core {
         outcome
     }
 
-    fn try_submit(&self, transaction: VerifiedTransaction) -> Result<B256, SubmitError> {
+    fn try_submit(&self, transaction: Arc<VerifiedTransaction>) -> Result<B256, SubmitError> {
         if !*self.running.borrow() {
             return Err(SubmitError::Stopped);
         }
@@ -171,7 +189,7 @@ impl Core {
         let added = {
             let mut pool = self.pool.lock();
             let account = sender_account(&self.snapshot(), transaction.sender())?;
-            pool.add(Arc::new(transaction), account, now)?
+            pool.add(transaction, account, now)?
         };
         if !added.executable.is_empty() {
             self.ready.notify_one();
@@ -244,6 +262,25 @@ impl Core {
         transactions: Vec<Arc<VerifiedTransaction>>,
     ) -> Result<BlockWrite, ExecuteError> {
         Ok(execute(&self.head_view(), &self.rules, attributes, transactions, OnInvalid::Fail)?.block)
+    }
+
+    /// What a contract answers in the state after the head, within [`READ_GAS`].
+    pub(crate) fn read(&self, contract: Address, input: Bytes) -> Result<Bytes, ExecuteError> {
+        let view = self.head_view();
+        let block = evm::block_env(&view.snapshot().head().header);
+        let mut state = CacheDB::new(view);
+        let mut context = evm::context(&mut state, self.rules.chain_id, block);
+        context.cfg.disable_base_fee = true;
+        context.cfg.disable_nonce_check = true;
+        context.cfg.disable_block_gas_limit = true;
+        context.cfg.tx_gas_limit_cap = Some(u64::MAX);
+        let (kind, chain_id) = (TxKind::Call(contract), Some(self.rules.chain_id));
+        let tx = TxEnv { kind, data: input, gas_limit: READ_GAS, gas_price: 0, chain_id, ..TxEnv::default() };
+        match context.build_mainnet().transact(tx) {
+            Ok(outcome) if outcome.result.is_success() => Ok(outcome.result.into_output().unwrap_or_default()),
+            Ok(outcome) => Err(ExecuteError::Evm(format!("{contract} refused the call: {:?}", outcome.result))),
+            Err(error) => Err(ExecuteError::Evm(error.to_string())),
+        }
     }
 
     /// Makes a block durable, then visible, then announces it.

@@ -29,6 +29,7 @@ pub(crate) fn genesis_block(config: &Config, trie: &dyn StateStore) -> Result<Bl
     let header = Header {
         state_root: state.root,
         timestamp: config.genesis.timestamp,
+        extra_data: config.genesis.extra_data.clone(),
         gas_limit: config.gas_limit,
         base_fee_per_gas: Some(config.fees.base_fee_initial_wei),
         beneficiary: config.coinbase,

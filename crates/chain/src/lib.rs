@@ -27,7 +27,8 @@ mod transaction;
 pub use chain::{Blocks, BlocksEnded, Chain, ChainHandle, StartError, StopError, Submitter};
 pub use config::*;
 pub use consensus::{
-    BlockAttributes, BlockProducer, CheckError, Consensus, ConsensusError, Proposal, ProposedBlock, Solo,
+    Access, BlockAttributes, BlockProducer, CheckError, Consensus, ConsensusError, Proposal, ProposedBlock,
+    ShowCertificate, Solo,
 };
 pub use core::SubmitError;
 pub use execute::ExecuteError;

@@ -4,7 +4,7 @@ use crate::{address::NodeAddress, close::CloseCode, secret::TransportSecret};
 use cortensor_protocol::{TransportKey, wire};
 use iroh::{
     EndpointAddr, RelayMode, RelayUrl, TransportAddr,
-    endpoint::{Connection, IdleTimeout, QuicTransportConfig, VarInt, presets},
+    endpoint::{Connection, IdleTimeout, QuicTransportConfig, QuicTransportConfigBuilder, VarInt, presets},
 };
 use std::{net::SocketAddr, time::Duration};
 
@@ -111,6 +111,7 @@ pub struct Endpoint {
     inner: iroh::Endpoint,
     relays: Vec<RelayUrl>,
     limits: Limits,
+    protocol: &'static [u8],
 }
 
 impl Endpoint {
@@ -119,6 +120,16 @@ impl Endpoint {
     /// # Errors
     /// When the address cannot be listened at or a relay's URL is malformed.
     pub async fn bind(config: NetConfig) -> Result<Self, BindError> {
+        let transport = transport_config(&config.limits);
+        Self::bind_for(config, wire::ALPN, transport).await
+    }
+
+    /// Binds the socket for another protocol than that of routers and miners.
+    pub(crate) async fn bind_for(
+        config: NetConfig,
+        protocol: &'static [u8],
+        transport: QuicTransportConfig,
+    ) -> Result<Self, BindError> {
         let relays = config.relays.iter().map(|url| parse_relay(url)).collect::<Result<Vec<_>, _>>()?;
         let listen = |problem: String| BindError::Listen { address: config.listen, problem };
         let builder = match config.discovery {
@@ -130,15 +141,15 @@ impl Endpoint {
         let inner = builder
             .relay_mode(relay_mode)
             .secret_key(config.secret.key())
-            .alpns(vec![wire::ALPN.to_vec()])
-            .transport_config(transport_config(&config.limits))
+            .alpns(vec![protocol.to_vec()])
+            .transport_config(transport)
             .clear_ip_transports()
             .bind_addr(config.listen)
             .map_err(|error| listen(error.to_string()))?
             .bind()
             .await
             .map_err(|error| listen(format!("{error:#}")))?;
-        Ok(Self { inner, relays, limits: config.limits })
+        Ok(Self { inner, relays, limits: config.limits, protocol })
     }
 
     /// The node's identity.
@@ -191,7 +202,7 @@ impl Endpoint {
             let direct = places.into_iter().map(TransportAddr::Ip);
             let relayed = self.relays.iter().cloned().map(TransportAddr::Relay);
             let target = EndpointAddr::from_parts(id, direct.chain(relayed));
-            self.inner.connect(target, wire::ALPN).await.map_err(|error| unreachable(format!("{error:#}")))
+            self.inner.connect(target, self.protocol).await.map_err(|error| unreachable(format!("{error:#}")))
         };
         tokio::time::timeout(self.limits.connect, attempt)
             .await
@@ -204,7 +215,11 @@ fn parse_relay(url: &str) -> Result<RelayUrl, BindError> {
 }
 
 /// Keep-alives four times as often as silence is allowed; windows such that a stalled stream holds at most 256 KiB.
-fn transport_config(limits: &Limits) -> QuicTransportConfig {
+pub(crate) fn transport_config(limits: &Limits) -> QuicTransportConfig {
+    transport_builder(limits).build()
+}
+
+pub(crate) fn transport_builder(limits: &Limits) -> QuicTransportConfigBuilder {
     const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
     const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024 * 1024;
     /// Streams beyond the bound on tasks, so that these can be told *busy*; one is the control stream.
@@ -222,7 +237,6 @@ fn transport_config(limits: &Limits) -> QuicTransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .datagram_receive_buffer_size(None)
-        .build()
 }
 
 /// Ends a connection with a code and a text, unless it has ended already: the first reason stands.

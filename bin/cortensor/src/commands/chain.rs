@@ -1,11 +1,20 @@
-//! `cortensor chain`: a chain of one validator with Ethereum JSON-RPC.
+//! `cortensor chain`: a chain of one validator with Ethereum JSON-RPC; its subcommands are about several.
 
 use super::up::stop_signal;
-use crate::{cli::ChainArgs, output};
+use crate::{
+    cli::{ChainArgs, ChainCommand},
+    output,
+};
 use cortensor_chain::{Chain, Config, Sealing};
 use std::process::ExitCode;
 
 pub(crate) async fn run(arguments: ChainArgs) -> eyre::Result<ExitCode> {
+    match arguments.command {
+        Some(ChainCommand::Init(arguments)) => return super::validator::init(&arguments),
+        Some(ChainCommand::Run(arguments)) => return super::validator::run(arguments).await,
+        Some(ChainCommand::Status { home }) => return super::validator::status(&home).await,
+        None => {}
+    }
     let stop = stop_signal()?;
     let mut config = Config::development(arguments.chain_id).with_listen(arguments.listen);
     if let Some(data) = &arguments.data {

@@ -21,4 +21,5 @@ pub(crate) mod serve;
 pub(crate) mod session;
 pub(crate) mod simulate;
 pub(crate) mod up;
+pub(crate) mod validator;
 pub(crate) mod wallet;

@@ -30,7 +30,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{Any, CorsLayer};
 
-use crate::{consensus::SealRequest, core::Core};
+use crate::{
+    consensus::{SealRequest, ShowCertificate},
+    core::Core,
+};
 use error::RpcError;
 
 /// Where development methods ask for a block.
@@ -45,6 +48,7 @@ const MESSAGES_BUFFERED: u32 = 1_024;
 pub(crate) struct Api {
     core: Arc<Core>,
     filters: filters::Filters,
+    show_certificate: Option<ShowCertificate>,
     /// Bounds simulations, traces and queries that run at once.
     simulations: Arc<Semaphore>,
 }
@@ -92,7 +96,12 @@ impl Server {
 }
 
 /// Starts the server.
-pub(crate) async fn serve(core: Arc<Core>, seal: Option<SealSender>, stop: CancellationToken) -> io::Result<Server> {
+pub(crate) async fn serve(
+    core: Arc<Core>,
+    show_certificate: Option<ShowCertificate>,
+    seal: Option<SealSender>,
+    stop: CancellationToken,
+) -> io::Result<Server> {
     let limits = core.config.limits;
     let config = ServerConfig::builder()
         .max_request_body_size(limits.request_bytes_max)
@@ -111,7 +120,7 @@ pub(crate) async fn serve(core: Arc<Core>, seal: Option<SealSender>, stop: Cance
         .build(core.config.listen)
         .await?;
     let address = listener.local_addr()?;
-    let module = module(core, seal, stop).map_err(io::Error::other)?;
+    let module = module(core, show_certificate, seal, stop).map_err(io::Error::other)?;
     let methods = Methods::from(module.clone());
     Ok(Server { address, handle: listener.start(module), methods })
 }
@@ -123,6 +132,7 @@ fn health_layer() -> io::Result<ProxyGetRequestLayer> {
 
 fn module(
     core: Arc<Core>,
+    show_certificate: Option<ShowCertificate>,
     seal: Option<SealSender>,
     stop: CancellationToken,
 ) -> Result<RpcModule<()>, jsonrpsee::core::RegisterMethodError> {
@@ -130,6 +140,7 @@ fn module(
         filters: filters::Filters::new(&core.config.limits),
         simulations: Arc::new(Semaphore::new(core.config.limits.simulations_max)),
         core: Arc::clone(&core),
+        show_certificate,
     });
     let mut module = RpcModule::new(());
     module.merge(eth::methods(Arc::clone(&api)))?;

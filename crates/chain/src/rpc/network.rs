@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use alloy::primitives::{B256, Bytes, U64, keccak256};
 use jsonrpsee::{Methods, core::RpcResult, proc_macros::rpc};
 
-use super::Api;
+use super::{Api, error::RpcError};
 
 #[rpc(server)]
 pub(super) trait Network {
@@ -19,6 +19,9 @@ pub(super) trait Network {
     fn client_version(&self) -> RpcResult<String>;
     #[method(name = "web3_sha3")]
     fn sha3(&self, bytes: Bytes) -> RpcResult<B256>;
+    /// What made a block final; null for a block that a single validator made.
+    #[method(name = "cortensor_getCertificate")]
+    fn certificate(&self, number: U64) -> RpcResult<Option<serde_json::Value>>;
     #[method(name = "rpc_modules")]
     fn modules(&self) -> RpcResult<BTreeMap<String, String>>;
 }
@@ -40,7 +43,7 @@ impl NetworkServer for NetworkApi {
     }
 
     fn peer_count(&self) -> RpcResult<U64> {
-        Ok(U64::ZERO)
+        Ok(U64::from(self.0.core.peers.load(std::sync::atomic::Ordering::Relaxed)))
     }
 
     fn client_version(&self) -> RpcResult<String> {
@@ -51,8 +54,17 @@ impl NetworkServer for NetworkApi {
         Ok(keccak256(bytes))
     }
 
+    fn certificate(&self, number: U64) -> RpcResult<Option<serde_json::Value>> {
+        let number = number.to();
+        let snapshot = self.0.core.snapshot();
+        let certificate = snapshot.certificate(number).map_err(RpcError::from)?;
+        let header = snapshot.header(number).map_err(RpcError::from)?;
+        let shown = self.0.show_certificate.zip(header).zip(certificate);
+        Ok(shown.and_then(|((show, header), certificate)| show(&header.header, &certificate)))
+    }
+
     fn modules(&self) -> RpcResult<BTreeMap<String, String>> {
-        let names = ["debug", "eth", "net", "rpc", "txpool", "web3"];
+        let names = ["cortensor", "debug", "eth", "net", "rpc", "txpool", "web3"];
         Ok(names.into_iter().map(|name| (name.to_owned(), "1.0".to_owned())).collect())
     }
 }

@@ -4,4 +4,5 @@
 mod handshake;
 mod lifetime;
 mod nodes;
+mod peers;
 mod tasks;

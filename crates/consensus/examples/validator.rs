@@ -1,0 +1,23 @@
+//! One validator as a process, for tests and measurements: `validator FOLDER`. The folder is one that `cortensor chain
+//! init` writes, but with the validator's key in plain text in `validator.hex`; without that file the node only follows.
+#![allow(clippy::print_stdout, reason = "the first line tells where the node listens")]
+
+use std::path::PathBuf;
+
+use alloy::primitives::B256;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = PathBuf::from(std::env::args().nth(1).ok_or("which folder?")?);
+    let key = std::fs::read_to_string(folder.join("validator.hex")).ok();
+    let key = key.map(|text| text.trim().parse::<B256>()).transpose()?;
+    let node = cortensor_consensus::home::start(&folder, key, false).await?;
+    println!("{}", node.chain.http_url());
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        () = node.chain.stopped() => {}
+    }
+    node.chain.shutdown().await?;
+    Ok(())
+}

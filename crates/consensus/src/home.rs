@@ -1,0 +1,254 @@
+//! The files of a node: what its network is, and what it is itself.
+//!
+//! `network.json` is equal on all nodes and gives block 0; `node.json` is each node's own. Keys are in files of their own.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use alloy::primitives::{Address, B256, U256};
+use cortensor_chain::{Chain, ChainHandle, Config, Genesis, GenesisAccount, StartError};
+use cortensor_net::{NetConfig, NodeAddress, PeersConfig, TransportSecret};
+use malachite_types::LinearTimeouts;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+use crate::{
+    node::{Bft, BftConfig, Metrics, PowersFrom},
+    set::{NamedPower, SetError, Validator, ValidatorSet},
+    signing::{Domain, Signer},
+    types::ValidatorAddress,
+};
+
+/// The network's file in a node's folder.
+pub const NETWORK_FILE: &str = "network.json";
+/// The node's own file.
+pub const NODE_FILE: &str = "node.json";
+/// The validator's encrypted key.
+pub const VALIDATOR_KEY_FILE: &str = "validator.key.json";
+/// The password of that key, if it is kept beside it.
+pub const PASSWORD_FILE: &str = "validator.password";
+/// The transport key.
+pub const TRANSPORT_KEY_FILE: &str = "transport.key";
+/// The folder of the chain's data.
+pub const DATA_FOLDER: &str = "data";
+/// The consensus log.
+pub const LOG_FILE: &str = "consensus.wal";
+/// Most bytes of one of the files.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Why a node's files cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum HomeError {
+    /// Reading or writing failed.
+    #[error("{file} cannot be used")]
+    Io {
+        /// The file.
+        file: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not what it should hold.
+    #[error("{file} is malformed")]
+    Json {
+        /// The file.
+        file: String,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// The validators are no set.
+    #[error("the validators in network.json")]
+    Set(#[from] SetError),
+    /// Not a transport key.
+    #[error("{file} does not hold 64 hexadecimal digits")]
+    TransportKey {
+        /// The file.
+        file: String,
+    },
+    /// The validator's key is not one of secp256k1.
+    #[error(transparent)]
+    Key(#[from] crate::signing::KeyError),
+    /// The chain does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// An epoch too short for a set to be read in it.
+    #[error("epoch_blocks in network.json must be at least 2")]
+    Epoch,
+}
+
+/// What makes a network.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// EIP-155 chain identifier.
+    pub chain_id: u64,
+    /// Unix time of block 0, in seconds.
+    pub timestamp: u64,
+    /// Gas limit of every block.
+    pub gas_limit: u64,
+    /// Who decides the first epoch.
+    pub validators: Vec<NamedPower>,
+    /// Blocks in an epoch.
+    pub epoch_blocks: u64,
+    /// The Validators contract; without it the first set stays for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validators_contract: Option<Address>,
+    /// Balances in block 0, in wei.
+    pub balances_wei: BTreeMap<Address, U256>,
+}
+
+impl Network {
+    /// Who decides the first epoch.
+    ///
+    /// # Errors
+    /// When the validators are no set.
+    pub fn first_set(&self) -> Result<ValidatorSet, SetError> {
+        let validator = |named: &NamedPower| Validator { address: ValidatorAddress(named.address), power: named.power };
+        ValidatorSet::new(self.validators.iter().map(validator).collect())
+    }
+
+    /// Where powers come from.
+    #[must_use]
+    pub fn powers_from(&self) -> PowersFrom {
+        PowersFrom { contract: self.validators_contract, epoch_blocks: self.epoch_blocks }
+    }
+
+    /// The chain that this network runs.
+    ///
+    /// # Errors
+    /// When the file's values cannot make one.
+    pub fn chain(&self, listen: SocketAddr, data: &Path) -> Result<Config, HomeError> {
+        if self.epoch_blocks < 2 {
+            return Err(HomeError::Epoch);
+        }
+        let account = |(address, balance_wei): (&Address, &U256)| {
+            (*address, GenesisAccount { balance_wei: *balance_wei, ..GenesisAccount::default() })
+        };
+        let genesis = Genesis {
+            timestamp: self.timestamp,
+            extra_data: self.first_set()?.hash().into(),
+            accounts: self.balances_wei.iter().map(account).collect(),
+        };
+        let mut config = Config::development(self.chain_id).with_listen(listen).with_directory(data);
+        config.genesis = genesis;
+        config.gas_limit = self.gas_limit;
+        config.dev = false;
+        Ok(config)
+    }
+}
+
+/// What makes a node.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Address of the JSON-RPC server.
+    pub rpc: SocketAddr,
+    /// Where peers reach this node (UDP).
+    pub listen: SocketAddr,
+    /// The peers to dial.
+    pub peers: Vec<NodeAddress>,
+    /// Most peers beside those.
+    pub strangers_max: usize,
+    /// How long a block without transactions is put off.
+    pub empty_block_ms: u64,
+    /// How long a proposal may take beyond that.
+    pub propose_ms: u64,
+    /// How long to wait for further votes when two thirds voted differently.
+    pub vote_ms: u64,
+}
+
+impl Node {
+    /// A node at these places, with the usual times.
+    #[must_use]
+    pub fn new(rpc: SocketAddr, listen: SocketAddr, peers: Vec<NodeAddress>) -> Self {
+        Self { rpc, listen, peers, strangers_max: 64, empty_block_ms: 1_000, propose_ms: 2_000, vote_ms: 500 }
+    }
+
+    /// The consensus core's clocks.
+    #[must_use]
+    pub fn timeouts(&self) -> LinearTimeouts {
+        let propose = Duration::from_millis(self.empty_block_ms + self.propose_ms);
+        let vote = Duration::from_millis(self.vote_ms);
+        LinearTimeouts {
+            propose,
+            propose_delta: Duration::from_millis(self.propose_ms / 2),
+            prevote: vote,
+            prevote_delta: vote / 2,
+            precommit: vote,
+            precommit_delta: vote / 2,
+            rebroadcast: Duration::from_secs(1),
+            max_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A node at work.
+#[derive(Debug)]
+pub struct Running {
+    /// Its chain.
+    pub chain: ChainHandle,
+    /// Counters of its consensus.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Starts the node of a folder. `key` is the validator's, without which the node only follows; `new_log` as in
+/// [`BftConfig`].
+///
+/// # Errors
+/// When its files cannot be used, or its chain does not start.
+pub async fn start(folder: &Path, key: Option<B256>, new_log: bool) -> Result<Running, HomeError> {
+    let network: Network = read(&folder.join(NETWORK_FILE))?;
+    let node: Node = read(&folder.join(NODE_FILE))?;
+    let secret = transport_secret(&folder.join(TRANSPORT_KEY_FILE))?;
+    let domain = Domain::new(network.chain_id);
+    let mut net = NetConfig::new(secret, node.listen);
+    net.limits.dead_after = DEAD_AFTER;
+    let bft = Bft::new(BftConfig {
+        chain_id: network.chain_id,
+        signer: key.map(|key| Signer::new(&key, domain)).transpose()?,
+        first_set: network.first_set()?,
+        powers: network.powers_from(),
+        log: folder.join(LOG_FILE),
+        new_log,
+        peers: PeersConfig { net, peers: node.peers.clone(), strangers_max: node.strangers_max },
+        timeouts: node.timeouts(),
+        empty_block_every: Duration::from_millis(node.empty_block_ms),
+    });
+    let metrics = bft.metrics();
+    let chain = Chain::start_with(network.chain(node.rpc, &folder.join(DATA_FOLDER))?, Box::new(bft)).await?;
+    Ok(Running { chain, metrics })
+}
+
+/// A peer that is silent for so long is dialled again.
+const DEAD_AFTER: Duration = Duration::from_secs(2);
+
+fn transport_secret(path: &Path) -> Result<TransportSecret, HomeError> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|source| HomeError::Io { file: file.clone(), source })?;
+    let bytes: B256 = text.trim().parse().map_err(|_| HomeError::TransportKey { file })?;
+    Ok(TransportSecret::from_bytes(bytes.0))
+}
+
+/// Reads one of the files.
+///
+/// # Errors
+/// When it cannot be read or parsed.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, HomeError> {
+    let file = path.display().to_string();
+    let failed = |source| HomeError::Io { file: file.clone(), source };
+    let size = std::fs::metadata(path).map_err(failed)?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(failed(std::io::Error::other("larger than any such file is")));
+    }
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    serde_json::from_str(&text).map_err(|source| HomeError::Json { file, source })
+}
+
+/// Writes one of the files.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), HomeError> {
+    let file = path.display().to_string();
+    let text = serde_json::to_string_pretty(value).map_err(|source| HomeError::Json { file: file.clone(), source })?;
+    std::fs::write(path, text + "\n").map_err(|source| HomeError::Io { file, source })
+}
