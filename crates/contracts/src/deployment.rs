@@ -14,6 +14,7 @@ use crate::{
     rewards::Rewards,
     sessions::SessionsClient,
     token::Token,
+    validators::{Equivocations, Validators},
 };
 use alloy::{
     eips::BlockId,
@@ -21,7 +22,7 @@ use alloy::{
     providers::Provider as _,
 };
 use cortensor_protocol::Domain;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -62,6 +63,10 @@ pub struct Deployment {
     pub capabilities: Address,
     /// `Usefulness`.
     pub usefulness: Address,
+    /// `Validators`.
+    pub validators: Address,
+    /// `Equivocations`.
+    pub equivocations: Address,
 }
 
 /// Clients for all contracts of one deployment.
@@ -91,6 +96,10 @@ pub struct Contracts {
     pub capabilities: Capabilities,
     /// Judgements of usefulness.
     pub usefulness: Usefulness,
+    /// Who decides blocks.
+    pub validators: Validators,
+    /// Double votes.
+    pub equivocations: Equivocations,
 }
 
 /// Why a deployment record is not true of a chain.
@@ -188,6 +197,8 @@ impl Deployment {
             rewards: Rewards::new(provider.clone(), self.rewards),
             capabilities: Capabilities::new(provider.clone(), self.capabilities),
             usefulness: Usefulness::new(provider.clone(), self.usefulness),
+            validators: Validators::new(provider.clone(), self.validators),
+            equivocations: Equivocations::new(provider.clone(), self.equivocations),
         }
     }
 
@@ -224,6 +235,8 @@ impl Deployment {
             ("Rewards", self.rewards, &artifact::REWARDS),
             ("Capabilities", self.capabilities, &artifact::CAPABILITIES),
             ("Usefulness", self.usefulness, &artifact::USEFULNESS),
+            ("Validators", self.validators, &artifact::VALIDATORS),
+            ("Equivocations", self.equivocations, &artifact::EQUIVOCATIONS),
         ];
         for (contract, address, artifact) in contracts {
             let code = provider.get_code_at(address).await.map_err(|error| VerifyError::Read(error.into()))?;
@@ -252,7 +265,8 @@ impl Deployment {
         self.verify_audits(provider).await?;
         self.verify_rewards(provider).await?;
         self.verify_usefulness(provider).await?;
-        for account in [self.sessions, self.court] {
+        self.verify_validators(provider).await?;
+        for account in [self.sessions, self.court, self.equivocations] {
             let call = NodeRegistry::isSlasherCall { account };
             if !read(provider, self.registry, &call, latest).await.map_err(VerifyError::Read)? {
                 return Err(VerifyError::NotSlasher(account));
@@ -323,23 +337,29 @@ impl Deployment {
         ])
     }
 
+    async fn verify_validators(&self, provider: &Provider) -> Result<(), VerifyError> {
+        use bindings::{equivocations::Equivocations as E, validators::Validators as V};
+        let latest = BlockId::latest();
+        let nodes = read(provider, self.validators, &V::nodeRegistryCall {}, latest).await;
+        let scores = read(provider, self.validators, &V::scoresCall {}, latest).await;
+        let provers = read(provider, self.validators, &V::equivocationsCall {}, latest).await;
+        let validators = read(provider, self.equivocations, &E::validatorsCall {}, latest).await;
+        let court = read(provider, self.equivocations, &E::courtCall {}, latest).await;
+        require([
+            ("Validators", "node registry", self.registry, nodes),
+            ("Validators", "scores contract", self.scores, scores),
+            ("Validators", "equivocations contract", self.equivocations, provers),
+            ("Equivocations", "validators contract", self.validators, validators),
+            ("Equivocations", "court", self.court, court),
+        ])
+    }
+
     /// Reads a record, or `None` where there is no file.
     ///
     /// # Errors
     /// When the file cannot be read or holds something else.
     pub fn load(path: &Path) -> Result<Option<Self>, DeploymentFileError> {
-        let failed = |source| DeploymentFileError::Io { path: path.to_owned(), source };
-        let bytes = match fs::metadata(path) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
-        if bytes > MAX_FILE_BYTES {
-            return Err(DeploymentFileError::TooLarge { path: path.to_owned(), bytes });
-        }
-        let text = fs::read_to_string(path).map_err(failed)?;
-        let malformed = |source| DeploymentFileError::Malformed { path: path.to_owned(), source };
-        serde_json::from_str(&text).map(Some).map_err(malformed)
+        load_record(path)
     }
 
     /// Writes the record, replacing the file at once or not at all.
@@ -347,10 +367,31 @@ impl Deployment {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), DeploymentFileError> {
-        let text = serde_json::to_string_pretty(self).expect("addresses and numbers always have a JSON form");
-        crate::keystore::write_atomically(path, text.as_bytes(), 0o644)
-            .map_err(|source| DeploymentFileError::Io { path: path.to_owned(), source })
+        save_record(self, path)
     }
+}
+
+/// Reads a record, or `None` where there is no file.
+pub(crate) fn load_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DeploymentFileError> {
+    let failed = |source| DeploymentFileError::Io { path: path.to_owned(), source };
+    let bytes = match fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    if bytes > MAX_FILE_BYTES {
+        return Err(DeploymentFileError::TooLarge { path: path.to_owned(), bytes });
+    }
+    let text = fs::read_to_string(path).map_err(failed)?;
+    let malformed = |source| DeploymentFileError::Malformed { path: path.to_owned(), source };
+    serde_json::from_str(&text).map(Some).map_err(malformed)
+}
+
+/// Writes a record, replacing the file at once or not at all.
+pub(crate) fn save_record<T: Serialize>(record: &T, path: &Path) -> Result<(), DeploymentFileError> {
+    let text = serde_json::to_string_pretty(record).expect("addresses and numbers always have a JSON form");
+    crate::keystore::write_atomically(path, text.as_bytes(), 0o644)
+        .map_err(|source| DeploymentFileError::Io { path: path.to_owned(), source })
 }
 
 /// What a contract said about one of the others.
@@ -391,6 +432,8 @@ mod tests {
             rewards: Address::repeat_byte(10),
             capabilities: Address::repeat_byte(10),
             usefulness: Address::repeat_byte(10),
+            validators: Address::repeat_byte(11),
+            equivocations: Address::repeat_byte(12),
         }
     }
 

@@ -18,6 +18,7 @@ pub mod localnet;
 pub mod miner;
 pub mod node;
 mod records;
+pub mod relay;
 pub mod router;
 pub mod session_proxy;
 pub mod traps;
