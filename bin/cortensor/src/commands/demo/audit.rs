@@ -87,7 +87,9 @@ impl Audited {
         let tenths = self.evidence.saturating_mul(10) / EVIDENCE_PER_BIT;
         let weighed = match tenths {
             0 => "no profile of this machine to weigh it by".to_owned(),
-            _ => format!("evidence {}{}.{} bit", if tenths < 0 { "-" } else { "" }, tenths.abs() / 10, tenths.abs() % 10),
+            _ => {
+                format!("evidence {}{}.{} bit", if tenths < 0 { "-" } else { "" }, tenths.abs() / 10, tenths.abs() % 10)
+            }
         };
         let Self { before, after, .. } = self;
         output::say(format!("audit   {}…  drawn after the miner had committed to it", &self.item.to_string()[..12]));
