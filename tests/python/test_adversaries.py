@@ -14,7 +14,7 @@ import time
 
 import pytest
 from api import Api
-from processes import free_port, succeed, wait_for
+from processes import cast, free_port, send, succeed, wait_for
 from town import BUNDLED, COR, PASSWORD, Town
 
 ADVERSARY = os.environ.get("CORTENSOR_ADVERSARY")
@@ -27,6 +27,7 @@ CHEATS = {
 }
 # Another class of engines; another number of threads and sequences at once; kernels that give other bits than the guards'.
 HONEST = {"exact": "exact = true, threads = 1", "threads": "threads = 2, slots = 4", "flash-off": "threads = 1"}
+# And one that sets traps for guards, beside honest work.
 QUESTIONS = ["Tell me a short story about the moon.", "Write a small poem about rain.", "Who are you?", "What is a miner?"]
 TOKENS = 96
 # The bundled model knows these questions by heart, so that seeds and temperatures show only where it is asked to be bold.
@@ -65,13 +66,15 @@ class City(Town):
             succeed("calibrate", "register", profile, "--rpc", self.rpc, "--deployment", folder / "deployment.json")
         self.api = Api(router["api_url"], pathlib.Path(router["api_key_file"]).read_text().strip())
         listed = ", ".join(f'"{profile}"' for profile in self.profiles)
-        self.guards = [self.guard(f"guard-{number}", listed) for number in range(4)]
-        self.addresses = router["address"], ", ".join(f'"{guard.ready()["address"]}"' for guard in self.guards)
+        guards = [self.guard(f"guard-{number}", listed).ready() for number in range(4)]
+        self.guards = {guard["address"]: guard["operator"] for guard in guards}
+        self.addresses = router["address"], ", ".join(f'"{address}"' for address in self.guards)
         self.miners = {}
         for name, backend in HONEST.items():
             self.miner(name, backend, special="flash-off" if name == "flash-off" else None)
         for name in CHEATS:
             self.miner(name, "threads = 1", special=name)
+        self.miner("trapper", "threads = 1", more=self.traps(router["api_url"]))
         for daemon in self.daemons:
             daemon.ready()
         self.wait_for_classes()
@@ -88,12 +91,30 @@ class City(Town):
         })
         return self.start("guard", "--config", path, "--json")
 
-    def miner(self, name, backend, special=None):
+    def traps(self, router):
+        """What a miner's configuration needs to set traps: an account with governance's word, and a session of another."""
+        setter, asker = self.folder / "setter-key.json", self.folder / "asker-key.json"
+        account = self.light_key(setter)
+        send(self.rpc, account, "--value", "10ether")
+        send(self.rpc, self.contracts["court"], "setTrapSetter(address,bool)", account, "true")
+        self.fund(self.light_key(asker), 50)
+        on_chain = ("--rpc", self.rpc, "--deployment", self.folder / "deployment.json", "--keystore", asker)
+        opened = ("session", "open", *on_chain, "--router", router, "--deposit", "20", "--json")
+        session = json.loads(succeed(*opened, env=PASSWORD))["session"]
+        return {
+            "# [miner.traps]": "[miner.traps]", '# keystore = "setter-key.json"': f'keystore = "{setter}"',
+            '# router = "http://127.0.0.1:8080"': f'router = "{router}"', '# session = "0x…"': f'session = "{session}"',
+            '# session_keystore = "trap-session-key.json"': f'session_keystore = "{asker}"',
+            "# every_seconds = 600": "every_seconds = 3", "# bad_percent = 50": "bad_percent = 50",
+        }
+
+    def miner(self, name, backend, special=None, more=None):
         router, guards = self.addresses
         path, account = self.register("miner", name.replace(":", "-"), 1_500, {
             "ROUTER_TRANSPORT_KEY@127.0.0.1:7100": router,
             "guards = [] ": f"guards = [{guards}] ",
             "commit_seconds = 300 ": "commit_seconds = 1 ",
+            **(more or {}),
             'backend = { kind = "bundled" }': f'backend = {{ kind = "llama", path = "{BUNDLED}", context = 1024, {backend} }}',
         })
         self.miners[name] = account.lower()
@@ -163,6 +184,18 @@ def test_every_cheat_is_slashed_and_honest_miners_are_not(city):
     for name in HONEST:
         assert states[name]["state"] == "good" and states[name]["jobs"] > 0, (name, states[name])
         assert states[name]["evidence"] < 0 and states[name]["stake"] == 1_000 * COR, (name, states[name])
+
+
+def test_guards_that_work_fall_into_no_trap(city):
+    def sprung():
+        return [int(data, 16) for *_, data in city.events("audits", "TrapSprung")]
+
+    wait_for(lambda: set(sprung()) == {0, 1} and len(sprung()) >= 4, 120, "good and bad traps to be sprung")
+    for account in city.guards.values():
+        stake = cast(city.rpc, "call", city.contracts["registry"], "slashable(address)(uint128)", account)
+        assert int(stake.split()[0]) == 1_000 * COR, "a guard was punished"
+    trapper = city.states()["trapper"]
+    assert trapper["state"] == "good" and trapper["stake"] == 1_000 * COR, trapper
 
 
 def test_an_honest_miner_with_other_kernels_differs_in_bits(city, tmp_path):

@@ -60,17 +60,18 @@ class Town:
         for daemon in self.daemons:
             daemon.end()
 
+    def light_key(self, path):
+        """Makes a keystore that opens in no time, and returns what names its account."""
+        made = ("wallet", "new", path.parent, path.name, "--unsafe-password", PASSWORD["CORTENSOR_PASSWORD"])
+        return re.search(r"0x[0-9a-fA-F]{40}", succeed(*made, program=foundry("cast")))[0]
+
     def init(self, kind, name, changes, light=False):
         """Writes a configuration with `--init`, changes it as a person would, and returns the node's account. `light` makes a
         keystore that opens in no time."""
         place = self.folder / name
         place.mkdir()
         path = place / f"{kind}.toml"
-        said = ""
-        if light:
-            password = PASSWORD["CORTENSOR_PASSWORD"]
-            made = ("wallet", "new", place, f"{kind}-key.json", "--unsafe-password", password)
-            said = succeed(*made, program=foundry("cast"))
+        said = self.light_key(place / f"{kind}-key.json") if light else ""
         said += succeed(kind, "--config", path, "--init", env=PASSWORD, cwd=place)
         account = re.search(r"0x[0-9a-fA-F]{40}", said)[0]
         text = path.read_text()
@@ -112,10 +113,10 @@ class Town:
         send(self.rpc, self.contracts[contract], f"setParameters({kinds})", f"({','.join(values.values())})")
 
     def events(self, contract, event):
-        """An event of a contract, as often as it happened: its topics, without the first."""
+        """An event of a contract, as often as it happened: its topics, without the first, and its data."""
         event += kinds_of(described(contract, event)["inputs"])
         found = cast(self.rpc, "logs", "--json", "--from-block", "0", "--address", self.contracts[contract], event)
-        return [log["topics"][1:] for log in json.loads(found)]
+        return [[*log["topics"][1:], log["data"]] for log in json.loads(found)]
 
     def standing(self, miner):
         """What audits have shown about a miner."""

@@ -141,9 +141,6 @@ pub struct TrapSection {
     /// How many of a hundred are bad answers.
     #[serde(default = "half")]
     pub bad_percent: u8,
-    /// Whether some bad answers show in evidence only. For models of which every guard has a profile.
-    #[serde(default)]
-    pub weighed: bool,
 }
 
 impl TrapSection {
@@ -154,7 +151,6 @@ impl TrapSection {
             interval: Duration::from_secs(2),
             every: Duration::from_secs(self.every_seconds.max(1)),
             bad_percent: self.bad_percent.min(100),
-            weighed: self.weighed,
             tokens: 256,
         }
     }

@@ -9,7 +9,8 @@
 //! Until then nothing tells a planted answer from others: it is routed, paid, batched and drawn like them. Once a trap was
 //! sprung, its miner is known as one that sets some, but not with which answers; so several miners should, and work besides.
 //! A trap is on disk before its request is sent, so a killed miner plants and springs what it had begun. Not here: who may
-//! set traps, what they cost, and what counts as bad, which are the contracts' (contracts/docs/Court.md).
+//! set traps, what they cost, and what counts as bad, which are the contracts' (contracts/docs/Audits.md); bad answers that only
+//! evidence shows, which a guard without a profile would be punished for.
 
 use crate::{
     contracts_view::describe,
@@ -28,7 +29,7 @@ use cortensor_engine::Engine;
 use cortensor_protocol::{GenerationRequest, Prompt, Routing, sampling::Micro};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// Traps that are not over, by the hash of their prompt.
@@ -49,10 +50,8 @@ const UNDRAWN_S: u64 = 7 * 24 * 3600;
 enum Kind {
     /// An honest answer.
     Good,
-    /// An answer to another prompt, which every guard sees that looks at the prompt.
+    /// An answer to another prompt: what every guard finds that has the model, with or without a profile.
     OtherPrompt,
-    /// Half of the prompt left out, which only evidence shows.
-    OtherComputation,
 }
 
 /// A trap, as it is kept.
@@ -77,8 +76,6 @@ pub struct TrapPolicy {
     pub every: Duration,
     /// How many of a hundred are bad.
     pub bad_percent: u8,
-    /// Whether some of the bad ones show in evidence only. For models of which every guard that may be drawn has a profile.
-    pub weighed: bool,
     /// Most tokens of an answer.
     pub tokens: u32,
 }
@@ -126,7 +123,7 @@ pub struct Traps {
 struct Inner {
     journal: Journal,
     /// Requests that are under way and to be answered wrongly.
-    expected: Mutex<HashMap<B256, Kind>>,
+    expected: Mutex<HashSet<B256>>,
 }
 
 impl Traps {
@@ -142,13 +139,9 @@ impl Traps {
     /// The engine with which the miner serves: honest to everybody, and wrong where a bad trap is under way.
     #[must_use]
     pub fn engine(&self, honest: Arc<dyn Engine>) -> Arc<dyn Engine> {
-        let of = |kind| -> Picks {
-            let inner = Arc::clone(&self.inner);
-            Arc::new(move |request| inner.expected.lock().get(&key_of(&request.prompt)) == Some(&kind))
-        };
-        let other_prompt = Cheat::Asked(of(Kind::OtherPrompt), Box::new(Cheat::OtherPrompt));
-        let other_computation = Cheat::Asked(of(Kind::OtherComputation), Box::new(Cheat::CutPrompt(50)));
-        Arc::new(Dishonest::new(Arc::new(Dishonest::new(honest, other_prompt)), other_computation))
+        let inner = Arc::clone(&self.inner);
+        let expected: Picks = Arc::new(move |request| inner.expected.lock().contains(&key_of(&request.prompt)));
+        Arc::new(Dishonest::new(honest, Cheat::Asked(expected, Box::new(Cheat::OtherPrompt))))
     }
 
     /// Sets traps and springs them until it is stopped. To be run once.
@@ -201,7 +194,9 @@ impl Traps {
             return Ok(());
         }
         self.keep(prompt, &trap)?;
-        self.inner.expected.lock().insert(prompt, trap.kind);
+        if trap.kind == Kind::OtherPrompt {
+            self.inner.expected.lock().insert(prompt);
+        }
         let asked = tokio::time::timeout(ANSWER_TIMEOUT, ask(setter, request)).await;
         self.inner.expected.lock().remove(&prompt);
         asked.map_err(|_| TrapError::TooSlow)??;
@@ -253,13 +248,10 @@ impl Traps {
 /// What is asked, and how it is to be answered.
 fn draw(setter: &Setter) -> (GenerationRequest, Trap) {
     let policy = setter.policy;
-    let [a, b, c, d, e, f, ..] = rand::random::<[u8; 8]>();
-    let kind = match (u32::from(a) * 100 / 256 < u32::from(policy.bad_percent), policy.weighed && b % 2 == 0) {
-        (false, _) => Kind::Good,
-        (true, false) => Kind::OtherPrompt,
-        (true, true) => Kind::OtherComputation,
-    };
-    let mut request = setter.client.question(&setter.model, &small_talk(u32::from_be_bytes([c, d, e, f])));
+    let [part, a, b, c, d, ..] = rand::random::<[u8; 8]>();
+    let bad = u32::from(part) * 100 / 256 < u32::from(policy.bad_percent);
+    let kind = if bad { Kind::OtherPrompt } else { Kind::Good };
+    let mut request = setter.client.question(&setter.model, &small_talk(u32::from_be_bytes([a, b, c, d])));
     request.sampling.temperature = Micro(700_000);
     request.max_tokens = policy.tokens;
     let salt = B256::from(rand::random::<[u8; 32]>());

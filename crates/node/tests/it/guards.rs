@@ -344,7 +344,6 @@ async fn a_lazy_guard_falls_into_a_trap_and_no_score_moves() {
             interval: Duration::from_millis(200),
             every: Duration::from_secs(2),
             bad_percent: 70,
-            weighed: false,
             tokens: 24,
         },
     };

@@ -85,14 +85,19 @@ impl Audited {
     pub(super) fn tell(&self, file: &ReceiptFile) {
         let percent = |ppm: u32| format!("{}.{} %", ppm / 10_000, ppm / 1_000 % 10);
         let tenths = self.evidence.saturating_mul(10) / EVIDENCE_PER_BIT;
-        let bits = format!("{}{}.{}", if tenths < 0 { "-" } else { "" }, tenths.abs() / 10, tenths.abs() % 10);
+        let weighed = match tenths {
+            0 => "no profile of this machine to weigh it by".to_owned(),
+            _ => {
+                format!("evidence {}{}.{} bit", if tenths < 0 { "-" } else { "" }, tenths.abs() / 10, tenths.abs() % 10)
+            }
+        };
         let Self { before, after, .. } = self;
         output::say(format!("audit   {}…  drawn after the miner had committed to it", &self.item.to_string()[..12]));
         output::say(format!(
             "        guard {} computed {} tokens again",
             self.guard, file.receipt.receipt.output_tokens
         ));
-        output::say(format!("        and says: as signed, nothing contradicts itself, evidence {bits} bit"));
+        output::say(format!("        and says: as signed, nothing contradicts itself; {weighed}"));
         output::say(format!(
             "        miner: {} → {} audits, reputation {} → {}",
             before.jobs,
