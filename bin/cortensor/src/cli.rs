@@ -645,7 +645,7 @@ pub(crate) struct DeployArgs {
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     /// Which; `all` runs every one
-    #[arg(value_parser = ["all", "engine", "chain", "gas", "router"])]
+    #[arg(value_parser = ["all", "engine", "chain", "consensus", "gas", "router"])]
     pub(crate) name: String,
     /// As briefly as possible: to see that it runs, not how fast
     #[arg(long)]

@@ -93,14 +93,18 @@ pub async fn transfers_per_second(transactions: usize) -> Result<BenchResult, Be
     config.limits.pool_transactions_max = transactions + SENDERS + 1;
     config.limits.pool_bytes_max = (transactions + SENDERS + 1) * 512;
     config.limits.pool_per_sender_max = transactions + 1;
-    let senders: Vec<_> = (0..SENDERS).map(sender).collect();
-    for sender in &senders {
-        config = config.with_balance(sender.address(), WEI_PER_COIN * U256::from(1_000_000_u64));
+    let signing = tokio::task::spawn_blocking(move || Load::sign(CHAIN_ID, transactions)).await;
+    let load = signing.map_err(|error| BenchError::Broken(error.to_string()))??;
+    for sender in &load.senders {
+        config = config.with_balance(*sender, WEI_PER_COIN * U256::from(1_000_000_u64));
     }
     let chain = Chain::start(config).await?;
-    let token = deploy(&chain, &senders).await?;
-    let signed = transfers(token, senders, transactions).await?;
-    let result = measure(&chain, signed).await;
+    let prepared = load.setup.len() as u64;
+    for encoded in load.setup {
+        chain.submit(VerifiedTransaction::decode(encoded)?)?;
+    }
+    wait_for(&chain, prepared).await?;
+    let result = measure(&chain, load.transfers).await;
     chain.shutdown().await?;
     Ok(BenchResult { file_bytes: directory.size(), ..result? })
 }
@@ -141,35 +145,39 @@ async fn measure(chain: &ChainHandle, signed: Vec<Bytes>) -> Result<BenchResult,
     })
 }
 
-/// Deploys the token and gives every sender a share of it.
-async fn deploy(chain: &ChainHandle, senders: &[PrivateKeySigner]) -> Result<Address, BenchError> {
-    let owner = development_signer()?;
-    let code = hex::decode(TOKEN_CODE.trim()).map_err(|error| BenchError::Broken(error.to_string()))?;
-    let input = [code, U256::MAX.abi_encode()].concat();
-    let token = owner.address().create(0);
-    let before = chain.metrics().transactions;
-    chain.submit(VerifiedTransaction::decode(sign(&owner, 0, TxKind::Create, input, 2_000_000)?)?)?;
-    for (nonce, sender) in (1..).zip(senders) {
-        let call = transferCall { to: sender.address(), value: U256::from(u64::MAX) };
-        let encoded = sign(&owner, nonce, token.into(), call.abi_encode(), 100_000)?;
-        chain.submit(VerifiedTransaction::decode(encoded)?)?;
-    }
-    wait_for(chain, before + 1 + senders.len() as u64).await?;
-    Ok(token)
+/// Signed transactions to measure with: first those that prepare the token and its holders, then the transfers.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// One deployment and one transfer to each sender, by the first development account, in order.
+    pub setup: Vec<Bytes>,
+    /// Transfers, each to an account that held no tokens before, interleaved by sender.
+    pub transfers: Vec<Bytes>,
+    /// The senders, who need coins for gas; the sender of transfer *i* is number *i* modulo their count.
+    pub senders: Vec<Address>,
 }
 
-async fn transfers(token: Address, senders: Vec<PrivateKeySigner>, count: usize) -> Result<Vec<Bytes>, BenchError> {
-    let signing = tokio::task::spawn_blocking(move || {
-        (0..count)
-            .map(|index| {
-                let recipient = Address::from_word(keccak256((index as u64).to_be_bytes()));
-                let call = transferCall { to: recipient, value: U256::from(1) };
-                let nonce = (index / SENDERS) as u64;
-                sign(&senders[index % SENDERS], nonce, token.into(), call.abi_encode(), 100_000)
-            })
-            .collect()
-    });
-    signing.await.map_err(|error| BenchError::Broken(error.to_string()))?
+impl Load {
+    /// Signs so many transfers for a chain on which nobody has sent anything.
+    pub fn sign(chain_id: u64, transfers: usize) -> Result<Self, BenchError> {
+        let owner = development_signer()?;
+        let senders: Vec<_> = (0..SENDERS).map(sender).collect();
+        let code = hex::decode(TOKEN_CODE.trim()).map_err(|error| BenchError::Broken(error.to_string()))?;
+        let input = [code, U256::MAX.abi_encode()].concat();
+        let token = owner.address().create(0);
+        let mut setup = vec![sign(chain_id, &owner, 0, TxKind::Create, input, 2_000_000)?];
+        for (nonce, sender) in (1..).zip(&senders) {
+            let call = transferCall { to: sender.address(), value: U256::from(u64::MAX) };
+            setup.push(sign(chain_id, &owner, nonce, token.into(), call.abi_encode(), 100_000)?);
+        }
+        let transfer = |index: usize| {
+            let recipient = Address::from_word(keccak256((index as u64).to_be_bytes()));
+            let call = transferCall { to: recipient, value: U256::from(1) };
+            let nonce = (index / SENDERS) as u64;
+            sign(chain_id, &senders[index % SENDERS], nonce, token.into(), call.abi_encode(), 100_000)
+        };
+        let transfers = (0..transfers).map(transfer).collect::<Result<_, _>>()?;
+        Ok(Self { setup, transfers, senders: senders.iter().map(PrivateKeySigner::address).collect() })
+    }
 }
 
 /// Waits until so many transactions were committed since the start.
@@ -195,6 +203,7 @@ fn development_signer() -> Result<PrivateKeySigner, BenchError> {
 }
 
 fn sign(
+    chain_id: u64,
     signer: &PrivateKeySigner,
     nonce: u64,
     to: TxKind,
@@ -202,7 +211,7 @@ fn sign(
     gas_limit: u64,
 ) -> Result<Bytes, BenchError> {
     let tx = TxEip1559 {
-        chain_id: CHAIN_ID,
+        chain_id,
         nonce,
         gas_limit,
         max_fee_per_gas: GAS_PRICE_WEI,

@@ -43,6 +43,9 @@ pub(crate) async fn run(arguments: BenchArgs) -> eyre::Result<ExitCode> {
     if wants("chain") {
         show(&chain(arguments.smoke).await?, arguments.json)?;
     }
+    if wants("consensus") {
+        show(&super::bench_consensus::run(arguments.smoke).await?, arguments.json)?;
+    }
     if wants("router") {
         show(&super::bench_router::run(&arguments).await?, arguments.json)?;
     }

@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub(crate) mod bench;
+mod bench_consensus;
 mod bench_router;
 pub(crate) mod bench_upstream;
 pub(crate) mod benchmark;

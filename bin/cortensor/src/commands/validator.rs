@@ -20,7 +20,7 @@ use std::{
     io::Write,
     net::{IpAddr, SocketAddr},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -31,32 +31,42 @@ const COINS_FUNDED: u64 = 10_000;
 const GAS_LIMIT: u64 = 120_000_000;
 
 /// A validator whose folder is being written.
-struct Member {
+pub(crate) struct Member {
     address: Address,
     peer: NodeAddress,
-    rpc: SocketAddr,
+    /// Where its JSON-RPC server listens.
+    pub(crate) rpc: SocketAddr,
     listen: SocketAddr,
 }
 
 pub(crate) fn init(arguments: &ChainInitArgs) -> eyre::Result<ExitCode> {
-    let folder = &arguments.folder;
-    std::fs::create_dir_all(folder).wrap_err_with(|| format!("cannot make {}", folder.display()))?;
-    let count = arguments.validators;
-    let members = (0..count).map(|index| write_keys(arguments, index)).collect::<eyre::Result<Vec<_>>>()?;
-    let network = network(arguments, &members)?;
-    let peers: Vec<_> = members.iter().map(|member| member.peer.clone()).collect();
-    for (index, member) in members.iter().enumerate() {
-        let home = folder.join(format!("node-{index}"));
-        let mut node = Node::new(member.rpc, member.listen, peers.clone());
-        node.empty_block_ms = arguments.empty_block_ms;
-        home::write(&home.join(home::NETWORK_FILE), &network)?;
-        home::write(&home.join(home::NODE_FILE), &node)?;
+    for (home, member) in write_network(arguments)? {
         output::say(format!("{}  {}  JSON-RPC http://{}", home.display(), member.address, member.rpc));
     }
     output::say(
         "Each validator runs with `cortensor chain run --home FOLDER`; more than two thirds are needed for a block.",
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the folders of a network's validators, and tells where they are.
+pub(crate) fn write_network(arguments: &ChainInitArgs) -> eyre::Result<Vec<(PathBuf, Member)>> {
+    let folder = &arguments.folder;
+    std::fs::create_dir_all(folder).wrap_err_with(|| format!("cannot make {}", folder.display()))?;
+    let count = arguments.validators;
+    let members = (0..count).map(|index| write_keys(arguments, index)).collect::<eyre::Result<Vec<_>>>()?;
+    let network = network(arguments, &members)?;
+    let peers: Vec<_> = members.iter().map(|member| member.peer.clone()).collect();
+    let mut written = Vec::with_capacity(members.len());
+    for (index, member) in members.into_iter().enumerate() {
+        let home = folder.join(format!("node-{index}"));
+        let mut node = Node::new(member.rpc, member.listen, peers.clone());
+        node.empty_block_ms = arguments.empty_block_ms;
+        home::write(&home.join(home::NETWORK_FILE), &network)?;
+        home::write(&home.join(home::NODE_FILE), &node)?;
+        written.push((home, member));
+    }
+    Ok(written)
 }
 
 /// Makes the keys of one validator, encrypted under a random password that lies beside them.

@@ -14,7 +14,17 @@ struct Member {
 async fn member(seed: u8, listen: SocketAddr, peers: Vec<NodeAddress>, strangers_max: usize) -> Member {
     let mut net = NetConfig::new(TransportSecret::from_bytes([seed; 32]), listen);
     net.limits.dead_after = Duration::from_secs(1);
-    let (peers, events) = Peers::start(PeersConfig { net, peers, strangers_max }).await.unwrap();
+    let config = PeersConfig { net, peers, strangers_max };
+    let started = async {
+        loop {
+            // The socket of a member that just left may be taken for a moment.
+            match Peers::start(config.clone()).await {
+                Ok(started) => return started,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    let (peers, events) = tokio::time::timeout(Duration::from_secs(10), started).await.unwrap();
     let address = peers.address().unwrap();
     Member { peers, events, address }
 }
