@@ -11,11 +11,12 @@ import {Nonces} from "@openzeppelin/contracts/utils/Nonces.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {EnumerableSet} from "@openzeppelin/contracts/utils/structs/EnumerableSet.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
+import {IStakes} from "./interfaces/IStakes.sol";
 import {ROLE_COUNT, Roles} from "./types/Roles.sol";
 
 /// @title NodeRegistry
 /// @dev Holds exactly the sum of all stakes and all that is unbonding. The token must not take fees or call back.
-contract NodeRegistry is INodeRegistry, Ownable2Step, EIP712, Nonces, ReentrancyGuardTransient {
+contract NodeRegistry is INodeRegistry, IStakes, Ownable2Step, EIP712, Nonces, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
     using EnumerableSet for EnumerableSet.AddressSet;
 
@@ -235,6 +236,11 @@ contract NodeRegistry is INodeRegistry, Ownable2Step, EIP712, Nonces, Reentrancy
     function slashable(address operator) external view returns (uint128) {
         Node storage entry = _nodes[operator];
         return entry.stake + entry.unbonding;
+    }
+
+    /// @inheritdoc IStakes
+    function stakeOf(address operator) external view returns (uint128) {
+        return _nodes[operator].stake;
     }
 
     /// @inheritdoc INodeRegistry
