@@ -13,6 +13,8 @@ import {Rewards} from "../src/Rewards.sol";
 import {Scores} from "../src/Scores.sol";
 import {Sessions} from "../src/Sessions.sol";
 import {Usefulness} from "../src/Usefulness.sol";
+import {Equivocations} from "../src/Equivocations.sol";
+import {Validators} from "../src/Validators.sol";
 import {IAudits} from "../src/interfaces/IAudits.sol";
 import {ICapabilities} from "../src/interfaces/ICapabilities.sol";
 import {ICourt} from "../src/interfaces/ICourt.sol";
@@ -20,20 +22,27 @@ import {IRewards} from "../src/interfaces/IRewards.sol";
 import {IScores} from "../src/interfaces/IScores.sol";
 import {ISessions} from "../src/interfaces/ISessions.sol";
 import {IUsefulness} from "../src/interfaces/IUsefulness.sol";
+import {IEquivocations} from "../src/interfaces/IEquivocations.sol";
+import {IValidators} from "../src/interfaces/IValidators.sol";
 
 interface ScriptVm {
     function envOr(string calldata name, address fallbackValue) external view returns (address);
     function envOr(string calldata name, uint256 fallbackValue) external view returns (uint256);
+    function envOr(string calldata name, string calldata delimiter, address[] calldata fallbackValue)
+        external
+        view
+        returns (address[] memory);
     function startBroadcast() external;
     function stopBroadcast() external;
 }
 
 /// @title Deploys token, node registry, model registry, sessions, guards, scores, court, batches, audits, rewards,
-/// capabilities and usefulness, in this order, and wires them
+/// capabilities, usefulness, validators and equivocations, in this order, and wires them
 /// @notice `forge script script/Deploy.s.sol --rpc-url URL --broadcast --slow` with any of forge's ways to sign. The broadcaster
 /// deploys and wires; ownership is then offered to `GOVERNANCE`, which accepts it (two steps) when it is another account.
 /// Environment, all optional: `GOVERNANCE`, `TREASURY`, `INITIAL_SUPPLY` (wei, to the broadcaster), `UNBONDING_DELAY` and
-/// `GRACE` and `EPOCH` (seconds), `ROUTER_STAKE`, `MINER_STAKE` and `GUARD_STAKE` (wei).
+/// `GRACE` and `EPOCH` (seconds), `VALIDATORS` (consensus keys of the chain's first set, ascending, divided by commas; the
+/// broadcaster alone without it), `VALIDATOR_EPOCH` (blocks), `ROUTER_STAKE`, `MINER_STAKE` and `GUARD_STAKE` (wei).
 contract Deploy {
     ScriptVm private constant vm = ScriptVm(address(uint160(uint256(keccak256("hevm cheat code")))));
     // forge reads this to tell scripts from other contracts.
@@ -53,6 +62,8 @@ contract Deploy {
         Rewards rewards;
         Capabilities capabilities;
         Usefulness usefulness;
+        Validators validators;
+        Equivocations equivocations;
     }
 
     function run() external returns (Deployed memory all) {
@@ -63,6 +74,7 @@ contract Deploy {
         all = market(deployer, vm.envOr("TREASURY", governance));
         audit(all, deployer, vm.envOr("TREASURY", governance));
         judge(all, deployer);
+        validate(all, deployer);
         if (governance != deployer) handOver(all, governance);
         vm.stopBroadcast();
     }
@@ -104,6 +116,33 @@ contract Deploy {
         all.rewards.setQuality(all.usefulness);
     }
 
+    function validate(Deployed memory all, address deployer) private {
+        address[] memory keys = new address[](1);
+        keys[0] = deployer;
+        keys = vm.envOr("VALIDATORS", ",", keys);
+        all.validators = new Validators(
+            all.registry,
+            all.scores,
+            deployer,
+            uint32(vm.envOr("VALIDATOR_EPOCH", uint256(43_200))),
+            keys,
+            equalPowers(keys.length),
+            validatorParameters()
+        );
+        all.equivocations =
+            new Equivocations(all.token, all.registry, all.validators, all.court, deployer, equivocationParameters());
+        all.registry.setSlasher(address(all.equivocations), true);
+        all.validators.setEquivocations(address(all.equivocations));
+    }
+
+    /// @dev The first ones have one unit more where the total does not divide.
+    function equalPowers(uint256 count) private pure returns (uint64[] memory powers) {
+        powers = new uint64[](count);
+        for (uint256 i; i < count; ++i) {
+            powers[i] = uint64(1_000_000_000 / count + (i < 1_000_000_000 % count ? 1 : 0));
+        }
+    }
+
     /// @dev Guards belong to nobody.
     function handOver(Deployed memory all, address governance) private {
         all.token.transferOwnership(governance);
@@ -117,6 +156,8 @@ contract Deploy {
         all.rewards.transferOwnership(governance);
         all.capabilities.transferOwnership(governance);
         all.usefulness.transferOwnership(governance);
+        all.validators.transferOwnership(governance);
+        all.equivocations.transferOwnership(governance);
     }
 
     // The parameters of a public chain; test/Deploy.t.sol and crates/contracts hold them to artifacts/parameters.json.
@@ -227,5 +268,13 @@ contract Deploy {
             knownStep: 50_000,
             judgePay: 0.002e18
         });
+    }
+
+    function validatorParameters() public pure returns (IValidators.Parameters memory) {
+        return IValidators.Parameters({sunsetEpoch: 730, bootstrapStake: 1_000_000e18, absentEpochs: 4, jailEpochs: 2});
+    }
+
+    function equivocationParameters() public pure returns (IEquivocations.Parameters memory) {
+        return IEquivocations.Parameters({slashBps: 5000, burnBps: 4000, reporterBps: 1000});
     }
 }

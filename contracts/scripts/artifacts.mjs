@@ -19,6 +19,8 @@ const CONTRACTS = [
   "Rewards",
   "Capabilities",
   "Usefulness",
+  "Validators",
+  "Equivocations",
 ];
 
 /** SHA-256 over every source the contract was compiled from, each as path, newline, content. */

@@ -9,7 +9,8 @@ const SENDER = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
 const ATTEMPTS = 100;
 // In the order of `Deployed`.
 const CONTRACTS =
-  ["token", "registry", "models", "sessions", "guards", "scores", "court", "batches", "audits", "rewards", "capabilities", "usefulness"];
+  ["token", "registry", "models", "sessions", "guards", "scores", "court", "batches", "audits", "rewards", "capabilities", "usefulness",
+    "validators", "equivocations"];
 // What forge prints about a deployment holds the code of every contract.
 const MAX_OUTPUT = 64 * 1024 * 1024;
 // Far more than any of it takes.
@@ -62,7 +63,8 @@ const rpc = `http://127.0.0.1:${port}`;
 const anvil = spawn("anvil", ["--port", String(port), "--silent"], { ...options, stdio: "inherit" });
 try {
   console.log(`anvil: chain ${await waitFor(rpc)}`);
-  const { token, registry, models, sessions, guards, scores, court, batches, audits, rewards, capabilities, usefulness } = deploy(rpc);
+  const { token, registry, models, sessions, guards, scores, court, batches, audits, rewards, capabilities, usefulness, validators, equivocations } =
+    deploy(rpc);
   const call = (to, signature, ...args) => run("cast", ["call", "--rpc-url", rpc, to, signature, ...args]);
   check("sessions.token", call(sessions, "token()(address)"), token);
   check("sessions.nodeRegistry", call(sessions, "nodeRegistry()(address)"), registry);
@@ -90,6 +92,12 @@ try {
   check("audits.owner", call(audits, "owner()(address)"), SENDER);
   check("usefulness.audits", call(usefulness, "audits()(address)"), audits);
   check("usefulness.token", call(usefulness, "token()(address)"), token);
+  check("validators.nodeRegistry", call(validators, "nodeRegistry()(address)"), registry);
+  check("validators.scores", call(validators, "scores()(address)"), scores);
+  check("validators.equivocations", call(validators, "equivocations()(address)"), equivocations);
+  check("equivocations.validators", call(equivocations, "validators()(address)"), validators);
+  check("equivocations.court", call(equivocations, "court()(address)"), court);
+  check("registry.isSlasher(equivocations)", call(registry, "isSlasher(address)(bool)", equivocations), "true");
   check("sessions.owner", call(sessions, "owner()(address)"), SENDER);
 } finally {
   anvil.kill();

@@ -9,6 +9,8 @@ import {IRewards} from "../src/interfaces/IRewards.sol";
 import {IScores} from "../src/interfaces/IScores.sol";
 import {ISessions} from "../src/interfaces/ISessions.sol";
 import {IUsefulness} from "../src/interfaces/IUsefulness.sol";
+import {IEquivocations} from "../src/interfaces/IEquivocations.sol";
+import {IValidators} from "../src/interfaces/IValidators.sol";
 import {vm} from "./support/Vm.sol";
 
 /// @dev The script deploys with the parameters of `DeployParameters::public` in crates/contracts, which wrote the file.
@@ -122,6 +124,18 @@ contract DeployTest {
         check(p.trustStep, "usefulness.trust_step_ppm");
         check(p.knownStep, "usefulness.known_step_ppm");
         check(p.judgePay, "usefulness.judge_pay");
+    }
+
+    function test_validatorParametersAreTheFiles() public view {
+        IValidators.Parameters memory p = _deploy.validatorParameters();
+        check(p.sunsetEpoch, "validators.sunset_epoch");
+        check(p.bootstrapStake, "validators.bootstrap_stake");
+        check(p.absentEpochs, "validators.absent_epochs");
+        check(p.jailEpochs, "validators.jail_epochs");
+        IEquivocations.Parameters memory e = _deploy.equivocationParameters();
+        check(e.slashBps, "equivocations.slash_bps");
+        check(e.burnBps, "equivocations.burn_bps");
+        check(e.reporterBps, "equivocations.reporter_bps");
     }
 
     function check(uint256 value, string memory path) private view {

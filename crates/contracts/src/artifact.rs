@@ -59,10 +59,16 @@ pub static CAPABILITIES: LazyLock<Artifact> =
 /// `Usefulness`.
 pub static USEFULNESS: LazyLock<Artifact> =
     LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Usefulness.json")));
+/// `Validators`.
+pub static VALIDATORS: LazyLock<Artifact> =
+    LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Validators.json")));
+/// `Equivocations`.
+pub static EQUIVOCATIONS: LazyLock<Artifact> =
+    LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/Equivocations.json")));
 
 /// All of them.
 #[must_use]
-pub fn all() -> [&'static Artifact; 12] {
+pub fn all() -> [&'static Artifact; 14] {
     [
         &TOKEN,
         &NODE_REGISTRY,
@@ -76,6 +82,8 @@ pub fn all() -> [&'static Artifact; 12] {
         &REWARDS,
         &CAPABILITIES,
         &USEFULNESS,
+        &VALIDATORS,
+        &EQUIVOCATIONS,
     ]
 }
 

@@ -114,3 +114,21 @@ pub mod usefulness {
         "abi/Usefulness.json"
     );
 }
+
+/// `Validators`: who decides blocks, with what power.
+pub mod validators {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        Validators,
+        "abi/Validators.json"
+    );
+}
+
+/// `Equivocations`: what a double vote costs.
+pub mod equivocations {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        Equivocations,
+        "abi/Equivocations.json"
+    );
+}

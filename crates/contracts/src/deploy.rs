@@ -11,15 +11,16 @@ use crate::{
         UsefulnessParameters,
     },
     bindings::{
-        audits::Audits, batches::Batches, capabilities::Capabilities, court::Court, guards::Guards,
-        models::ModelRegistry, registry::NodeRegistry, rewards::Rewards, scores::Scores, sessions::Sessions,
-        token::CortensorToken, usefulness::Usefulness,
+        audits::Audits, batches::Batches, capabilities::Capabilities, court::Court, equivocations::Equivocations,
+        guards::Guards, models::ModelRegistry, registry::NodeRegistry, rewards::Rewards, scores::Scores,
+        sessions::Sessions, token::CortensorToken, usefulness::Usefulness, validators::Validators,
     },
     deployment::{Deployment, DeploymentFileError, VerifyError},
     read::{ReadError, head},
     revert::Revert,
     rewards::RewardsParameters,
     sessions::SessionsParameters,
+    validators::{EquivocationsParameters, ValidatorSet, ValidatorsParameters},
     wallet::{Confirmed, SendError, Wallet},
 };
 use alloy::{
@@ -78,6 +79,10 @@ pub struct DeployParameters {
     pub capabilities: CapabilitiesParameters,
     /// Judges.
     pub usefulness: UsefulnessParameters,
+    /// Sets of validators.
+    pub validators: ValidatorsParameters,
+    /// Double votes.
+    pub equivocations: EquivocationsParameters,
 }
 
 impl DeployParameters {
@@ -105,6 +110,8 @@ impl DeployParameters {
             rewards: RewardsParameters::default(),
             capabilities: CapabilitiesParameters::development(),
             usefulness: UsefulnessParameters::development(),
+            validators: ValidatorsParameters::development(),
+            equivocations: EquivocationsParameters::default(),
         }
     }
 
@@ -127,6 +134,7 @@ impl DeployParameters {
             audits: AuditsParameters::public(),
             capabilities: CapabilitiesParameters::public(),
             usefulness: UsefulnessParameters::public(),
+            validators: ValidatorsParameters::public(),
             ..Self::development(owner)
         }
     }
@@ -297,9 +305,12 @@ async fn create_all(wallet: &Wallet, parameters: &DeployParameters, block: u64) 
         rewards: unset,
         capabilities: unset,
         usefulness: unset,
+        validators: unset,
+        equivocations: unset,
     };
     let audited = create_audits(wallet, parameters, market).await?;
-    create_judged(wallet, parameters, audited).await
+    let judged = create_judged(wallet, parameters, audited).await?;
+    create_validators(wallet, parameters, judged).await
 }
 
 /// Adds the contracts that audit to those that they look at.
@@ -380,9 +391,40 @@ async fn create_judged(
     Ok(Deployment { rewards, capabilities, usefulness, ..audited })
 }
 
+/// Adds those who decide blocks. Without a first set the deployer is the only validator.
+async fn create_validators(
+    wallet: &Wallet,
+    parameters: &DeployParameters,
+    judged: Deployment,
+) -> Result<Deployment, DeployError> {
+    let initial_owner = wallet.address();
+    let bootstrap = &parameters.validators.bootstrap;
+    let set = if bootstrap.validators.is_empty() { &ValidatorSet::equal(&[initial_owner]) } else { bootstrap };
+    let validators = Validators::constructorCall {
+        nodeRegistry_: judged.registry,
+        scores_: judged.scores,
+        initialOwner: initial_owner,
+        epochLength_: parameters.validators.epoch_length_blocks,
+        keys: set.validators.clone(),
+        powers: set.powers.clone(),
+        initialParameters: (&parameters.validators).into(),
+    };
+    let validators = create(wallet, "Validators", &artifact::VALIDATORS, &validators).await?;
+    let equivocations = Equivocations::constructorCall {
+        token_: judged.token,
+        nodeRegistry_: judged.registry,
+        validators_: validators,
+        court_: judged.court,
+        initialOwner: initial_owner,
+        initialParameters: parameters.equivocations.into(),
+    };
+    let equivocations = create(wallet, "Equivocations", &artifact::EQUIVOCATIONS, &equivocations).await?;
+    Ok(Deployment { validators, equivocations, ..judged })
+}
+
 /// Tells the contracts of each other what they could not know when they were created.
 async fn wire(wallet: &Wallet, deployment: &Deployment) -> Result<(), DeployError> {
-    for slasher in [deployment.sessions, deployment.court] {
+    for slasher in [deployment.sessions, deployment.court, deployment.equivocations] {
         let call = NodeRegistry::setSlasherCall { slasher, authorised: true };
         set_up(wallet, "authorise a contract to slash", deployment.registry, &call).await?;
     }
@@ -396,6 +438,8 @@ async fn wire(wallet: &Wallet, deployment: &Deployment) -> Result<(), DeployErro
     set_up(wallet, "give the protocol's share to the rewards", deployment.sessions, &treasury).await?;
     let quality = Rewards::setQualityCall { next: deployment.usefulness };
     set_up(wallet, "let judgements weigh rewards", deployment.rewards, &quality).await?;
+    let provers = Validators::setEquivocationsCall { next: deployment.equivocations };
+    set_up(wallet, "let double votes ban validators", deployment.validators, &provers).await?;
     Ok(())
 }
 
@@ -428,11 +472,12 @@ async fn hand_over(wallet: &Wallet, deployment: &Deployment, owner: Address) -> 
         rewards,
         capabilities,
         usefulness,
+        validators,
+        equivocations,
         ..
     } = *deployment;
-    for contract in
-        [token, registry, models, sessions, scores, court, audits, batches, rewards, capabilities, usefulness]
-    {
+    let rest = [rewards, capabilities, usefulness, validators, equivocations];
+    for contract in [token, registry, models, sessions, scores, court, audits, batches].into_iter().chain(rest) {
         set_up(wallet, "offer a contract to its owner", contract, &call).await?;
     }
     Ok(())

@@ -14,6 +14,7 @@ use crate::{
     rewards::Rewards,
     sessions::SessionsClient,
     token::Token,
+    validators::{Equivocations, Validators},
 };
 use alloy::{
     eips::BlockId,
@@ -62,6 +63,10 @@ pub struct Deployment {
     pub capabilities: Address,
     /// `Usefulness`.
     pub usefulness: Address,
+    /// `Validators`.
+    pub validators: Address,
+    /// `Equivocations`.
+    pub equivocations: Address,
 }
 
 /// Clients for all contracts of one deployment.
@@ -91,6 +96,10 @@ pub struct Contracts {
     pub capabilities: Capabilities,
     /// Judgements of usefulness.
     pub usefulness: Usefulness,
+    /// Who decides blocks.
+    pub validators: Validators,
+    /// Double votes.
+    pub equivocations: Equivocations,
 }
 
 /// Why a deployment record is not true of a chain.
@@ -188,6 +197,8 @@ impl Deployment {
             rewards: Rewards::new(provider.clone(), self.rewards),
             capabilities: Capabilities::new(provider.clone(), self.capabilities),
             usefulness: Usefulness::new(provider.clone(), self.usefulness),
+            validators: Validators::new(provider.clone(), self.validators),
+            equivocations: Equivocations::new(provider.clone(), self.equivocations),
         }
     }
 
@@ -224,6 +235,8 @@ impl Deployment {
             ("Rewards", self.rewards, &artifact::REWARDS),
             ("Capabilities", self.capabilities, &artifact::CAPABILITIES),
             ("Usefulness", self.usefulness, &artifact::USEFULNESS),
+            ("Validators", self.validators, &artifact::VALIDATORS),
+            ("Equivocations", self.equivocations, &artifact::EQUIVOCATIONS),
         ];
         for (contract, address, artifact) in contracts {
             let code = provider.get_code_at(address).await.map_err(|error| VerifyError::Read(error.into()))?;
@@ -252,7 +265,8 @@ impl Deployment {
         self.verify_audits(provider).await?;
         self.verify_rewards(provider).await?;
         self.verify_usefulness(provider).await?;
-        for account in [self.sessions, self.court] {
+        self.verify_validators(provider).await?;
+        for account in [self.sessions, self.court, self.equivocations] {
             let call = NodeRegistry::isSlasherCall { account };
             if !read(provider, self.registry, &call, latest).await.map_err(VerifyError::Read)? {
                 return Err(VerifyError::NotSlasher(account));
@@ -320,6 +334,23 @@ impl Deployment {
             ("Usefulness", "token", self.token, token),
             ("Usefulness", "node registry", self.registry, nodes),
             ("Usefulness", "audits contract", self.audits, audits),
+        ])
+    }
+
+    async fn verify_validators(&self, provider: &Provider) -> Result<(), VerifyError> {
+        use bindings::{equivocations::Equivocations as E, validators::Validators as V};
+        let latest = BlockId::latest();
+        let nodes = read(provider, self.validators, &V::nodeRegistryCall {}, latest).await;
+        let scores = read(provider, self.validators, &V::scoresCall {}, latest).await;
+        let provers = read(provider, self.validators, &V::equivocationsCall {}, latest).await;
+        let validators = read(provider, self.equivocations, &E::validatorsCall {}, latest).await;
+        let court = read(provider, self.equivocations, &E::courtCall {}, latest).await;
+        require([
+            ("Validators", "node registry", self.registry, nodes),
+            ("Validators", "scores contract", self.scores, scores),
+            ("Validators", "equivocations contract", self.equivocations, provers),
+            ("Equivocations", "validators contract", self.validators, validators),
+            ("Equivocations", "court", self.court, court),
         ])
     }
 
@@ -391,6 +422,8 @@ mod tests {
             rewards: Address::repeat_byte(10),
             capabilities: Address::repeat_byte(10),
             usefulness: Address::repeat_byte(10),
+            validators: Address::repeat_byte(11),
+            equivocations: Address::repeat_byte(12),
         }
     }
 

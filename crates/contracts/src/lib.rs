@@ -24,6 +24,7 @@ mod revert;
 mod rewards;
 mod sessions;
 mod token;
+mod validators;
 mod wallet;
 
 pub use audits::{
@@ -47,4 +48,8 @@ pub use sessions::{
     SessionsClient, SessionsError, SessionsParameters,
 };
 pub use token::{PermitSignature, Token, TokenError};
+pub use validators::{
+    Candidate, Equivocations, EquivocationsParameters, SignedProposal, SignedVote, TOTAL_POWER, ValidatorSet,
+    Validators, ValidatorsParameters,
+};
 pub use wallet::{Confirmed, SendError, Wallet};

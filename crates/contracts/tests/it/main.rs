@@ -16,6 +16,7 @@ mod registry;
 mod rewards;
 mod scores;
 mod usefulness;
+mod validators;
 mod wallet;
 mod world;
 
@@ -72,6 +73,7 @@ on_every_chain![
     scores::scores_judge_as_the_proof_says,
     usefulness::an_audited_answer_is_judged,
     usefulness::a_known_answer_moves_trust_alone,
+    validators::a_validator_joins_and_is_banned,
     wallet::one_account_sends_many_at_once,
     wallet::two_wallets_of_one_account_compete_and_both_win,
 ];
