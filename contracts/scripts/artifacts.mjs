@@ -21,6 +21,14 @@ const CONTRACTS = [
   "Usefulness",
   "Validators",
   "Equivocations",
+  "Checkpoints",
+  "ForeignBlocks",
+  "Outbox",
+  "Inbox",
+  "LockBridge",
+  "MintBridge",
+  "Members",
+  "TimelockController",
 ];
 
 /** SHA-256 over every source the contract was compiled from, each as path, newline, content. */

@@ -2,7 +2,8 @@
 pragma solidity ^0.8.28;
 
 import {TimelockController} from "@openzeppelin/contracts/governance/TimelockController.sol";
-import {LockBridge, MintBridge} from "../src/Bridge.sol";
+import {LockBridge} from "../src/LockBridge.sol";
+import {MintBridge} from "../src/MintBridge.sol";
 import {CortensorToken} from "../src/CortensorToken.sol";
 import {IBridge} from "../src/interfaces/IBridge.sol";
 import {IInbox} from "../src/interfaces/IInbox.sol";

@@ -6,7 +6,6 @@ import {Outbox} from "../src/Outbox.sol";
 import {IForeignBlocks} from "../src/interfaces/IForeignBlocks.sol";
 import {IInbox} from "../src/interfaces/IInbox.sol";
 import {IOutbox} from "../src/interfaces/IOutbox.sol";
-import {Certificates} from "../src/libraries/Certificates.sol";
 import {Outgoing} from "../src/libraries/Outgoing.sol";
 import {LaneWorld} from "./support/LaneWorld.sol";
 import {bound, vm} from "./support/Vm.sol";
@@ -186,39 +185,6 @@ contract LaneTest is LaneWorld {
         foreign.attest(9, hash, new uint256[](0), signatures);
         vm.expectRevert(IForeignBlocks.BlockInvalid.selector);
         foreign.attest(9, bytes32(0), indexes, signatures);
-    }
-
-    // --- gas ---
-
-    /// @dev Printed for docs/spec/consensus.md: `npm run gas`.
-    function test_gasOfACheckpoint() public {
-        uint16[5] memory sizes = [uint16(4), 10, 20, 50, 100];
-        uint64 number = EPOCH_BLOCKS - 1;
-        uint256 keys = SET_KEYS;
-        uint256 size = 4;
-        for (uint256 i; i < sizes.length; ++i) {
-            uint256 nextKeys = 0x10000 * (i + 1);
-            bytes memory header =
-                headerOf(number, keccak256("state"), setHash(nextKeys, sizes[i]), uint64(block.timestamp));
-            checkpoints.submit(header, certify(header, number, keys, size, size * 2 / 3 + 1));
-            (keys, size) = (nextKeys, sizes[i]);
-            // Inside the epoch, by just enough signatures.
-            bytes memory inside = headerOf(number + 1, keccak256("state"), setHash(keys, size), uint64(block.timestamp));
-            Certificates.Certificate memory certificate = certify(inside, number + 1, keys, size, size * 2 / 3 + 1);
-            bytes memory call = abi.encodeCall(checkpoints.submit, (inside, certificate));
-            (bool done,) = address(checkpoints).call(call);
-            vm.assertTrue(done, "accepted");
-            emit Gas(size, calldataGas(call) + 21_000 + vm.lastCallGas().gasTotalUsed, call.length);
-            number += EPOCH_BLOCKS;
-        }
-    }
-
-    event Gas(uint256 validators, uint256 gas, uint256 bytes_);
-
-    function calldataGas(bytes memory call) private pure returns (uint256 gas) {
-        for (uint256 i; i < call.length; ++i) {
-            gas += call[i] == 0 ? 4 : 16;
-        }
     }
 
     /// @dev Messages from this contract to this contract.

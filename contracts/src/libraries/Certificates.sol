@@ -4,7 +4,7 @@ pragma solidity ^0.8.28;
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {Votes} from "./Votes.sol";
 
-/// @title Proof that a set of validators decided a block (docs/spec/consensus.md, section 3)
+/// @title Proof that a set of validators decided a block (docs/spec/settlement.md, section 3)
 /// @notice A light client for any chain: it knows the hash of the set that it trusts, and is given the set with the signatures.
 library Certificates {
     /// @param round of the precommits

@@ -4,7 +4,7 @@ pragma solidity ^0.8.28;
 import {IOutbox} from "../interfaces/IOutbox.sol";
 import {Merkle} from "./Merkle.sol";
 
-/// @title What both ends of a lane of messages hash (docs/spec/consensus.md, section 5)
+/// @title What both ends of a lane of messages hash (docs/spec/settlement.md, section 5)
 library Outgoing {
     /// @param source chain id where the outbox is
     /// @param destination chain id where the message is consumed

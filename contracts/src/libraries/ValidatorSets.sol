@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
-/// @title Arithmetic of validator sets (docs/spec/consensus.md, section 2)
+/// @title Arithmetic of validator sets (docs/spec/settlement.md, section 2)
 /// @notice A member is one word: its power, counted down from the largest, above its address. So ascending words are the order of a set:
 /// power descending, then address ascending.
 library ValidatorSets {

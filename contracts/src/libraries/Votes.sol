@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
-/// @title What validators sign (docs/spec/consensus.md, section 1)
+/// @title What validators sign (docs/spec/settlement.md, section 1)
 library Votes {
     /// @param kind 1 prevote, 2 precommit
     /// @param blockHash zero for nil

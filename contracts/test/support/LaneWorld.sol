@@ -3,7 +3,8 @@ pragma solidity ^0.8.28;
 
 import {TimelockController} from "@openzeppelin/contracts/governance/TimelockController.sol";
 import {RLP} from "@openzeppelin/contracts/utils/RLP.sol";
-import {LockBridge, MintBridge} from "../../src/Bridge.sol";
+import {LockBridge} from "../../src/LockBridge.sol";
+import {MintBridge} from "../../src/MintBridge.sol";
 import {Checkpoints} from "../../src/Checkpoints.sol";
 import {CortensorToken} from "../../src/CortensorToken.sol";
 import {ForeignBlocks} from "../../src/ForeignBlocks.sol";
