@@ -2,6 +2,7 @@
 //!
 //! Keys, passwords and API keys are never flags: they come from keystores, files and the environment.
 
+use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand};
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
@@ -36,6 +37,9 @@ pub(crate) enum Command {
     Miner(RoleArgs),
     /// Run a guard: go through the answers that the chain draws, and say what was found
     Guard(RoleArgs),
+    /// Carry checkpoints and messages between a chain of validators and the chain that it settles on
+    #[command(subcommand)]
+    Relay(RelayCommand),
     /// Make and look at accounts
     #[command(subcommand)]
     Wallet(WalletCommand),
@@ -253,6 +257,40 @@ pub(crate) struct RoleArgs {
     /// Print one JSON line when ready
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RelayCommand {
+    /// Write a configuration with comments to begin with
+    Init {
+        /// Where to
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Put the contracts of both ends onto the chains that a configuration names, and write where they stand
+    Deploy(RelayDeployArgs),
+    /// Relay until Ctrl-C. Anybody may, and several may at once
+    Run {
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RelayDeployArgs {
+    /// The relayer's configuration file: both chains, their accounts, and where the record is written
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// COR on the chain that is settled on
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) token: Address,
+    /// Who may use the timelocks, on both chains
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) governance: Address,
+    /// Delay of the timelocks in hours
+    #[arg(long, value_name = "HOURS", default_value = "48", value_parser = clap::value_parser!(u64).range(1..=8760))]
+    pub(crate) delay_hours: u64,
 }
 
 #[derive(Debug, Subcommand)]

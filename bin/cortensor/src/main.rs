@@ -50,6 +50,7 @@ async fn run(cli: Cli) -> eyre::Result<ExitCode> {
         Command::Router(arguments) => commands::router::run(arguments).await,
         Command::Miner(arguments) => commands::miner::run(arguments).await,
         Command::Guard(arguments) => Box::pin(commands::guard::run(arguments)).await,
+        Command::Relay(command) => Box::pin(commands::relay::run(command)).await,
         Command::Wallet(command) => commands::wallet::run(command).await,
         Command::Session(command) => commands::session::run(command).await,
         Command::Node(NodeCommand::Benchmark(arguments)) => commands::benchmark::run(arguments).await,

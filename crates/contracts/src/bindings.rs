@@ -132,3 +132,75 @@ pub mod equivocations {
         "abi/Equivocations.json"
     );
 }
+
+/// `Checkpoints`: blocks of a chain of validators, followed from another.
+pub mod checkpoints {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        Checkpoints,
+        "abi/Checkpoints.json"
+    );
+}
+
+/// `ForeignBlocks`: blocks of another chain, as validators see them.
+pub mod foreign_blocks {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        ForeignBlocks,
+        "abi/ForeignBlocks.json"
+    );
+}
+
+/// `Outbox`: messages to another chain.
+pub mod outbox {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        Outbox,
+        "abi/Outbox.json"
+    );
+}
+
+/// `Inbox`: messages from another chain.
+pub mod inbox {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        Inbox,
+        "abi/Inbox.json"
+    );
+}
+
+/// `LockBridge`: the end of the bridge where COR is locked.
+pub mod lock_bridge {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        LockBridge,
+        "abi/LockBridge.json"
+    );
+}
+
+/// `MintBridge`: the end of the bridge where COR is minted.
+pub mod mint_bridge {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        MintBridge,
+        "abi/MintBridge.json"
+    );
+}
+
+/// `Members`: who belongs to a permissioned network.
+pub mod members {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        Members,
+        "abi/Members.json"
+    );
+}
+
+/// `TimelockController`: OpenZeppelin's, through which governance acts on bridges.
+pub mod timelock {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        TimelockController,
+        "abi/TimelockController.json"
+    );
+}

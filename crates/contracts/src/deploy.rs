@@ -443,7 +443,7 @@ async fn wire(wallet: &Wallet, deployment: &Deployment) -> Result<(), DeployErro
     Ok(())
 }
 
-async fn create<C: SolConstructor>(
+pub(crate) async fn create<C: SolConstructor>(
     wallet: &Wallet,
     contract: &'static str,
     artifact: &Artifact,
@@ -483,7 +483,7 @@ async fn hand_over(wallet: &Wallet, deployment: &Deployment, owner: Address) -> 
     Ok(())
 }
 
-async fn set_up<C: SolCall>(
+pub(crate) async fn set_up<C: SolCall>(
     wallet: &Wallet,
     what: &'static str,
     contract: Address,

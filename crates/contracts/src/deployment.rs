@@ -22,7 +22,7 @@ use alloy::{
     providers::Provider as _,
 };
 use cortensor_protocol::Domain;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -359,18 +359,7 @@ impl Deployment {
     /// # Errors
     /// When the file cannot be read or holds something else.
     pub fn load(path: &Path) -> Result<Option<Self>, DeploymentFileError> {
-        let failed = |source| DeploymentFileError::Io { path: path.to_owned(), source };
-        let bytes = match fs::metadata(path) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
-        if bytes > MAX_FILE_BYTES {
-            return Err(DeploymentFileError::TooLarge { path: path.to_owned(), bytes });
-        }
-        let text = fs::read_to_string(path).map_err(failed)?;
-        let malformed = |source| DeploymentFileError::Malformed { path: path.to_owned(), source };
-        serde_json::from_str(&text).map(Some).map_err(malformed)
+        load_record(path)
     }
 
     /// Writes the record, replacing the file at once or not at all.
@@ -378,10 +367,31 @@ impl Deployment {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), DeploymentFileError> {
-        let text = serde_json::to_string_pretty(self).expect("addresses and numbers always have a JSON form");
-        crate::keystore::write_atomically(path, text.as_bytes(), 0o644)
-            .map_err(|source| DeploymentFileError::Io { path: path.to_owned(), source })
+        save_record(self, path)
     }
+}
+
+/// Reads a record, or `None` where there is no file.
+pub(crate) fn load_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DeploymentFileError> {
+    let failed = |source| DeploymentFileError::Io { path: path.to_owned(), source };
+    let bytes = match fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    if bytes > MAX_FILE_BYTES {
+        return Err(DeploymentFileError::TooLarge { path: path.to_owned(), bytes });
+    }
+    let text = fs::read_to_string(path).map_err(failed)?;
+    let malformed = |source| DeploymentFileError::Malformed { path: path.to_owned(), source };
+    serde_json::from_str(&text).map(Some).map_err(malformed)
+}
+
+/// Writes a record, replacing the file at once or not at all.
+pub(crate) fn save_record<T: Serialize>(record: &T, path: &Path) -> Result<(), DeploymentFileError> {
+    let text = serde_json::to_string_pretty(record).expect("addresses and numbers always have a JSON form");
+    crate::keystore::write_atomically(path, text.as_bytes(), 0o644)
+        .map_err(|source| DeploymentFileError::Io { path: path.to_owned(), source })
 }
 
 /// What a contract said about one of the others.

@@ -17,6 +17,8 @@ mod deploy;
 mod deployment;
 mod events;
 pub mod keystore;
+pub mod lanes;
+mod members;
 mod models;
 mod read;
 mod registry;
@@ -36,6 +38,7 @@ pub use connection::{ChainTime, ConnectError, Endpoint, Provider, connect, insta
 pub use deploy::{DeployError, DeployParameters, EnsureError, MinimumStakes, deploy, deploy_once};
 pub use deployment::{Contracts, Deployment, DeploymentFileError, VerifyError};
 pub use events::{BlockRange, Equivocation, Payment, RedeemedVoucher, SessionEvent, Shortfall};
+pub use members::{Member, MemberChange, MemberLogEntry, Members, invitation_hash};
 pub use models::{ModelEntry, ModelTerms, Models, ModelsError, PriceBounds};
 pub use read::ReadError;
 pub use registry::{

@@ -339,6 +339,11 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T, C
     toml::from_str(text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
 }
 
+/// A configuration of another kind than these.
+pub(crate) fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    parse(path, &text(path)?)
+}
+
 impl RouterFile {
     /// Reads a router's configuration.
     ///

@@ -17,5 +17,6 @@ pub mod local;
 pub mod localnet;
 pub mod miner;
 mod records;
+pub mod relay;
 pub mod router;
 pub mod session_proxy;

@@ -50,8 +50,10 @@ pub(crate) async fn run(arguments: DeployArgs) -> eyre::Result<ExitCode> {
             ("rewards", deployment.rewards),
             ("capabilities", deployment.capabilities),
             ("usefulness", deployment.usefulness),
+            ("validators", deployment.validators),
+            ("equivocations", deployment.equivocations),
         ] {
-            output::say(format!("  {name:<12} {address}"));
+            output::say(format!("  {name:<13} {address}"));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -15,6 +15,7 @@ pub(crate) mod miner;
 pub(crate) mod model;
 pub(crate) mod nodes;
 pub(crate) mod receipt;
+pub(crate) mod relay;
 pub(crate) mod roles;
 pub(crate) mod router;
 pub(crate) mod serve;

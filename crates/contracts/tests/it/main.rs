@@ -10,6 +10,8 @@ mod capabilities;
 mod conformance;
 mod deployment;
 mod hashes;
+mod lanes;
+mod members;
 mod money;
 mod refusals;
 mod registry;

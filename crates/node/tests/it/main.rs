@@ -16,6 +16,7 @@ mod limits;
 mod local;
 mod measuring;
 mod money;
+mod relay;
 mod restart;
 mod standing;
 mod streams;

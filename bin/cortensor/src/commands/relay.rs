@@ -1,0 +1,103 @@
+//! `cortensor relay`: blocks and messages between a chain of validators and the chain that it settles on.
+
+use super::{
+    up::stop_signal,
+    wallet::{load_deployment, open_keystore},
+};
+use crate::{
+    cli::{RelayCommand, RelayDeployArgs},
+    output,
+};
+use alloy::{eips::BlockId, providers::Provider as _};
+use cortensor_contracts::{
+    Wallet, connect,
+    lanes::{Ends, Settlement, SettlementParameters, SettlementTokens, deploy_settlement},
+};
+use cortensor_node::relay::{EndSection, RELAY_TEMPLATE, Relay, RelayFile, RpcCertificates};
+use eyre::{Context, bail, ensure, eyre};
+use std::{path::Path, process::ExitCode, sync::Arc};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) async fn run(command: RelayCommand) -> eyre::Result<ExitCode> {
+    match command {
+        RelayCommand::Init { config } => init(&config),
+        RelayCommand::Deploy(arguments) => Box::pin(deploy(arguments)).await,
+        RelayCommand::Run { config } => relay(&config).await,
+    }
+}
+
+fn init(path: &Path) -> eyre::Result<ExitCode> {
+    if path.exists() {
+        bail!("{} is there already; it is not overwritten", path.display());
+    }
+    std::fs::write(path, RELAY_TEMPLATE).wrap_err_with(|| format!("cannot write {}", path.display()))?;
+    output::say(format!("{} is written: name both chains, their contracts and who pays for gas", path.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn deploy(arguments: RelayDeployArgs) -> eyre::Result<ExitCode> {
+    let file = RelayFile::read(&arguments.config)?;
+    ensure!(!file.settlement.exists(), "{} is there already; it is not overwritten", file.settlement.display());
+    let deployment = load_deployment(&file.deployment)?;
+    let wallets = Ends { upper: wallet(&file.upper, None).await?, lower: wallet(&file.lower, None).await? };
+    let provider = wallets.lower.provider();
+    deployment.verify(provider).await.wrap_err("the deployment file does not fit the lower chain")?;
+    let contracts = deployment.contracts(provider);
+    let head = provider.get_block(BlockId::latest()).await?.ok_or_else(|| eyre!("the lower chain has no block"))?;
+    let anchor = head.header.inner;
+    let set = contracts.validators.set_at(anchor.number + 1).await?.hash();
+    ensure!(
+        anchor.extra_data.as_ref() == set.as_slice(),
+        "the lower chain's headers do not carry the hash of its validators' set: is it a chain of one validator?"
+    );
+    let parameters = SettlementParameters {
+        governance: arguments.governance,
+        delay_s: arguments.delay_hours * 3600,
+        // Stake that leaves when a set is named has not left when the trust in it ends.
+        trust_period_s: (contracts.registry.unbonding_delay().await? * 3 / 4).max(1),
+        validators: deployment.validators,
+        epoch_length_blocks: contracts.validators.epoch_length_blocks().await?,
+        anchor,
+    };
+    let tokens = SettlementTokens { upper: arguments.token, lower: deployment.token };
+    output::progress("deploying both ends");
+    let settlement = deploy_settlement(&wallets, tokens, &parameters).await?;
+    settlement.save(&file.settlement)?;
+    output::say(format!("both ends stand; written to {}", file.settlement.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn relay(path: &Path) -> eyre::Result<ExitCode> {
+    let signal = stop_signal()?;
+    let file = RelayFile::read(path)?;
+    let missing = || eyre!("there is no {}: it names the contracts of both ends", file.settlement.display());
+    let settlement = Settlement::load(&file.settlement)?.ok_or_else(missing)?;
+    let deployment = load_deployment(&file.deployment)?;
+    let upper = wallet(&file.upper, Some(settlement.upper.chain_id)).await?;
+    let lower = wallet(&file.lower, Some(settlement.lower.chain_id)).await?;
+    let attester = match &file.attest {
+        Some(section) => Some(open_keystore(&section.keystore).await?),
+        None => None,
+    };
+    let certificates = Arc::new(RpcCertificates(lower.provider().clone()));
+    let relay =
+        Relay::new(&settlement, deployment.validators, (upper, lower), certificates, attester, file.relay.clone());
+    output::progress("relaying");
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(relay.run(stop.clone()));
+    signal.await;
+    stop.cancel();
+    running.await.wrap_err("the relayer ended abnormally")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The account that pays for gas on one of the chains; the chain is the one that the contracts stand on, where there are any.
+async fn wallet(end: &EndSection, chain_id: Option<u64>) -> eyre::Result<Wallet> {
+    let provider = connect(&end.rpc).await?;
+    let wallet = Wallet::new(provider, open_keystore(&end.keystore).await?).await?;
+    let found = wallet.chain_id();
+    if let Some(expected) = chain_id.filter(|expected| *expected != found) {
+        bail!("{} serves chain {found}; the contracts stand on chain {expected}", end.rpc);
+    }
+    Ok(wallet)
+}

@@ -1,0 +1,67 @@
+//! From the chain of validators to the one that it settles on: checkpoints, the outbox's accumulator, claims.
+
+use super::{Progress, Relay, RelayError, done_before, head};
+use cortensor_contracts::lanes::CertifiedBlock;
+
+impl Relay {
+    pub(super) async fn step_up(&mut self, done: &mut Progress) -> Result<(), RelayError> {
+        let top = head("lower", &self.lower.provider).await?;
+        self.end_epochs(top, done).await?;
+        self.checkpoint_messages(top, done).await?;
+        if self.settings.claim {
+            done.claims += self.up.claim(&self.upper.wallet).await?;
+        }
+        Ok(())
+    }
+
+    /// Every epoch's last block is needed: it names the set that the next epoch's blocks are decided by.
+    async fn end_epochs(&self, top: u64, done: &mut Progress) -> Result<(), RelayError> {
+        let length = u64::from(self.checkpoints.epoch_length_blocks().await?);
+        loop {
+            let next = self.checkpoints.latest().await? + 1;
+            let last = (next / length + 1) * length - 1;
+            if last > top {
+                return Ok(());
+            }
+            let block = self.certified(last).await?.ok_or(RelayError::CertificateMissing(last))?;
+            done.checkpoints += u32::from(done_before(self.checkpoints.submit(&self.upper.wallet, &block).await)?);
+        }
+    }
+
+    /// A checkpoint where messages wait, and the proof of what the outbox holds there.
+    async fn checkpoint_messages(&mut self, top: u64, done: &mut Progress) -> Result<(), RelayError> {
+        // Somebody's checkpoint may hold them already.
+        let latest = self.checkpoints.latest().await?;
+        self.prove_up(latest, done).await?;
+        if self.up.unproven("lower", top).await?.is_none() || top <= latest {
+            return Ok(());
+        }
+        // The newest block may not have its certificate yet: the next step finds it.
+        let Some(block) = self.certified(top).await? else { return Ok(()) };
+        done.checkpoints += u32::from(done_before(self.checkpoints.submit(&self.upper.wallet, &block).await)?);
+        let latest = self.checkpoints.latest().await?;
+        self.prove_up(latest, done).await
+    }
+
+    async fn prove_up(&mut self, height: u64, done: &mut Progress) -> Result<(), RelayError> {
+        let Some(count) = self.up.unproven("lower", height).await? else { return Ok(()) };
+        // Nothing is final at this height after a fork was reported.
+        if self.checkpoints.block_hash(height).await?.is_none() {
+            return Ok(());
+        }
+        let Some(block) = self.certified(height).await? else { return Ok(()) };
+        let proof = self.up.outbox.proof_at(height).await?;
+        self.up.inbox.prove(&self.upper.wallet, &block.header, &proof).await?;
+        self.up.proven = count;
+        done.proofs += 1;
+        Ok(())
+    }
+
+    /// A block with a certificate that holds, on the lower chain; whether by the right set, the contract knows.
+    async fn certified(&self, height: u64) -> Result<Option<CertifiedBlock>, RelayError> {
+        let found = self.certificates.certificate(height).await;
+        let Some(block) = found.map_err(|error| RelayError::Source(height, error))? else { return Ok(None) };
+        block.check(self.lower.wallet.chain_id()).map_err(|error| RelayError::Certificate(height, error))?;
+        Ok(Some(block))
+    }
+}
