@@ -19,7 +19,7 @@ use cortensor_contracts::{
     AuditsParameters, BlockRange, ChainTime as _, DeployParameters, GuardsParameters, NodeRegistration,
     ScoresParameters, TransportBinding, Wallet,
     audits::{Audit, AuditEvent, AuditStatus, Finding, SeatState, State},
-    bindings::audits::Audits as Sol,
+    bindings::{audits::Audits as Sol, court::Court::Planted},
 };
 use cortensor_engine::{
     Engine,
@@ -324,29 +324,61 @@ async fn a_guard_that_covers_for_a_cheating_miner_is_outvoted() {
     world.net.shutdown().await.unwrap();
 }
 
+/// Governance lets an account set traps.
+async fn authorised(world: &World) -> Wallet {
+    let (net, key) = (&world.net, PrivateKeySigner::random());
+    net.wallet.send_native(key.address(), alloy::primitives::U256::from(Wei::COR.0)).await.unwrap();
+    net.contracts.court.set_trap_setter(&net.wallet, key.address(), true).await.unwrap();
+    Wallet::new(net.wallet.provider().clone(), key).await.unwrap()
+}
+
+async fn setter(world: &World, wallet: &Wallet, every: Duration, bad_percent: u8) -> Setter {
+    Setter {
+        contracts: world.net.contracts.clone(),
+        wallet: wallet.clone(),
+        miner: world.net.miners[0].miner.clone(),
+        client: own_session(world).await,
+        model: "mock".into(),
+        policy: TrapPolicy { interval: Duration::from_millis(200), every, bad_percent, tokens: 24 },
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trap_that_was_planted_before_a_stop_is_sprung_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let traps = Traps::open(&folder.path().join("traps.redb")).unwrap();
+    let world = World::over(quick(&folder, 1), traps.engine(mock())).await;
+    let wallet = authorised(&world).await;
+    let stop = CancellationToken::new();
+    let bad = setter(&world, &wallet, Duration::from_secs(3_600), 100).await;
+    let setting = tokio::spawn(traps.clone().keep_setting(bad, stop.clone()));
+    let (provider, court) = (world.net.wallet.provider(), world.net.deployment.court);
+    let planted = Filter::new().address(court).event_signature(Planted::SIGNATURE_HASH).from_block(0);
+    eventually("one is planted", async || !provider.get_logs(&planted).await.unwrap().is_empty()).await;
+    stop.cancel();
+    setting.await.unwrap();
+    assert!(!events(&world, None).await.iter().any(|event| matches!(event, AuditEvent::TrapSprung { .. })));
+    let stop = CancellationToken::new();
+    let good = setter(&world, &wallet, Duration::from_secs(3_600), 0).await;
+    let setting = tokio::spawn(traps.keep_setting(good, stop.clone()));
+    eventually_in("the bad one is sprung", SOON, async || {
+        events(&world, None).await.iter().any(|event| matches!(event, AuditEvent::TrapSprung { bad: true, .. }))
+    })
+    .await;
+    stop.cancel();
+    setting.await.unwrap();
+    assert_eq!(lost(&world, world.net.miners[0].miner.operator()).await, Wei::ZERO);
+    world.net.shutdown().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lazy_guard_falls_into_a_trap_and_no_score_moves() {
     let folder = tempfile::tempdir().unwrap();
     let traps = Traps::open(&folder.path().join("traps.redb")).unwrap();
     let world = World::over(quick(&folder, 1), traps.engine(mock())).await;
     let lazy = Shirker::enlist(&world, Shirking::Lazy).await;
-    let (contracts, miner) = (&world.net.contracts, world.net.miners[0].miner.clone());
-    let (operator, setter) = (miner.operator(), PrivateKeySigner::random());
-    world.net.wallet.send_native(setter.address(), alloy::primitives::U256::from(Wei::COR.0)).await.unwrap();
-    contracts.court.set_trap_setter(&world.net.wallet, setter.address(), true).await.unwrap();
-    let setter = Setter {
-        contracts: contracts.clone(),
-        wallet: Wallet::new(world.net.wallet.provider().clone(), setter).await.unwrap(),
-        miner,
-        client: own_session(&world).await,
-        model: "mock".into(),
-        policy: TrapPolicy {
-            interval: Duration::from_millis(200),
-            every: Duration::from_secs(2),
-            bad_percent: 70,
-            tokens: 24,
-        },
-    };
+    let (contracts, operator) = (&world.net.contracts, world.net.miners[0].miner.operator());
+    let setter = setter(&world, &authorised(&world).await, Duration::from_secs(2), 70).await;
     let stop = CancellationToken::new();
     let setting = tokio::spawn(traps.keep_setting(setter, stop.clone()));
     let penalty = contracts.court.parameters().await.unwrap().trap_penalty;
