@@ -11,6 +11,7 @@
 mod blocks;
 mod catch_up;
 mod effects;
+mod watch;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -338,6 +339,7 @@ impl Engine {
                 let Message::Decided(decided) = message else { return };
                 return self.on_decided(peer, decided);
             }
+            Message::Certified(certificate) => return self.on_certified(certificate),
             Message::Transactions(_) => return,
         };
         let current = self.height();
@@ -383,6 +385,16 @@ impl Engine {
         if let Some(bytes) = self.effects.blocks.get(block) {
             let answers = parts(height, block, &bytes).map(|part| Output::Send(peer, Message::Part(part)));
             self.effects.outputs.extend(answers);
+        }
+    }
+
+    /// Holds the votes of another's certificate against those that this node saw. Nothing else follows from it.
+    fn on_certified(&mut self, certificate: &[u8]) {
+        let Ok(certificate) = Certificate::decode(certificate) else { return };
+        for vote in certificate.votes() {
+            if self.effects.watch.contradicts(&vote) {
+                self.effects.verify_vote(&vote);
+            }
         }
     }
 
@@ -446,6 +458,10 @@ impl Engine {
         self.adopted();
         self.effects.new_height(Height(height + 1), set);
         self.effects.outputs.push(Output::Broadcast(Message::Status { height }));
+        // One peer at a time: whoever votes differently to different peers does so again and again.
+        if let (Some(certificate), Some(peer)) = (self.effects.certified.clone(), self.catch_up.any_peer()) {
+            self.effects.outputs.push(Output::Send(peer, Message::Certified(certificate)));
+        }
         self.start_core();
         for (peer, messages) in std::mem::take(&mut self.ahead) {
             for message in messages {
