@@ -37,6 +37,10 @@ pub struct Peer(pub B256);
 
 /// Messages of one peer about the next height that are kept until it begins.
 const AHEAD_PER_PEER_MAX: usize = 512;
+/// Bytes of parts among them.
+const AHEAD_BYTES_PER_PEER_MAX: usize = 4 << 20;
+/// Times that one peer is sent a height's blocks for the asking.
+const WANTS_PER_PEER_MAX: u32 = 8;
 /// Peers whose early messages are kept.
 const AHEAD_PEERS_MAX: usize = 256;
 
@@ -210,6 +214,8 @@ pub struct Engine {
     effects: Effects,
     catch_up: CatchUp,
     ahead: HashMap<Peer, Vec<Message>>,
+    /// How often each peer was sent blocks of this height for the asking.
+    answered: HashMap<Peer, u32>,
     halted: bool,
 }
 
@@ -236,7 +242,8 @@ impl Engine {
         let state = State::new(Ctx, Height(height), set.clone(), params, 1, 1);
         let effects = Effects::new(domain, signer, timeouts, Height(height), set);
         let catch_up = CatchUp::new(catch_up_every);
-        let mut engine = Self { state, effects, catch_up, ahead: HashMap::new(), halted: false };
+        let mut engine =
+            Self { state, effects, catch_up, ahead: HashMap::new(), answered: HashMap::new(), halted: false };
         engine.effects.outputs.push(Output::SetTimer(Timer::CatchUp, catch_up_every));
         engine.recover(log);
         let outputs = engine.take_outputs();
@@ -355,7 +362,9 @@ impl Engine {
             return;
         }
         let messages = self.ahead.entry(peer).or_default();
-        if messages.len() < AHEAD_PER_PEER_MAX {
+        let bytes = |message: &Message| if let Message::Part(part) = message { part.bytes.len() } else { 0 };
+        let kept: usize = messages.iter().map(bytes).sum();
+        if messages.len() < AHEAD_PER_PEER_MAX && kept + bytes(&message) <= AHEAD_BYTES_PER_PEER_MAX {
             messages.push(message);
         }
     }
@@ -383,6 +392,11 @@ impl Engine {
             return;
         }
         if let Some(bytes) = self.effects.blocks.get(block) {
+            let answered = self.answered.entry(peer).or_insert(0);
+            *answered += 1;
+            if *answered > WANTS_PER_PEER_MAX {
+                return;
+            }
             let answers = parts(height, block, &bytes).map(|part| Output::Send(peer, Message::Part(part)));
             self.effects.outputs.extend(answers);
         }
@@ -456,6 +470,7 @@ impl Engine {
             return;
         }
         self.adopted();
+        self.answered.clear();
         self.effects.new_height(Height(height + 1), set);
         self.effects.outputs.push(Output::Broadcast(Message::Status { height }));
         // One peer at a time: whoever votes differently to different peers does so again and again.
