@@ -6,13 +6,13 @@
 
 use alloy::primitives::{B256, Bytes};
 use alloy_rlp::{RlpDecodable, RlpEncodable};
-use malachite_types::{CommitCertificate, NilOrVal, Round, VoteType};
+use malachite_types::{CommitCertificate, NilOrVal, Round, SignedMessage, VoteType};
 use thiserror::Error;
 
 use crate::{
     set::ValidatorSet,
     signing::{Domain, recover},
-    types::{BlockHash, Ctx, Height, Signature, Vote},
+    types::{BlockHash, Ctx, Height, Signature, SignedVote, ValidatorAddress, Vote},
 };
 
 /// A decided block's certificate.
@@ -123,19 +123,28 @@ impl Certificate {
         if self.set.is_quorum(signed) { Ok(()) } else { Err(CertificateError::Power { signed, total }) }
     }
 
+    /// The precommits that it consists of, unverified.
+    pub fn votes(&self) -> impl Iterator<Item = SignedVote> {
+        let signed = self.set.validators().iter().zip(&self.signatures).filter(|(_, signature)| !signature.is_zero());
+        signed.map(|(validator, signature)| SignedMessage::new(self.precommit(validator.address), *signature))
+    }
+
+    fn precommit(&self, validator: ValidatorAddress) -> Vote {
+        Vote {
+            kind: VoteType::Precommit,
+            height: Height(self.height),
+            round: Round::new(self.round),
+            block: NilOrVal::Val(BlockHash(self.block_hash)),
+            validator,
+        }
+    }
+
     fn signed_power(&self, domain: &Domain) -> Result<u64, CertificateError> {
         let validators = self.set.validators();
         if self.signatures.len() != validators.len() {
             return Err(CertificateError::Count { signatures: self.signatures.len(), validators: validators.len() });
         }
-        let vote = Vote {
-            kind: VoteType::Precommit,
-            height: Height(self.height),
-            round: Round::new(self.round),
-            block: NilOrVal::Val(BlockHash(self.block_hash)),
-            validator: validators[0].address,
-        };
-        let digest = domain.vote_digest(&vote);
+        let digest = domain.vote_digest(&self.precommit(validators[0].address));
         let mut power = 0;
         for (index, (validator, signature)) in validators.iter().zip(&self.signatures).enumerate() {
             if signature.is_zero() {

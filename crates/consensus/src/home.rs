@@ -32,6 +32,8 @@ pub const TRANSPORT_KEY_FILE: &str = "transport.key";
 pub const DATA_FOLDER: &str = "data";
 /// The consensus log.
 pub const LOG_FILE: &str = "consensus.wal";
+/// Proofs of double votes that this node saw, a JSON object a line.
+pub const EVIDENCE_FILE: &str = "evidence.jsonl";
 /// Most bytes of one of the files.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -208,6 +210,7 @@ pub async fn start(folder: &Path, key: Option<B256>, new_log: bool) -> Result<Ru
         first_set: network.first_set()?,
         powers: network.powers_from(),
         log: folder.join(LOG_FILE),
+        evidence: folder.join(EVIDENCE_FILE),
         new_log,
         peers: PeersConfig { net, peers: node.peers.clone(), strangers_max: node.strangers_max },
         timeouts: node.timeouts(),

@@ -94,6 +94,8 @@ pub enum Message {
     Decided(DecidedBlock),
     /// Transactions for the pool.
     Transactions(Vec<Bytes>),
+    /// The certificate of the sender's last decided block.
+    Certified(Bytes),
 }
 
 /// What a validator writes down before it acts, so that it says the same thing after a crash.
@@ -271,6 +273,7 @@ impl Message {
             Self::SyncRequest { from } => tagged(8, from),
             Self::Decided(decided) => tagged(9, decided),
             Self::Transactions(transactions) => tagged(10, transactions),
+            Self::Certified(certificate) => tagged(11, certificate),
         }
     }
 
@@ -299,6 +302,7 @@ impl Message {
             8 => Self::SyncRequest { from: whole(rest)? },
             9 => Self::Decided(whole(rest)?),
             10 => Self::Transactions(whole(rest)?),
+            11 => Self::Certified(whole(rest)?),
             _ => return Err(DecodeError("an unknown kind")),
         })
     }
@@ -417,6 +421,7 @@ mod tests {
             Message::SyncRequest { from: 0 },
             Message::Decided(DecidedBlock { block: Bytes::from_static(b"x"), certificate: Bytes::new() }),
             Message::Transactions(vec![Bytes::from_static(b"x"), Bytes::new()]),
+            Message::Certified(Bytes::from_static(b"proof")),
         ]
     }
 
@@ -463,7 +468,7 @@ mod tests {
 
         /// A message that decodes after a change encodes to those very bytes: there is one encoding of each.
         #[test]
-        fn encodings_are_unique(which in 0_usize..12, position in 0_usize..300, flip in 1_u8..) {
+        fn encodings_are_unique(which in 0_usize..13, position in 0_usize..300, flip in 1_u8..) {
             let mut bytes = messages()[which].encode();
             let position = position % bytes.len();
             bytes[position] ^= flip;

@@ -29,7 +29,8 @@ pub(super) async fn run(smoke: bool) -> eyre::Result<Vec<Row>> {
     cortensor_contracts::install_tls();
     output::progress("consensus: four validators as processes");
     let (empty_blocks, transfers) = if smoke { (10, 200) } else { (400, 20_000) };
-    let load = tokio::task::spawn_blocking(move || Load::sign(cortensor_node::localnet::L2_CHAIN_ID, transfers)).await??;
+    let load =
+        tokio::task::spawn_blocking(move || Load::sign(cortensor_node::localnet::L2_CHAIN_ID, transfers)).await??;
     let network = Network::start(&load).await?;
     let mut empty = network.block_times(empty_blocks).await?;
     network.send_in_order(&load.setup).await?;
@@ -111,7 +112,8 @@ impl Network {
     }
 
     async fn quantity(&self, method: &str, parameters: Value) -> eyre::Result<u64> {
-        let answer = self.post(0, &json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": parameters })).await?;
+        let answer =
+            self.post(0, &json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": parameters })).await?;
         let text = answer["result"].as_str().ok_or_else(|| eyre!("{method}: {answer}"))?;
         Ok(u64::from_str_radix(text.trim_start_matches("0x"), 16)?)
     }
@@ -185,7 +187,8 @@ fn spawn(home: &Path) -> eyre::Result<Child> {
 /// The first of a few ports in a row that are free now.
 fn free_ports() -> eyre::Result<(u16, u16)> {
     for base in (21_000..60_000).step_by(16) {
-        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok();
+        let free =
+            |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok();
         if (base..base + 2 * VALIDATORS).all(free) {
             return Ok((base, base + VALIDATORS));
         }

@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// Blocks of one peer that are put together, or wait for a proposal, at once.
-const PER_PEER_MAX: usize = 3;
+const PER_PEER_MAX: usize = 2;
 /// Distinct peers whose parts are kept.
-const PEERS_MAX: usize = 256;
+const PEERS_MAX: usize = 64;
 
 /// A block in the making.
 #[derive(Debug)]

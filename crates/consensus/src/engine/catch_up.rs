@@ -160,6 +160,7 @@ impl Engine {
         match verified {
             Some(certificate) => {
                 self.catch_up.adopting = true;
+                self.effects.certified = Some(decided.certificate);
                 self.effects.outputs.push(Output::Adopt { peer, certificate, block: decided.block });
             }
             None => {

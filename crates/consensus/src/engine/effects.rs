@@ -12,7 +12,7 @@ use malachite_types::{
     RoundCertificateType, RoundSignature, SignedMessage, ThresholdParams, Timeout, TimeoutKind, VoteType,
 };
 
-use super::{Evidence, Output, Timer, blocks::Blocks};
+use super::{Evidence, Output, Timer, blocks::Blocks, watch::Watch};
 use crate::{
     certificate::Certificate,
     message::{LogEntry, Message, parts},
@@ -46,6 +46,9 @@ pub(super) struct Effects {
     pub(super) build: Option<Round>,
     /// What was decided at this height and not committed yet.
     pub(super) decided: Option<CommitCertificate<Ctx>>,
+    /// The certificate of the block being committed, then of the last one, as sent to peers.
+    pub(super) certified: Option<Bytes>,
+    pub(super) watch: Watch,
     verified: HashSet<(B256, ValidatorAddress, Signature)>,
 }
 
@@ -69,6 +72,8 @@ impl Effects {
             replaying: false,
             build: None,
             decided: None,
+            certified: None,
+            watch: Watch::default(),
             verified: HashSet::new(),
         }
     }
@@ -79,6 +84,7 @@ impl Effects {
         self.build = None;
         self.decided = None;
         self.verified.clear();
+        self.watch.new_height(height);
         self.blocks.new_height(height.0);
     }
 
@@ -160,11 +166,15 @@ impl Effects {
                 resume.resume_with(signer.proposal(proposal))
             }
             Effect::VerifySignature(message, address, resume) => {
-                let digest = match &message.message {
-                    ConsensusMsg::Vote(vote) => self.domain.vote_digest(vote),
-                    ConsensusMsg::Proposal(proposal) => self.domain.proposal_digest(proposal),
-                };
-                resume.resume_with(self.verify(digest, address, message.signature))
+                let SignedMessage { message, signature } = message;
+                resume.resume_with(match message {
+                    ConsensusMsg::Vote(vote) => {
+                        vote.validator == address && self.verify_vote(&SignedMessage::new(vote, signature))
+                    }
+                    ConsensusMsg::Proposal(proposal) => {
+                        self.verify(self.domain.proposal_digest(&proposal), address, signature)
+                    }
+                })
             }
             Effect::VerifyCommitCertificate(certificate, set, thresholds, resume) => {
                 resume.resume_with(self.verify_commit(&certificate, &set, thresholds))
@@ -243,6 +253,7 @@ impl Effects {
     fn decide(&mut self, decided: CommitCertificate<Ctx>) {
         let certificate = Certificate::new(&decided, &self.set);
         let block = self.blocks.get(certificate.block_hash);
+        self.certified = Some(certificate.encode());
         self.decided = Some(decided);
         // The core decides only what it has, so the block is here.
         let Some(block) = block else {
@@ -253,11 +264,10 @@ impl Effects {
     }
 
     fn report(&mut self, evidence: malachite::MisbehaviorEvidence<Ctx>) {
-        let votes = evidence.votes.into_iter().flat_map(|(_, pairs)| pairs);
+        // Votes are watched here, over more than one height.
         let proposals = evidence.proposals.into_iter().flat_map(|(_, pairs)| pairs);
-        let votes = votes.map(|(first, second)| Evidence::Votes(first, second));
         let proposals = proposals.map(|(first, second)| Evidence::Proposals(first, second));
-        self.outputs.extend(votes.chain(proposals).map(|evidence| Output::Evidence(Box::new(evidence))));
+        self.outputs.extend(proposals.map(|evidence| Output::Evidence(Box::new(evidence))));
     }
 
     pub(super) fn verify(&mut self, digest: B256, address: ValidatorAddress, signature: Signature) -> bool {
@@ -268,6 +278,15 @@ impl Effects {
         let good = recover(digest, &signature) == Some(address);
         if good && self.verified.len() < VERIFIED_MAX {
             self.verified.insert(key);
+        }
+        good
+    }
+
+    /// Verifies a vote and holds it against all others.
+    pub(super) fn verify_vote(&mut self, vote: &SignedVote) -> bool {
+        let good = self.verify(self.domain.vote_digest(&vote.message), vote.message.validator, vote.signature);
+        if good && let Some(evidence) = self.watch.see(vote) {
+            self.outputs.push(Output::Evidence(Box::new(evidence)));
         }
         good
     }
@@ -286,8 +305,7 @@ impl Effects {
             if !seen.insert(address) {
                 return Err(CertificateError::DuplicateVote(address));
             }
-            let digest = self.domain.vote_digest(&vote.message);
-            if !self.verify(digest, address, vote.signature) {
+            if !self.verify_vote(&vote) {
                 return Err(invalid(&vote));
             }
             signed += validator.power;

@@ -11,6 +11,7 @@
 mod blocks;
 mod catch_up;
 mod effects;
+mod watch;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -36,6 +37,10 @@ pub struct Peer(pub B256);
 
 /// Messages of one peer about the next height that are kept until it begins.
 const AHEAD_PER_PEER_MAX: usize = 512;
+/// Bytes of parts among them.
+const AHEAD_BYTES_PER_PEER_MAX: usize = 4 << 20;
+/// Times that one peer is sent a height's blocks for the asking.
+const WANTS_PER_PEER_MAX: u32 = 8;
 /// Peers whose early messages are kept.
 const AHEAD_PEERS_MAX: usize = 256;
 
@@ -209,6 +214,8 @@ pub struct Engine {
     effects: Effects,
     catch_up: CatchUp,
     ahead: HashMap<Peer, Vec<Message>>,
+    /// How often each peer was sent blocks of this height for the asking.
+    answered: HashMap<Peer, u32>,
     halted: bool,
 }
 
@@ -235,7 +242,8 @@ impl Engine {
         let state = State::new(Ctx, Height(height), set.clone(), params, 1, 1);
         let effects = Effects::new(domain, signer, timeouts, Height(height), set);
         let catch_up = CatchUp::new(catch_up_every);
-        let mut engine = Self { state, effects, catch_up, ahead: HashMap::new(), halted: false };
+        let mut engine =
+            Self { state, effects, catch_up, ahead: HashMap::new(), answered: HashMap::new(), halted: false };
         engine.effects.outputs.push(Output::SetTimer(Timer::CatchUp, catch_up_every));
         engine.recover(log);
         let outputs = engine.take_outputs();
@@ -338,6 +346,7 @@ impl Engine {
                 let Message::Decided(decided) = message else { return };
                 return self.on_decided(peer, decided);
             }
+            Message::Certified(certificate) => return self.on_certified(certificate),
             Message::Transactions(_) => return,
         };
         let current = self.height();
@@ -353,7 +362,9 @@ impl Engine {
             return;
         }
         let messages = self.ahead.entry(peer).or_default();
-        if messages.len() < AHEAD_PER_PEER_MAX {
+        let bytes = |message: &Message| if let Message::Part(part) = message { part.bytes.len() } else { 0 };
+        let kept: usize = messages.iter().map(bytes).sum();
+        if messages.len() < AHEAD_PER_PEER_MAX && kept + bytes(&message) <= AHEAD_BYTES_PER_PEER_MAX {
             messages.push(message);
         }
     }
@@ -381,8 +392,23 @@ impl Engine {
             return;
         }
         if let Some(bytes) = self.effects.blocks.get(block) {
+            let answered = self.answered.entry(peer).or_insert(0);
+            *answered += 1;
+            if *answered > WANTS_PER_PEER_MAX {
+                return;
+            }
             let answers = parts(height, block, &bytes).map(|part| Output::Send(peer, Message::Part(part)));
             self.effects.outputs.extend(answers);
+        }
+    }
+
+    /// Holds the votes of another's certificate against those that this node saw. Nothing else follows from it.
+    fn on_certified(&mut self, certificate: &[u8]) {
+        let Ok(certificate) = Certificate::decode(certificate) else { return };
+        for vote in certificate.votes() {
+            if self.effects.watch.contradicts(&vote) {
+                self.effects.verify_vote(&vote);
+            }
         }
     }
 
@@ -444,8 +470,13 @@ impl Engine {
             return;
         }
         self.adopted();
+        self.answered.clear();
         self.effects.new_height(Height(height + 1), set);
         self.effects.outputs.push(Output::Broadcast(Message::Status { height }));
+        // One peer at a time: whoever votes differently to different peers does so again and again.
+        if let (Some(certificate), Some(peer)) = (self.effects.certified.clone(), self.catch_up.any_peer()) {
+            self.effects.outputs.push(Output::Send(peer, Message::Certified(certificate)));
+        }
         self.start_core();
         for (peer, messages) in std::mem::take(&mut self.ahead) {
             for message in messages {

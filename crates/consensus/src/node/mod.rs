@@ -5,6 +5,7 @@
 
 mod block;
 mod clocks;
+mod evidence;
 mod gossip;
 mod metrics;
 mod wal;
@@ -79,6 +80,8 @@ pub struct BftConfig {
     pub powers: PowersFrom,
     /// The log's file.
     pub log: PathBuf,
+    /// Where proofs of double votes are written, a JSON object a line.
+    pub evidence: PathBuf,
     /// Makes a new log although the chain has blocks.
     pub new_log: bool,
     /// How to reach others.
@@ -150,7 +153,8 @@ impl Consensus for Bft {
             "consensus begins"
         );
         let (engine, outputs) = Engine::start(settings, next, set, log);
-        let shell = Shell::new(engine, wal, jobs, peers.clone(), listed, access, metrics);
+        let mut shell = Shell::new(engine, wal, jobs, peers.clone(), listed, access, metrics);
+        shell.evidence = Some(config.evidence);
         let ended = shell.run(outputs, events, answers, worker, stop).await;
         peers.close().await;
         ended
@@ -202,6 +206,7 @@ struct Shell {
     blames: mpsc::Receiver<TransportKey>,
     faults: HashMap<TransportKey, Faults>,
     serving: Arc<Semaphore>,
+    evidence: Option<PathBuf>,
     metrics: Arc<Metrics>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -240,6 +245,7 @@ impl Shell {
             blames,
             faults: HashMap::new(),
             serving: Arc::new(Semaphore::new(SERVED_AT_ONCE_MAX)),
+            evidence: None,
             metrics,
             tasks: vec![tokio::spawn(spread), tokio::spawn(take_in)],
         }
@@ -434,6 +440,11 @@ impl Shell {
             Evidence::Proposals(first, _) => (first.message.proposer, first.message.height),
         };
         tracing::error!(validator = %who, %height, "a validator signed two things of which it may sign one");
+        if let Some(path) = &self.evidence
+            && let Err(error) = evidence::write(path, evidence)
+        {
+            tracing::error!(%error, path = %path.display(), "the proof of it could not be written");
+        }
     }
 }
 

@@ -77,6 +77,19 @@ fn two_liars_among_seven_change_nothing() {
 }
 
 #[test]
+fn whoever_votes_twice_is_found_out_and_nobody_else() {
+    for seed in seeds(20) {
+        let mut world = World::new(seed, &EQUAL, storm(seed));
+        world.nodes[2].lie = Some(Lie::Equivocation);
+        world.run_until(1_500);
+        world.run_to(world.heights().1 + 20, 60_000);
+        let liar = world.nodes[2].signer.address();
+        assert!(world.nodes.iter().any(|node| node.convicted.contains(&liar)), "seed {seed}");
+        assert!(world.nodes.iter().all(|node| node.convicted.iter().all(|one| *one == liar)), "seed {seed}");
+    }
+}
+
+#[test]
 fn whoever_spoils_blocks_is_blamed() {
     let mut world = World::new(3, &EQUAL, Weather::fine());
     world.nodes[2].lie = Some(Lie::SpoiledParts);

@@ -13,11 +13,11 @@ use std::{
 use alloy::primitives::{B256, Bytes, keccak256};
 use cortensor_consensus::{
     certificate::Certificate,
-    engine::{Engine, Input, Output, Peer, Settings, Timer, Verdict},
+    engine::{Engine, Evidence, Input, Output, Peer, Settings, Timer, Verdict},
     message::{DecidedBlock, LogEntry, Message},
     set::{Validator, ValidatorSet},
     signing::{Domain, Signer},
-    types::SignedVote,
+    types::{SignedVote, ValidatorAddress},
 };
 use malachite_types::{LinearTimeouts, NilOrVal, VoteType};
 
@@ -96,7 +96,7 @@ pub struct Node {
     log: Vec<LogEntry>,
     unsynced: Vec<LogEntry>,
     chain: Vec<(Bytes, Certificate)>,
-    pub evidence: usize,
+    pub convicted: HashSet<ValidatorAddress>,
     pub blamed: HashSet<Peer>,
 }
 
@@ -137,7 +137,7 @@ impl World {
             log: Vec::new(),
             unsynced: Vec::new(),
             chain: Vec::new(),
-            evidence: 0,
+            convicted: HashSet::new(),
             blamed: HashSet::new(),
         };
         let mut world = Self {
@@ -351,10 +351,26 @@ impl World {
                 }
             }
             Output::Serve { peer: Peer(peer), from } => self.serve(node, usize::from(peer[31]), from),
-            Output::Evidence(_) => self.nodes[node].evidence += 1,
+            Output::Evidence(evidence) => self.convict(node, &evidence),
             Output::Blame(peer, _) => drop(self.nodes[node].blamed.insert(peer)),
             Output::Halt(reason) => panic!("seed {}: validator {node} halted: {reason}", self.seed),
         }
+    }
+
+    fn convict(&mut self, node: usize, evidence: &Evidence) {
+        let who = match evidence {
+            Evidence::Votes(first, second) => {
+                let place = |vote: &SignedVote| (vote.message.kind, vote.message.height, vote.message.round);
+                assert_eq!(place(first), place(second));
+                assert_ne!(first.message.block, second.message.block);
+                first.message.validator
+            }
+            Evidence::Proposals(first, second) => {
+                assert_ne!(first.message, second.message);
+                first.message.proposer
+            }
+        };
+        self.nodes[node].convicted.insert(who);
     }
 
     fn sync(&mut self, node: usize) {
