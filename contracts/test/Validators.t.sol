@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {Validators} from "../src/Validators.sol";
+import {IScores} from "../src/interfaces/IScores.sol";
 import {IValidators} from "../src/interfaces/IValidators.sol";
 import {ConsensusWorld} from "./support/ConsensusWorld.sol";
 import {vm} from "./support/Vm.sol";
@@ -156,9 +157,9 @@ contract ValidatorsTest is ConsensusWorld {
         uint128 work = validators.candidate(operator).workPpm;
         vm.assertTrue(work != 0, "counted");
         // Suspended: no score at all. Then back.
-        record(operator, 14 * BIT);
+        record(operator, 15);
         advanceEpoch();
-        record(operator, -14 * BIT);
+        record(operator, -15);
         advanceEpoch();
         vm.assertLt(validators.candidate(operator).workPpm, work, "it only decays");
     }
@@ -339,8 +340,8 @@ contract ValidatorsTest is ConsensusWorld {
         new Validators(registry, scores, GOVERNANCE, EPOCH_BLOCKS, keys, powers, validatorParameters());
     }
 
-    function record(address operator, int64 evidence) private {
+    function record(address operator, int32 bits) private {
         vm.prank(address(audits));
-        scores.record(operator, evidence, 0, false, false);
+        scores.record(operator, IScores.Weighed(bits * 65_536, bits * 65_536), 0, false, false);
     }
 }

@@ -5,6 +5,7 @@ import {Equivocations} from "../../src/Equivocations.sol";
 import {Validators} from "../../src/Validators.sol";
 import {IEquivocations} from "../../src/interfaces/IEquivocations.sol";
 import {INodeRegistry} from "../../src/interfaces/INodeRegistry.sol";
+import {IScores} from "../../src/interfaces/IScores.sol";
 import {IValidators} from "../../src/interfaces/IValidators.sol";
 import {Votes} from "../../src/libraries/Votes.sol";
 import {VALIDATOR} from "../../src/types/Roles.sol";
@@ -78,7 +79,7 @@ abstract contract ConsensusWorld is AuditWorld {
     /// @dev An audit that found nothing and stands for so many tokens.
     function served(address operator, uint64 tokens) internal {
         vm.prank(address(audits));
-        scores.record(operator, -1, tokens, false, false);
+        scores.record(operator, IScores.Weighed(-1, -1), tokens, false, false);
     }
 
     /// @dev Fixes the next epoch's set and goes there.
