@@ -106,5 +106,5 @@ async fn a_storm_of_kills_leaves_one_chain() {
         cluster.reach(index, highest + 3, Duration::from_secs(40)).await;
     }
     let compared = cluster.assert_same_chain(&[0, 1, 2, 3]).await;
-    assert!(compared > 20, "only {compared} blocks came about");
+    assert!(compared >= highest + 3, "blocks after {compared} were not compared");
 }
