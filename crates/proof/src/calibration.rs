@@ -436,7 +436,7 @@ fn accused(cheats: &[Cheat], charge: Charge) -> Vec<usize> {
 }
 
 /// A cheat that is not convicted within so many tokens counts as if it were convicted then.
-const PATIENCE: f64 = 3_000.0;
+const PATIENCE: f64 = 30_000.0;
 
 /// About what it takes to convict, in bits before the temper.
 const CONVICTING_BITS: f64 = 21.0;
