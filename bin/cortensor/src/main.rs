@@ -47,7 +47,7 @@ async fn run(cli: Cli) -> eyre::Result<ExitCode> {
         Command::Up(arguments) => Box::pin(commands::up::run(arguments)).await,
         Command::Serve(arguments) => commands::serve::run(arguments).await,
         Command::Chain(arguments) => commands::chain::run(arguments).await,
-        Command::Router(arguments) => commands::router::run(arguments).await,
+        Command::Router(arguments) => Box::pin(commands::router::run(arguments)).await,
         Command::Miner(arguments) => Box::pin(commands::miner::run(arguments)).await,
         Command::Guard(arguments) => Box::pin(commands::guard::run(arguments)).await,
         Command::Relay(command) => Box::pin(commands::relay::run(command)).await,

@@ -86,7 +86,7 @@ macro_rules! tell {
 
 async fn play(arguments: &DemoArgs, folder: &Path, began: std::time::Instant) -> eyre::Result<Report> {
     let quiet = arguments.json;
-    let net = start(arguments, folder).await?;
+    let net = Box::pin(start(arguments, folder)).await?;
     tell!(
         quiet,
         "\nOne router, two miners, a guard, two chains. A session holds the deposit; its vouchers pay the miners.\n"
