@@ -6,4 +6,5 @@ mod byzantine;
 mod cluster;
 mod processes;
 mod simulation;
+mod vectors;
 mod world;
