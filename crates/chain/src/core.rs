@@ -28,7 +28,7 @@ use crate::{
     pool::{Pool, PoolError, PoolRules, SenderAccount},
     state::StateStore,
     store::{BlockWrite, Snapshot, Store, StoreError},
-    transaction::VerifiedTransaction,
+    transaction::{DecodeError, VerifiedTransaction},
 };
 
 /// Announcements of waiting transactions that a slow listener may fall behind by before it misses some.
@@ -161,6 +161,11 @@ impl Core {
         read(&self.pool.lock())
     }
 
+    /// Decodes a transaction and recovers its sender.
+    pub(crate) fn verify(&self, encoded: Bytes) -> Result<VerifiedTransaction, DecodeError> {
+        self.metrics.recovery_cpu.spend(|| VerifiedTransaction::decode(encoded))
+    }
+
     /// Takes a client's transaction into the pool and lets the network know.
     pub(crate) fn submit(&self, transaction: VerifiedTransaction) -> Result<B256, SubmitError> {
         let transaction = Arc::new(transaction);
@@ -242,7 +247,8 @@ impl Core {
             let count_max = usize::try_from(self.rules.gas_limit / TRANSACTION_GAS_MIN).unwrap_or(usize::MAX);
             (view, pool.best(base_fee, count_max))
         };
-        let Executed { block, invalid } = execute(&view, &self.rules, attributes, transactions, OnInvalid::Skip)?;
+        let Executed { block, invalid } =
+            execute(&view, &self.rules, attributes, transactions, OnInvalid::Skip, &self.metrics)?;
         if !invalid.is_empty() {
             Metrics::add(&self.metrics.pool_invalid, invalid.len() as u64);
             let mut pool = self.pool.lock();
@@ -261,7 +267,8 @@ impl Core {
         attributes: &BlockAttributes,
         transactions: Vec<Arc<VerifiedTransaction>>,
     ) -> Result<BlockWrite, ExecuteError> {
-        Ok(execute(&self.head_view(), &self.rules, attributes, transactions, OnInvalid::Fail)?.block)
+        let view = self.head_view();
+        Ok(execute(&view, &self.rules, attributes, transactions, OnInvalid::Fail, &self.metrics)?.block)
     }
 
     /// What a contract answers in the state after the head, within [`READ_GAS`].
@@ -286,6 +293,18 @@ impl Core {
     /// Makes a block durable, then visible, then announces it.
     pub(crate) fn commit(&self, block: &BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
         let start = Instant::now();
+        self.metrics.commit_cpu.spend(|| self.write(block, certificate))?;
+        Metrics::add(&self.metrics.blocks, 1);
+        Metrics::add(&self.metrics.transactions, block.transactions.len() as u64);
+        Metrics::add(&self.metrics.gas_used, block.header.gas_used);
+        Metrics::add_since(&self.metrics.commit_micros, start);
+        // Last, so that whoever follows the head finds everything else already there.
+        self.head_number.send_replace(block.header.number);
+        Ok(())
+    }
+
+    /// Makes a block durable, then the head that the pool stands on.
+    fn write(&self, block: &BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
         self.store.commit(block, certificate)?;
         let snapshot = self.store.snapshot()?.ok_or(StoreError::Damaged { what: "head" })?;
         let changed: HashMap<Address, SenderAccount> = block
@@ -302,12 +321,6 @@ impl Core {
             *self.head.write() = Arc::new(snapshot);
             pool.head_changed(|address| changed.get(&address).copied());
         }
-        Metrics::add(&self.metrics.blocks, 1);
-        Metrics::add(&self.metrics.transactions, block.transactions.len() as u64);
-        Metrics::add(&self.metrics.gas_used, block.header.gas_used);
-        Metrics::add_since(&self.metrics.commit_micros, start);
-        // Last, so that whoever follows the head finds everything else already there.
-        self.head_number.send_replace(block.header.number);
         Ok(())
     }
 }

@@ -29,6 +29,7 @@ use thiserror::Error;
 use crate::{
     config::Fees,
     evm::{self, StateView},
+    metrics::Metrics,
     receipt::envelope,
     state::{AccountChange, AccountFields},
     store::{BlockWrite, Receipt, SlotWrite, StoreError},
@@ -142,16 +143,20 @@ pub(crate) fn execute(
     attributes: &BlockAttributes,
     transactions: Vec<Arc<VerifiedTransaction>>,
     on_invalid: OnInvalid,
+    metrics: &Metrics,
 ) -> Result<Executed, ExecuteError> {
     let parent = &view.snapshot().head().header;
     let header = rules.next_header(parent, attributes);
     let mut state = State::builder().with_database(evm::wrap(view.clone())).with_bundle_update().build();
-    record_parent_hash(&mut state, rules, &header)?;
-    let mut run = Run::new(&header);
-    run.transactions(&mut state, rules, transactions, on_invalid)?;
-    state.merge_transitions(BundleRetention::PlainState);
+    let run = metrics.execution_cpu.spend(|| {
+        record_parent_hash(&mut state, rules, &header)?;
+        let mut run = Run::new(&header);
+        run.transactions(&mut state, rules, transactions, on_invalid)?;
+        state.merge_transitions(BundleRetention::PlainState);
+        Ok::<_, ExecuteError>(run)
+    })?;
     let Run { included, receipts, invalid, .. } = run;
-    let block = seal(view, header, included, receipts, &state.take_bundle())?;
+    let block = metrics.root_cpu.spend(|| seal(view, header, included, receipts, &state.take_bundle()))?;
     Ok(Executed { block, invalid })
 }
 
