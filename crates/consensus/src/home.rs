@@ -7,15 +7,14 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::D
 use alloy::primitives::{Address, B256, U256};
 use cortensor_chain::{Chain, ChainHandle, Config, Genesis, GenesisAccount, StartError};
 use cortensor_net::{NetConfig, NodeAddress, PeersConfig, TransportSecret};
+use cortensor_protocol::consensus::{Domain, SetError, Validator, ValidatorSet};
 use malachite_types::LinearTimeouts;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::{
     node::{Bft, BftConfig, Metrics, PowersFrom},
-    set::{NamedPower, SetError, Validator, ValidatorSet},
-    signing::{Domain, Signer},
-    types::ValidatorAddress,
+    signing::Signer,
 };
 
 /// The network's file in a node's folder.
@@ -88,7 +87,7 @@ pub struct Network {
     /// Gas limit of every block.
     pub gas_limit: u64,
     /// Who decides the first epoch.
-    pub validators: Vec<NamedPower>,
+    pub validators: Vec<Validator>,
     /// Blocks in an epoch.
     pub epoch_blocks: u64,
     /// The Validators contract; without it the first set stays for ever.
@@ -104,8 +103,7 @@ impl Network {
     /// # Errors
     /// When the validators are no set.
     pub fn first_set(&self) -> Result<ValidatorSet, SetError> {
-        let validator = |named: &NamedPower| Validator { address: ValidatorAddress(named.address), power: named.power };
-        ValidatorSet::new(self.validators.iter().map(validator).collect())
+        ValidatorSet::new(self.validators.clone())
     }
 
     /// Where powers come from.

@@ -7,12 +7,10 @@ use crate::{
 };
 use alloy::primitives::{Address, B256, U256};
 use cortensor_chain::{DEVELOPMENT_ADDRESSES, WEI_PER_COIN};
-use cortensor_consensus::{
-    home::{self, Network, Node},
-    set::NamedPower,
-};
+use cortensor_consensus::home::{self, Network, Node};
 use cortensor_contracts::keystore::{self, Password, PasswordSource, Strength};
 use cortensor_net::{NodeAddress, TransportSecret};
+use cortensor_protocol::consensus::ValidatorSet;
 use eyre::{Context, bail, eyre};
 use std::{
     collections::BTreeMap,
@@ -25,8 +23,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// All powers together, as the Validators contract has them.
-const TOTAL_POWER: u64 = 1_000_000_000;
 const COINS_FUNDED: u64 = 10_000;
 const GAS_LIMIT: u64 = 120_000_000;
 
@@ -99,14 +95,12 @@ fn network(arguments: &ChainInitArgs, members: &[Member]) -> eyre::Result<Networ
     let funded = arguments.fund.iter().copied();
     let test_accounts = DEVELOPMENT_ADDRESSES.into_iter().filter(|_| arguments.fund_test_accounts);
     let balance = WEI_PER_COIN * U256::from(COINS_FUNDED);
-    let count = members.len() as u64;
-    let power = |index: usize| TOTAL_POWER / count + if index == 0 { TOTAL_POWER % count } else { 0 };
-    let named = members.iter().enumerate();
+    let first = ValidatorSet::equal(&members.iter().map(|member| member.address).collect::<Vec<_>>())?;
     Ok(Network {
         chain_id: arguments.chain_id,
         timestamp: SystemTime::now().duration_since(UNIX_EPOCH).wrap_err("the clock is before 1970")?.as_secs(),
         gas_limit: GAS_LIMIT,
-        validators: named.map(|(index, one)| NamedPower { address: one.address, power: power(index) }).collect(),
+        validators: first.validators().to_vec(),
         epoch_blocks: arguments.epoch_blocks,
         validators_contract: arguments.validators_contract,
         balances_wei: funded.chain(test_accounts).map(|address| (address, balance)).collect::<BTreeMap<_, _>>(),

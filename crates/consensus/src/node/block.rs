@@ -10,9 +10,10 @@ use alloy::{
 };
 use alloy_rlp::{RlpDecodable, RlpEncodable};
 use cortensor_chain::ProposedBlock;
+use cortensor_protocol::consensus::Domain;
 
 use crate::{
-    signing::{Domain, recover},
+    signing::is_signed_by,
     types::{Signature, ValidatorAddress},
 };
 
@@ -49,8 +50,8 @@ impl Envelope {
     /// Whether the beacon's value in the header comes from the parent's and the beneficiary's signature.
     pub(crate) fn beacon_holds(&self, domain: &Domain, parent: &Header) -> bool {
         let header = &self.block.header;
-        let signer = recover(domain.beacon_digest(header.number), &self.beacon);
-        signer == Some(ValidatorAddress(header.beneficiary)) && header.mix_hash == mix(parent.mix_hash, &self.beacon)
+        is_signed_by(ValidatorAddress(header.beneficiary), domain.beacon(header.number), &self.beacon)
+            && header.mix_hash == mix(parent.mix_hash, &self.beacon)
     }
 }
 

@@ -20,12 +20,15 @@ use std::{
 
 use alloy::{
     consensus::{Header, Sealed},
-    primitives::{Bytes, U256, hex},
+    primitives::{Bytes, hex},
 };
 use async_trait::async_trait;
 use cortensor_chain::{Access, BlockProducer, Consensus, ConsensusError, ShowCertificate};
 use cortensor_net::{Lane, PeerEvent, Peers, PeersConfig, PeersEvents};
-use cortensor_protocol::TransportKey;
+use cortensor_protocol::{
+    TransportKey,
+    consensus::{Certificate, Domain, ValidatorSet},
+};
 use malachite_types::LinearTimeouts;
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -40,11 +43,9 @@ use self::{
 };
 pub use self::{metrics::Metrics, wal::WalError, worker::PowersFrom};
 use crate::{
-    certificate::Certificate,
     engine::{Engine, Evidence, Input, Output, Peer, Settings},
     message::{DecidedBlock, Message},
-    set::ValidatorSet,
-    signing::{Domain, Signer},
+    signing::Signer,
 };
 
 /// Jobs and results that wait between the engine and the worker. The engine has at most one of each kind under way for
@@ -170,11 +171,7 @@ impl Consensus for Bft {
 fn show_certificate(header: &Sealed<Header>, bytes: &[u8]) -> Option<serde_json::Value> {
     let certificate = Certificate::decode(bytes).ok()?;
     let (validators, powers) = certificate.set.parts();
-    let (mut signers, mut signatures) = (U256::ZERO, Vec::new());
-    for (index, signature) in certificate.signatures.iter().enumerate().filter(|(_, signature)| !signature.is_zero()) {
-        signers.set_bit(index, true);
-        signatures.extend_from_slice(signature.as_slice());
-    }
+    let (signers, signatures) = certificate.packed_signatures();
     let powers: Vec<_> = powers.into_iter().map(|power| format!("{power:#x}")).collect();
     Some(serde_json::json!({
         "header": hex::encode_prefixed(alloy_rlp::encode(header.inner())),
@@ -182,7 +179,7 @@ fn show_certificate(header: &Sealed<Header>, bytes: &[u8]) -> Option<serde_json:
         "validators": validators,
         "powers": powers,
         "signers": format!("{signers:#x}"),
-        "signatures": hex::encode_prefixed(signatures),
+        "signatures": signatures,
     }))
 }
 

@@ -9,15 +9,14 @@ use alloy::{
     sol_types::SolCall as _,
 };
 use cortensor_chain::{BlockProducer, CheckError, ConsensusError, Proposal};
+use cortensor_protocol::consensus::{Certificate, Domain, ValidatorSet};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::block::{Envelope, mix};
 use crate::{
-    certificate::Certificate,
     engine::{Input, Peer, Verdict},
-    set::ValidatorSet,
-    signing::{Domain, Signer},
-    types::{Signature, ValidatorAddress},
+    signing::Signer,
+    types::Signature,
 };
 
 sol! {
@@ -190,7 +189,7 @@ impl Worker {
         if !envelope.beacon_holds(&self.domain, &self.producer.head()) {
             return Ok(Verdict::NotTheBlock);
         }
-        let member = self.set.get(&ValidatorAddress(header.beneficiary)).is_some();
+        let member = self.set.power_of(header.beneficiary).is_some();
         if !member || header.extra_data[..] != self.set_after_next().hash()[..] {
             return Ok(Verdict::Invalid);
         }
