@@ -30,6 +30,8 @@ use crate::{
 const SENDERS: usize = 64;
 /// Threads that decode and recover, as the server's would.
 const INTAKE_TASKS: usize = 2;
+/// A prime, so that one holder after the other is far away from it.
+const HOLDER_STRIDE: usize = 7_919;
 const CHAIN_ID: u64 = 31_337;
 const GAS_PRICE_WEI: u128 = 100_000_000_000;
 const TOKEN_CODE: &str = include_str!("../contracts/token.hex");
@@ -54,9 +56,18 @@ pub struct BenchResult {
     pub commit: Duration,
     /// Bytes that the database had grown to.
     pub file_bytes: u64,
+    /// Processor time in microseconds: recovering senders, execution, roots, writing.
+    pub processor_micros: [u64; 4],
 }
 
 impl BenchResult {
+    /// Microseconds of processor time for each transfer: recovering senders, execution, roots, writing.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn phases(&self) -> [f64; 4] {
+        self.processor_micros.map(|micros| micros as f64 / self.transactions as f64)
+    }
+
     /// Transfers per second.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
@@ -93,6 +104,7 @@ pub async fn transfers_per_second(transactions: usize) -> Result<BenchResult, Be
     config.limits.pool_transactions_max = transactions + SENDERS + 1;
     config.limits.pool_bytes_max = (transactions + SENDERS + 1) * 512;
     config.limits.pool_per_sender_max = transactions + 1;
+    let transactions = transactions.next_multiple_of(SENDERS);
     let signing = tokio::task::spawn_blocking(move || Load::sign(CHAIN_ID, transactions)).await;
     let load = signing.map_err(|error| BenchError::Broken(error.to_string()))??;
     for sender in &load.senders {
@@ -120,7 +132,7 @@ async fn measure(chain: &ChainHandle, signed: Vec<Bytes>) -> Result<BenchResult,
             // Interleaved by sender, so that no sender's nonces arrive out of order.
             for (index, encoded) in signed.iter().enumerate() {
                 if index % SENDERS % INTAKE_TASKS == task {
-                    submitter.submit(VerifiedTransaction::decode(encoded.clone())?)?;
+                    submitter.submit(submitter.verify(encoded.clone())?)?;
                 }
             }
             Ok(())
@@ -142,6 +154,12 @@ async fn measure(chain: &ChainHandle, signed: Vec<Bytes>) -> Result<BenchResult,
         build: Duration::from_micros(after.build_micros - before.build_micros),
         commit: Duration::from_micros(after.commit_micros - before.commit_micros),
         file_bytes: 0,
+        processor_micros: [
+            after.recovery_cpu_micros - before.recovery_cpu_micros,
+            after.execution_cpu_micros - before.execution_cpu_micros,
+            after.root_cpu_micros - before.root_cpu_micros,
+            after.commit_cpu_micros - before.commit_cpu_micros,
+        ],
     })
 }
 
@@ -152,13 +170,16 @@ pub struct Load {
     pub setup: Vec<Bytes>,
     /// Transfers, each to an account that held no tokens before, interleaved by sender.
     pub transfers: Vec<Bytes>,
+    /// As many more, from the same senders to the same accounts in another order.
+    pub between_holders: Vec<Bytes>,
     /// The senders, who need coins for gas; the sender of transfer *i* is number *i* modulo their count.
     pub senders: Vec<Address>,
 }
 
 impl Load {
-    /// Signs so many transfers for a chain on which nobody has sent anything.
+    /// Signs so many transfers, rounded up to a multiple of the senders, for a chain on which nobody has sent anything.
     pub fn sign(chain_id: u64, transfers: usize) -> Result<Self, BenchError> {
+        let transfers = transfers.next_multiple_of(SENDERS);
         let owner = development_signer()?;
         let senders: Vec<_> = (0..SENDERS).map(sender).collect();
         let code = hex::decode(TOKEN_CODE.trim()).map_err(|error| BenchError::Broken(error.to_string()))?;
@@ -169,14 +190,17 @@ impl Load {
             let call = transferCall { to: sender.address(), value: U256::from(u64::MAX) };
             setup.push(sign(chain_id, &owner, nonce, token.into(), call.abi_encode(), 100_000)?);
         }
-        let transfer = |index: usize| {
-            let recipient = Address::from_word(keccak256((index as u64).to_be_bytes()));
+        let transfer = |index: usize, holder: usize| {
+            let recipient = Address::from_word(keccak256((holder as u64).to_be_bytes()));
             let call = transferCall { to: recipient, value: U256::from(1) };
             let nonce = (index / SENDERS) as u64;
             sign(chain_id, &senders[index % SENDERS], nonce, token.into(), call.abi_encode(), 100_000)
         };
-        let transfers = (0..transfers).map(transfer).collect::<Result<_, _>>()?;
-        Ok(Self { setup, transfers, senders: senders.iter().map(PrivateKeySigner::address).collect() })
+        let scattered = |index: usize| index.wrapping_mul(HOLDER_STRIDE) % transfers;
+        let between = (0..transfers).map(|index| transfer(transfers + index, scattered(index)));
+        let between_holders = between.collect::<Result<_, _>>()?;
+        let transfers = (0..transfers).map(|index| transfer(index, index)).collect::<Result<_, _>>()?;
+        Ok(Self { setup, transfers, between_holders, senders: senders.iter().map(PrivateKeySigner::address).collect() })
     }
 }
 

@@ -236,7 +236,7 @@ impl BlockProducer {
             });
         }
         let core = Arc::clone(&self.core);
-        let committed = tokio::task::spawn_blocking(move || core.commit(&proposal.0, &certificate)).await;
+        let committed = tokio::task::spawn_blocking(move || core.commit(proposal.0, &certificate)).await;
         committed.map_err(|error| ConsensusError::Writer(error.to_string()))??;
         Ok(header)
     }

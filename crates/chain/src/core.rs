@@ -123,7 +123,7 @@ impl Core {
             limits: config.limits,
         };
         Self {
-            rules: Rules { chain_id: config.chain_id, gas_limit: config.gas_limit, fees: config.fees },
+            rules: Rules::of(&config),
             clock: Clock::default(),
             metrics: Metrics::default(),
             store,
@@ -291,36 +291,33 @@ impl Core {
     }
 
     /// Makes a block durable, then visible, then announces it.
-    pub(crate) fn commit(&self, block: &BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn commit(&self, block: BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
         let start = Instant::now();
+        let (number, transactions, gas_used) = (block.header.number, block.transactions.len(), block.header.gas_used);
         self.metrics.commit_cpu.spend(|| self.write(block, certificate))?;
         Metrics::add(&self.metrics.blocks, 1);
-        Metrics::add(&self.metrics.transactions, block.transactions.len() as u64);
-        Metrics::add(&self.metrics.gas_used, block.header.gas_used);
+        Metrics::add(&self.metrics.transactions, transactions as u64);
+        Metrics::add(&self.metrics.gas_used, gas_used);
         Metrics::add_since(&self.metrics.commit_micros, start);
         // Last, so that whoever follows the head finds everything else already there.
-        self.head_number.send_replace(block.header.number);
+        self.head_number.send_replace(number);
         Ok(())
     }
 
     /// Makes a block durable, then the head that the pool stands on.
-    fn write(&self, block: &BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
-        self.store.commit(block, certificate)?;
-        let snapshot = self.store.snapshot()?.ok_or(StoreError::Damaged { what: "head" })?;
-        let changed: HashMap<Address, SenderAccount> = block
-            .state
-            .accounts
-            .iter()
+    fn write(&self, block: BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
+        let accounts = block.state.accounts.iter();
+        let changed: HashMap<Address, SenderAccount> = accounts
             .map(|(address, account)| {
                 let account = account.as_ref().map(|account| (account.nonce, account.balance)).unwrap_or_default();
                 (*address, SenderAccount { nonce: account.0, balance: account.1, is_contract: false })
             })
             .collect();
-        {
-            let mut pool = self.pool.lock();
-            *self.head.write() = Arc::new(snapshot);
-            pool.head_changed(|address| changed.get(&address).copied());
-        }
+        self.store.commit(block, certificate)?;
+        let snapshot = self.store.snapshot()?.ok_or(StoreError::Damaged { what: "head" })?;
+        let mut pool = self.pool.lock();
+        *self.head.write() = Arc::new(snapshot);
+        pool.head_changed(|address| changed.get(&address).copied());
         Ok(())
     }
 }
