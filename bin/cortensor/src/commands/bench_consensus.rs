@@ -6,7 +6,7 @@
 use super::{bench::Row, validator};
 use crate::{cli::ChainInitArgs, output};
 use alloy::primitives::{Address, Bytes};
-use cortensor_chain::bench::Load;
+use cortensor_chain::bench::{Load, To};
 use eyre::{Context, bail, eyre};
 use serde_json::{Value, json};
 use std::{
@@ -31,23 +31,25 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(super) async fn run(smoke: bool) -> eyre::Result<Vec<Row>> {
     cortensor_contracts::install_tls();
     output::progress("consensus: four validators as processes");
-    let (empty_blocks, transfers) = if smoke { (10, 256) } else { (400, 40_000) };
-    let load =
-        tokio::task::spawn_blocking(move || Load::sign(cortensor_node::localnet::L2_CHAIN_ID, transfers)).await??;
-    let network = Network::start(&load).await?;
+    let (empty_blocks, count) = if smoke { (10, 256) } else { (400, 40_000) };
+    let (mut load, setup) = Load::new(cortensor_node::localnet::L2_CHAIN_ID)?;
+    let signing = tokio::task::spawn_blocking(move || {
+        let lists = [load.transfers(count, To::NewHolders)?, load.transfers(count, To::Holders)?];
+        Ok::<_, eyre::Report>((load, lists))
+    });
+    let (load, [to_new_holders, to_holders]) = signing.await??;
+    let senders = load.senders();
+    let network = Network::start(&senders).await?;
     let mut empty = network.block_times(empty_blocks).await?;
-    network.send_in_order(&load.setup).await?;
-    network.wait_for_nonce(cortensor_chain::DEVELOPMENT_ADDRESSES[0], load.setup.len() as u64).await?;
+    network.send_in_order(&setup).await?;
+    network.wait_for_nonce(cortensor_chain::DEVELOPMENT_ADDRESSES[0], setup.len() as u64).await?;
     let mut rows = vec![
         Row::new("consensus/empty_block_p50", percentile(&mut empty, 50), "ms"),
         Row::new("consensus/empty_block_p99", percentile(&mut empty, 99), "ms"),
     ];
-    let mut sent = 0;
-    for (name, transfers) in [("erc20_to_new_holders", &load.transfers), ("erc20_to_holders", &load.between_holders)] {
-        sent += transfers.len();
-        let nonce = (sent / load.senders.len()) as u64;
-        rows.extend(network.measure(name, transfers, &load.senders, nonce).await?);
-    }
+    let half = load.nonce() / 2;
+    rows.extend(network.measure("erc20_to_new_holders", &to_new_holders, &senders, half).await?);
+    rows.extend(network.measure("erc20_to_holders", &to_holders, &senders, load.nonce()).await?);
     Ok(rows)
 }
 
@@ -66,7 +68,7 @@ struct Network {
 }
 
 impl Network {
-    async fn start(load: &Load) -> eyre::Result<Self> {
+    async fn start(senders: &[Address]) -> eyre::Result<Self> {
         let folder = tempfile::tempdir().wrap_err("cannot make a temporary folder")?;
         let (rpc_port, peer_port) = free_ports()?;
         let arguments = ChainInitArgs {
@@ -77,7 +79,7 @@ impl Network {
             rpc_port,
             peer_port,
             empty_block_ms: 0,
-            fund: load.senders.clone(),
+            fund: senders.to_vec(),
             fund_test_accounts: true,
             validators_contract: None,
             epoch_blocks: 1_000,

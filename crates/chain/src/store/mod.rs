@@ -121,7 +121,9 @@ pub enum OpenError {
         expected: B256,
     },
     /// A stored block does not give its own header when it is executed.
-    #[error("block {number} does not follow from the state before it; restore the data from a copy, or remove it and let this node catch up")]
+    #[error(
+        "block {number} does not follow from the state before it; restore the data from a copy, or remove it and let this node catch up"
+    )]
     Replay {
         /// The block.
         number: u64,

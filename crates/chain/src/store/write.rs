@@ -34,11 +34,7 @@ pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreE
 }
 
 /// The block itself: all that is needed to execute it again.
-pub(super) fn block(
-    transaction: &WriteTransaction,
-    block: &BlockWrite,
-    certificate: &[u8],
-) -> Result<(), StoreError> {
+pub(super) fn block(transaction: &WriteTransaction, block: &BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
     let number = block.header.number;
     let header = StoredHeader::encode(&block.header, block.size, block.transactions.len());
     transaction.open_table(HEADERS)?.insert(number, header.as_slice())?;
