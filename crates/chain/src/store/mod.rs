@@ -6,6 +6,7 @@
 //! readable and the file grows by the nodes that each block rewrites (an archive node). After a crash, opening verifies the
 //! whole file before anything is served, which takes time in proportion to its size. It interprets no transaction.
 
+mod export;
 mod record;
 mod snapshot;
 

@@ -15,7 +15,7 @@ use revm::bytecode::Bytecode;
 
 use super::{
     ACCOUNTS, CERTIFICATES, CODES, CodeCache, HEADERS, NODES, NUMBERS, POSITIONS, RECEIPTS, Receipt, SLOTS, StoreError,
-    StoredHeader, TRANSACTIONS, record, slot_key,
+    StoredHeader, TRANSACTIONS, export::parse_slot_key, record, slot_key,
 };
 use crate::{
     state::{NodeReader, StateError},
@@ -125,6 +125,22 @@ impl Snapshot {
     pub(crate) fn slot(&self, address: Address, slot: U256) -> Result<U256, StoreError> {
         let record = self.slots.get(&slot_key(address, slot))?;
         Ok(record.map_or(U256::ZERO, |record| U256::from_be_bytes(*record.value())))
+    }
+
+    /// Everyone who has an account as of the head.
+    pub(super) fn addresses(&self) -> Result<Vec<Address>, StoreError> {
+        self.accounts.iter()?.map(|row| Ok(Address::from(row?.0.value()))).collect()
+    }
+
+    /// Every slot that is not zero as of the head.
+    pub(super) fn all_slots(&self) -> Result<Vec<(Address, U256, U256)>, StoreError> {
+        let rows = self.slots.iter()?;
+        rows.map(|row| {
+            let (key, value) = row?;
+            let (address, slot) = parse_slot_key(key.value());
+            Ok((address, slot, U256::from_be_bytes(*value.value())))
+        })
+        .collect()
     }
 
     /// The code with this hash, analysed.
