@@ -1,10 +1,10 @@
 //! Starting, watching and stopping a chain.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use alloy::{
     consensus::{Header, Sealed},
-    primitives::{B256, Bytes},
+    primitives::{Address, B256, Bytes},
 };
 use thiserror::Error;
 use tokio::{
@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, GenesisAccount},
     consensus::{BlockProducer, Consensus, ConsensusError, Solo},
     core::{Core, SubmitError},
     execute::Rules,
@@ -249,6 +249,15 @@ impl ChainHandle {
     /// What made a block final, as the consensus engine encoded it; none for blocks that a single validator made.
     pub fn certificate(&self, number: u64) -> Result<Option<Bytes>, StoreError> {
         self.core.snapshot().certificate(number)
+    }
+
+    /// The state after the last committed block, as block 0 of another chain can begin with it. For small states: all of it
+    /// is in memory at once.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn export_accounts(&self) -> Result<BTreeMap<Address, GenesisAccount>, StoreError> {
+        self.core.snapshot().export()
     }
 
     /// Follows the head.

@@ -3,7 +3,7 @@
 //! The client is a fifth process on the same processors: it signs before the clock starts, and sends over JSON-RPC to all
 //! four. Final means that the last transfer is in a block that a validator shows, which it does when the block is durable.
 
-use super::{bench::Row, validator};
+use super::{bench::Row, network};
 use crate::{cli::ChainInitArgs, output};
 use alloy::primitives::{Address, Bytes};
 use cortensor_chain::bench::{Load, To};
@@ -78,14 +78,19 @@ impl Network {
             host: "127.0.0.1".to_owned(),
             rpc_port,
             peer_port,
+            metrics_port: None,
             empty_block_ms: 0,
             fund: senders.to_vec(),
             fund_test_accounts: true,
+            founder: None,
+            supply: 0,
+            public: false,
+            bare: true,
             validators_contract: None,
             epoch_blocks: 1_000,
         };
         let (mut processes, mut urls) = (Vec::new(), Vec::new());
-        for (home, member) in validator::write_network(&arguments)? {
+        for (home, member) in network::write_network(&arguments).await? {
             processes.push(spawn(&home)?);
             urls.push(format!("http://{}", member.rpc));
         }

@@ -8,6 +8,7 @@
 //! that each block rewrites (an archive node). After a crash, opening verifies the whole file before anything is served,
 //! which takes time in proportion to its size. It interprets no transaction.
 
+mod export;
 mod layers;
 mod record;
 mod snapshot;

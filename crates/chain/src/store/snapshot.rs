@@ -3,19 +3,23 @@
 //! A snapshot is cheap to hold for the length of a request. While one is held the database cannot reuse the pages that
 //! it shows, so nothing keeps one across an `await` on a client.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use alloy::{
     consensus::{TrieAccount, constants::KECCAK_EMPTY},
     primitives::{Address, B256, Bytes, U256},
     rlp::Decodable as _,
 };
-use redb::{ReadOnlyTable, ReadTransaction};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _};
 use revm::bytecode::Bytecode;
 
 use super::{
     ACCOUNTS, CERTIFICATES, CODES, CodeCache, HEADERS, META, NODE_CHUNKS, NODES, NUMBERS, POSITIONS, RECEIPTS, Receipt,
     SLOTS, STATE_NUMBER, StoreError, StoredHeader, TRANSACTIONS,
+    export::parse_slot_key,
     layers::{Layers, NodeCache},
     record, slot_key,
 };
@@ -155,6 +159,33 @@ impl Snapshot {
         }
         let record = self.slots.get(&slot_key(address, slot))?;
         Ok(record.map_or(U256::ZERO, |record| U256::from_be_bytes(*record.value())))
+    }
+
+    /// Everyone who has an account as of the head.
+    pub(super) fn addresses(&self) -> Result<BTreeSet<Address>, StoreError> {
+        let rows = self.accounts.iter()?;
+        let mut addresses = rows.map(|row| Ok(Address::from(row?.0.value()))).collect::<Result<BTreeSet<_>, StoreError>>()?;
+        for (address, account) in self.layers.oldest_first().flat_map(|layer| &layer.accounts) {
+            if account.is_some() { addresses.insert(*address) } else { addresses.remove(address) };
+        }
+        Ok(addresses)
+    }
+
+    /// Every slot that is not zero as of the head.
+    pub(super) fn all_slots(&self) -> Result<BTreeMap<(Address, U256), U256>, StoreError> {
+        let mut slots = BTreeMap::new();
+        for row in self.slots.iter()? {
+            let (key, value) = row?;
+            slots.insert(parse_slot_key(key.value()), U256::from_be_bytes(*value.value()));
+        }
+        for (address, changes) in self.layers.oldest_first().flat_map(|layer| &layer.slots) {
+            if changes.wiped {
+                slots.retain(|(owner, _), _| owner != address);
+            }
+            slots.extend(changes.written.iter().map(|(slot, value)| ((*address, *slot), *value)));
+        }
+        slots.retain(|_, value| !value.is_zero());
+        Ok(slots)
     }
 
     /// The code with this hash, analysed.
