@@ -164,9 +164,14 @@ impl Snapshot {
     /// Everyone who has an account as of the head.
     pub(super) fn addresses(&self) -> Result<BTreeSet<Address>, StoreError> {
         let rows = self.accounts.iter()?;
-        let mut addresses = rows.map(|row| Ok(Address::from(row?.0.value()))).collect::<Result<BTreeSet<_>, StoreError>>()?;
+        let mut addresses =
+            rows.map(|row| Ok(Address::from(row?.0.value()))).collect::<Result<BTreeSet<_>, StoreError>>()?;
         for (address, account) in self.layers.oldest_first().flat_map(|layer| &layer.accounts) {
-            if account.is_some() { addresses.insert(*address) } else { addresses.remove(address) };
+            if account.is_some() {
+                addresses.insert(*address)
+            } else {
+                addresses.remove(address)
+            };
         }
         Ok(addresses)
     }
