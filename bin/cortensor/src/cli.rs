@@ -757,6 +757,9 @@ pub(crate) struct BenchArgs {
     /// chain: token holders up to which to measure, from a thousand on
     #[arg(long, value_name = "N", default_value = "100000")]
     pub(crate) holders: NonZeroU32,
+    /// consensus: an anvil to send the same transfers to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) peer_anvil: Option<PathBuf>,
     /// engine: rounds, of which the best counts
     #[arg(long, value_name = "N", default_value = "9")]
     pub(crate) rounds: NonZeroU32,
