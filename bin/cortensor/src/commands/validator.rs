@@ -59,9 +59,8 @@ pub(crate) async fn run(arguments: ChainRunArgs) -> eyre::Result<ExitCode> {
     if let Some(duties) = duties {
         duties.await.wrap_err("the validator's duties ended abnormally")?;
     }
-    let head = chain.head().number;
     node.chain.shutdown().await?;
-    output::progress(&format!("stopped at block {head} or the one after it; what was signed beyond is in the log"));
+    output::progress("stopped: what this node signed is in a block or in its log");
     Ok(ExitCode::SUCCESS)
 }
 

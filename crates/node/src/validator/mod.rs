@@ -24,7 +24,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 const GAS_AN_EPOCH: u64 = 1_500_000;
 /// A block may be so much newer than this clock before it is worth a warning; validators refuse one 15 s ahead.
 const AHEAD_MAX_S: u64 = 3;
-/// And so much older, beyond the time between two looks.
+/// And so much older, once this node has had as long to catch up.
 const BEHIND_MAX_S: u64 = 10;
 /// Fewer epochs than these are worth a warning when gas for them is left.
 const EPOCHS_PAID_MIN: u64 = 20;
@@ -88,6 +88,7 @@ pub struct Duties {
     alive_in: Option<u64>,
     /// The epoch that was last seen, and in which epoch each warning was last given.
     epoch: u64,
+    started: Instant,
     warned: HashMap<&'static str, u64>,
 }
 
@@ -113,6 +114,7 @@ impl Duties {
             metrics: Arc::default(),
             alive_in: None,
             epoch: 0,
+            started: Instant::now(),
             warned: HashMap::new(),
         }
     }
@@ -196,7 +198,7 @@ impl Duties {
         if ahead > AHEAD_MAX_S {
             let text = format!("the newest block is {ahead} s ahead of this clock: a clock here or there is wrong");
             self.warn("clock", &text);
-        } else if behind > self.every.as_secs() + BEHIND_MAX_S {
+        } else if behind > BEHIND_MAX_S && self.started.elapsed() > Duration::from_secs(BEHIND_MAX_S) {
             let text = format!("the newest block is {behind} s old: the chain stands still, or this clock is ahead");
             self.warn("clock", &text);
         }
