@@ -79,6 +79,7 @@ pub struct DutyMetrics {
 /// One validator's duties.
 #[derive(Debug)]
 pub struct Duties {
+    key: Address,
     wallet: Wallet,
     contracts: Contracts,
     reports: Reports,
@@ -102,11 +103,12 @@ struct Clock {
 }
 
 impl Duties {
-    /// For the validator whose key the wallet holds. Proofs are read from `evidence`; what became of them is kept beside it.
-    /// Looks every `every`.
+    /// For the validator that votes with `key`; the wallet is that account's, or its operator's. Proofs are read from `evidence`;
+    /// what became of them is kept beside it. Looks every `every`.
     #[must_use]
-    pub fn new(wallet: Wallet, contracts: Contracts, evidence: &Path, every: Duration) -> Self {
+    pub fn new(key: Address, wallet: Wallet, contracts: Contracts, evidence: &Path, every: Duration) -> Self {
         Self {
+            key,
             reports: Reports::new(evidence),
             wallet,
             contracts,
@@ -207,11 +209,11 @@ impl Duties {
 
     /// Once an epoch, in its first half: where in it, the key and the epoch say.
     async fn give_sign_of_life(&mut self, clock: Clock) -> Result<(), DutyError> {
-        if self.alive_in == Some(clock.epoch) || clock.passed < delay(self.wallet.address(), clock) {
+        if self.alive_in == Some(clock.epoch) || clock.passed < delay(self.key, clock) {
             return Ok(());
         }
         let validators = &self.contracts.validators;
-        let operator = validators.operator_of(self.wallet.address()).await?;
+        let operator = validators.operator_of(self.key).await?;
         let candidate = match operator {
             Some(operator) => validators.candidate(operator).await?,
             None => None,
@@ -241,9 +243,8 @@ impl Duties {
             return Ok(());
         }
         let set = self.contracts.validators.set_at(clock.epoch * clock.length + clock.passed).await?;
-        let own = self.wallet.address();
         let members = set.validators();
-        let Some(place) = members.iter().position(|member| member.address == own) else { return Ok(()) };
+        let Some(place) = members.iter().position(|member| member.address == self.key) else { return Ok(()) };
         if !is_turn(place as u64, members.len() as u64, clock) {
             return Ok(());
         }
