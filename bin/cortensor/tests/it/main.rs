@@ -1,5 +1,10 @@
 //! The binary as operators run it: networks of validators as processes, over real sockets.
-#![allow(clippy::unwrap_used, clippy::large_futures, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::large_futures,
+    clippy::print_stderr,
+    reason = "tests fail by panicking, and say what they leave out"
+)]
 
 #[path = "../../../../crates/contracts/tests/it/anvil.rs"]
 mod anvil;
