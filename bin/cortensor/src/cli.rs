@@ -769,6 +769,9 @@ pub(crate) struct BenchArgs {
     /// router: connections that are kept open
     #[arg(long, value_name = "N", default_value = "16")]
     pub(crate) connections: NonZeroU32,
+    /// chain: token holders up to which to measure, from a thousand on
+    #[arg(long, value_name = "N", default_value = "100000")]
+    pub(crate) holders: NonZeroU32,
     /// engine: rounds, of which the best counts
     #[arg(long, value_name = "N", default_value = "9")]
     pub(crate) rounds: NonZeroU32,

@@ -19,7 +19,7 @@ impl Snapshot {
                 GenesisAccount { balance_wei: account.balance, nonce: account.nonce, code, storage: BTreeMap::new() };
             accounts.insert(address, exported);
         }
-        for (address, slot, value) in self.all_slots()? {
+        for ((address, slot), value) in self.all_slots()? {
             let damaged = StoreError::Damaged { what: "slot of no account" };
             let account: &mut GenesisAccount = accounts.get_mut(&address).ok_or(damaged)?;
             account.storage.insert(slot, value);
