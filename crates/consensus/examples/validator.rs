@@ -5,13 +5,14 @@
 use std::path::PathBuf;
 
 use alloy::primitives::B256;
+use cortensor_consensus::home::{self, KeyFrom};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).ok_or("which folder?")?);
     let key = std::fs::read_to_string(folder.join("validator.hex")).ok();
     let key = key.map(|text| text.trim().parse::<B256>()).transpose()?;
-    let node = cortensor_consensus::home::start(&folder, key, false).await?;
+    let node = home::start(&folder, key.map_or(KeyFrom::Nobody, KeyFrom::Key), false).await?;
     println!("{}", node.chain.http_url());
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {

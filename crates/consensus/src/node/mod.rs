@@ -45,7 +45,7 @@ pub use self::{metrics::Metrics, wal::WalError, worker::PowersFrom};
 use crate::{
     engine::{Engine, Evidence, Input, Output, Peer, Settings},
     message::{DecidedBlock, Message},
-    signing::Signer,
+    signing::Keeper,
 };
 
 /// Jobs and results that wait between the engine and the worker. The engine has at most one of each kind under way for
@@ -76,7 +76,7 @@ pub struct BftConfig {
     /// EIP-155 chain identifier.
     pub chain_id: u64,
     /// The validator's key; none for a node that only follows.
-    pub signer: Option<Signer>,
+    pub signer: Option<Keeper>,
     /// Who decides the first epoch.
     pub first_set: ValidatorSet,
     /// Where powers come from.
