@@ -6,6 +6,7 @@
 mod block;
 mod clocks;
 mod evidence;
+mod following;
 mod gossip;
 mod metrics;
 mod wal;
@@ -131,8 +132,7 @@ impl Consensus for Bft {
         let domain = Domain::new(config.chain_id);
         let next = producer.head().number + 1;
         let set = worker::set_after_head(&producer, &config.first_set, config.powers)?;
-        let create = next == 1 || config.new_log;
-        let (wal, log) = Wal::open(&config.log, next, create).map_err(|error| engine_error(&error))?;
+        let (wal, log) = following::open_log(&config, next).await.map_err(|error| engine_error(&error))?;
         let listed = config.peers.peers.iter().map(cortensor_net::NodeAddress::key).collect();
         let (peers, events) = Peers::start(config.peers).await.map_err(|error| engine_error(&error))?;
         let access = producer.access();

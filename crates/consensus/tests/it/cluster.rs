@@ -27,7 +27,7 @@ pub const CHAIN_ID: u64 = 4_242;
 
 /// One validator's folder and process.
 pub struct Member {
-    folder: PathBuf,
+    pub folder: PathBuf,
     pub url: String,
     process: Option<Child>,
 }
@@ -45,6 +45,11 @@ fn free_udp() -> SocketAddr {
 
 fn free_tcp() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Beside the folder, which may be full.
+fn log_file(folder: &Path) -> PathBuf {
+    folder.with_extension("log")
 }
 
 fn key(index: usize) -> B256 {
@@ -92,14 +97,49 @@ impl Cluster {
 
     /// Starts one member's process and waits until it serves.
     pub fn start(&mut self, index: usize) {
+        let started = self.try_start(index);
+        started.unwrap_or_else(|log| panic!("member {index} did not start: {log}"));
+    }
+
+    /// Starts one member's process. Without success it is gone, and this is what it said.
+    pub fn try_start(&mut self, index: usize) -> Result<(), String> {
+        let before = self.log(index).len();
         let member = &mut self.members[index];
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(member.folder.join("log")).unwrap();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log_file(&member.folder)).unwrap();
         let mut process =
             Command::new(binary()).arg(&member.folder).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.starts_with("http://"), "member {index} did not start: {}", self.log(index));
+        if !line.starts_with("http://") {
+            assert!(!process.wait().unwrap().success());
+            return Err(self.log(index)[before..].to_owned());
+        }
         self.members[index].process = Some(process);
+        Ok(())
+    }
+
+    /// Starts one member, which is to give up at once or soon; this is what it said.
+    pub fn start_in_vain(&mut self, index: usize) -> String {
+        let before = self.log(index).len();
+        if let Err(said) = self.try_start(index) {
+            return said;
+        }
+        self.wait_for_end(index);
+        self.log(index)[before..].to_owned()
+    }
+
+    /// Waits until a member's process has failed by itself.
+    pub fn wait_for_end(&mut self, index: usize) {
+        let mut process = self.members[index].process.take().unwrap();
+        for _ in 0..1_000 {
+            if let Some(status) = process.try_wait().unwrap() {
+                assert!(!status.success(), "member {index} ended well");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        process.kill().unwrap();
+        panic!("member {index} still runs: {}", self.log(index));
     }
 
     pub fn start_all(&mut self) {
@@ -120,8 +160,8 @@ impl Cluster {
         self.members[index].process.is_some()
     }
 
-    fn log(&self, index: usize) -> String {
-        std::fs::read_to_string(self.members[index].folder.join("log")).unwrap_or_default()
+    pub fn log(&self, index: usize) -> String {
+        std::fs::read_to_string(log_file(&self.members[index].folder)).unwrap_or_default()
     }
 
     /// One call of JSON-RPC; none when the member does not answer.

@@ -4,6 +4,7 @@
 
 mod byzantine;
 mod cluster;
+mod damage;
 mod processes;
 mod simulation;
 mod vectors;
