@@ -37,12 +37,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::{block::decodes_as_block, metrics::Metrics, wal::WalError, worker::PowersFrom};
 use self::{
     clocks::Clocks,
     wal::Wal,
     worker::{Job, Worker},
 };
-pub use self::{metrics::Metrics, wal::WalError, worker::PowersFrom};
 use crate::{
     engine::{Engine, Evidence, Input, Output, Peer, Settings},
     message::{DecidedBlock, Message},

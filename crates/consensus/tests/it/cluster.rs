@@ -119,24 +119,24 @@ impl Cluster {
     }
 
     /// Starts one member, which is to give up at once or soon; this is what it said.
-    pub fn start_in_vain(&mut self, index: usize) -> String {
+    pub async fn start_in_vain(&mut self, index: usize) -> String {
         let before = self.log(index).len();
         if let Err(said) = self.try_start(index) {
             return said;
         }
-        self.wait_for_end(index);
+        self.wait_for_end(index).await;
         self.log(index)[before..].to_owned()
     }
 
     /// Waits until a member's process has failed by itself.
-    pub fn wait_for_end(&mut self, index: usize) {
+    pub async fn wait_for_end(&mut self, index: usize) {
         let mut process = self.members[index].process.take().unwrap();
         for _ in 0..1_000 {
             if let Some(status) = process.try_wait().unwrap() {
                 assert!(!status.success(), "member {index} ended well");
                 return;
             }
-            std::thread::sleep(Duration::from_millis(20));
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         process.kill().unwrap();
         panic!("member {index} still runs: {}", self.log(index));

@@ -81,7 +81,7 @@ async fn damaged_data_is_refused_with_a_message_and_its_copy_goes_on() {
     assert!(refused >= 5, "{refused} changes were noticed");
     for length in [10, good.len() / 2, good.len() - 5_000] {
         fs::write(&path, &good[..length]).unwrap();
-        let said = cluster.start_in_vain(VICTIM);
+        let said = cluster.start_in_vain(VICTIM).await;
         assert!(said.contains("chain.redb is damaged") && !said.contains("panicked"), "cut to {length}: {said}");
     }
     fs::write(&path, &good).unwrap();
@@ -98,7 +98,7 @@ async fn data_older_than_the_log_and_logs_that_are_gone_are_refused_until_the_ch
     cluster.reach(VICTIM, cluster.height(0).await + 10, PATIENCE).await;
     cluster.kill(VICTIM);
     fs::write(data(&cluster), old).unwrap();
-    let said = cluster.start_in_vain(VICTIM);
+    let said = cluster.start_in_vain(VICTIM).await;
     assert!(said.contains("the data is older than what this validator has signed"), "{said}");
     follow(&mut cluster).await;
     cluster.start(VICTIM);
@@ -107,7 +107,7 @@ async fn data_older_than_the_log_and_logs_that_are_gone_are_refused_until_the_ch
     for log in logs(&cluster) {
         fs::remove_file(log).unwrap();
     }
-    let said = cluster.start_in_vain(VICTIM);
+    let said = cluster.start_in_vain(VICTIM).await;
     assert!(said.contains("is missing") && said.contains("--follow"), "{said}");
     follow(&mut cluster).await;
     cluster.start(VICTIM);
@@ -116,7 +116,7 @@ async fn data_older_than_the_log_and_logs_that_are_gone_are_refused_until_the_ch
     for log in logs(&cluster) {
         flip(&log, 20);
     }
-    let said = cluster.start_in_vain(VICTIM);
+    let said = cluster.start_in_vain(VICTIM).await;
     assert!(said.contains("is damaged"), "{said}");
 }
 
@@ -179,11 +179,11 @@ async fn a_full_disk_stops_a_validator_with_a_message_and_it_goes_on_when_there_
             let _ = cluster.send(0, &transfer(0, nonce)).await;
             nonce += 1;
         }
-        cluster.wait_for_end(VICTIM);
+        cluster.wait_for_end(VICTIM).await;
         let said = cluster.log(VICTIM);
         assert!(said.contains("no space left for") && !said.contains("panicked"), "round {round}: {said}");
         // Starting again changes nothing while there is no space.
-        let said = cluster.start_in_vain(VICTIM);
+        let said = cluster.start_in_vain(VICTIM).await;
         assert!(said.contains("no space left for") && !said.contains("panicked"), "round {round}: {said}");
         fs::remove_file(&ballast).unwrap();
         cluster.start(VICTIM);

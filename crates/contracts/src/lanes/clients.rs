@@ -4,8 +4,11 @@ use super::{CertifiedBlock, Inclusion, Message};
 use crate::{
     audits::{AuditsError, Caller},
     bindings::{
-        checkpoints::{Certificates, Checkpoints as checkpoints}, foreign_blocks::ForeignBlocks as foreign, inbox::Inbox as inbox,
-        lock_bridge::LockBridge as bridge, outbox::Outbox as outbox,
+        checkpoints::{Certificates, Checkpoints as checkpoints},
+        foreign_blocks::ForeignBlocks as foreign,
+        inbox::Inbox as inbox,
+        lock_bridge::LockBridge as bridge,
+        outbox::Outbox as outbox,
     },
     connection::Provider,
     events::{BlockRange, logs},

@@ -72,7 +72,7 @@ fn transactions() -> (Vec<Vec<u8>>, Vec<Vec<u8>>, B256) {
     };
     let all: Vec<_> = (0..200).map(transaction).collect();
     let hash = *all[130].tx_hash();
-    (all.iter().map(|one| one.encoded_2718()).collect(), (0..200).map(receipt).collect(), hash)
+    (all.iter().map(TxEnvelope::encoded_2718).collect(), (0..200).map(receipt).collect(), hash)
 }
 
 fn root(items: &[Vec<u8>]) -> B256 {
