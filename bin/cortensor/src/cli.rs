@@ -348,6 +348,15 @@ pub(crate) struct ChainInitArgs {
     pub(crate) epoch_blocks: u64,
 }
 
+/// How a node without data comes to the state of its peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ChainSync {
+    /// Fetches every block from block 0 on and executes it
+    Blocks,
+    /// Begins with a copy of a recent state that a peer offers, verified against the validators' signatures
+    Snapshot,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ChainRunArgs {
     /// The node's folder
@@ -360,6 +369,9 @@ pub(crate) struct ChainRunArgs {
     /// minutes: without its log it may contradict what it has signed
     #[arg(long)]
     pub(crate) new_log: bool,
+    /// How a node without data begins
+    #[arg(long, value_enum, default_value_t = ChainSync::Blocks)]
+    pub(crate) sync: ChainSync,
     /// Print one JSON line when ready
     #[arg(long)]
     pub(crate) json: bool,

@@ -24,6 +24,7 @@ use crate::{
     config::Config,
     evm::{self, StateView},
     execute::{BlockAttributes, ExecuteError, Executed, OnInvalid, Rules, execute},
+    export::{ExportError, Exports, Manifest},
     metrics::Metrics,
     pool::{Pool, PoolError, PoolRules, SenderAccount},
     state::StateStore,
@@ -281,6 +282,11 @@ impl Core {
             Ok(outcome) => Err(ExecuteError::Evm(format!("{contract} refused the call: {:?}", outcome.result))),
             Err(error) => Err(ExecuteError::Evm(error.to_string())),
         }
+    }
+
+    /// Copies the state that the database holds.
+    pub(crate) fn export(&self, exports: &Exports) -> Result<Option<Manifest>, ExportError> {
+        self.store.export(exports)
     }
 
     /// Makes a block durable, then visible, then announces it.

@@ -21,6 +21,9 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).ok_or("which folder?")?);
     let key = std::fs::read_to_string(folder.join("validator.hex")).ok();
     let key = key.map(|text| text.trim().parse::<B256>()).transpose()?;
+    if std::env::args().nth(2).as_deref() == Some("--sync-snapshot") {
+        cortensor_consensus::home::begin_with_copy(&folder).await?;
+    }
     let node = cortensor_consensus::home::start(&folder, key, false).await?;
     println!("{}", node.chain.http_url());
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

@@ -5,9 +5,10 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use alloy::primitives::{Address, B256, U256};
-use cortensor_chain::{Chain, ChainHandle, Config, Genesis, GenesisAccount, StartError};
+use cortensor_chain::{Chain, ChainHandle, Config, Genesis, GenesisAccount, Import, StartError};
 use cortensor_net::{NetConfig, NodeAddress, PeersConfig, TransportSecret};
 use cortensor_protocol::consensus::{Domain, SetError, Validator, ValidatorSet};
+use cortensor_protocol::light::Trusted;
 use malachite_types::LinearTimeouts;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -15,6 +16,7 @@ use thiserror::Error;
 use crate::{
     node::{Bft, BftConfig, Metrics, PowersFrom},
     signing::Signer,
+    snapshot::{self, Begin, SnapshotError},
 };
 
 /// The network's file in a node's folder.
@@ -29,6 +31,8 @@ pub const PASSWORD_FILE: &str = "validator.password";
 pub const TRANSPORT_KEY_FILE: &str = "transport.key";
 /// The folder of the chain's data.
 pub const DATA_FOLDER: &str = "data";
+/// The folder, within that, of copies of the state.
+pub const COPIES_FOLDER: &str = "copies";
 /// The consensus log.
 pub const LOG_FILE: &str = "consensus.wal";
 /// Proofs of double votes that this node saw, a JSON object a line.
@@ -71,6 +75,9 @@ pub enum HomeError {
     /// The chain does not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// No copy of a state to begin with.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// An epoch too short for a set to be read in it.
     #[error("epoch_blocks in network.json must be at least 2")]
     Epoch,
@@ -104,6 +111,15 @@ impl Network {
     /// When the validators are no set.
     pub fn first_set(&self) -> Result<ValidatorSet, SetError> {
         ValidatorSet::new(self.validators.clone())
+    }
+
+    /// Block 0 as whoever believes this file believes it.
+    ///
+    /// # Errors
+    /// When the validators are no set.
+    pub fn trusted(&self) -> Result<Trusted, SetError> {
+        let (chain_id, epoch_blocks, timestamp) = (self.chain_id, self.epoch_blocks, self.timestamp);
+        Ok(Trusted { chain_id, epoch_blocks, number: 0, set_hash: self.first_set()?.hash(), timestamp })
     }
 
     /// Where powers come from.
@@ -154,13 +170,29 @@ pub struct Node {
     pub propose_ms: u64,
     /// How long to wait for further votes when two thirds voted differently.
     pub vote_ms: u64,
+    /// The state is copied, for nodes that begin with a copy, whenever this many blocks have passed; 0 for never.
+    #[serde(default = "copy_every_blocks")]
+    pub copy_every_blocks: u64,
+}
+
+fn copy_every_blocks() -> u64 {
+    10_000
 }
 
 impl Node {
     /// A node at these places, with the usual times.
     #[must_use]
     pub fn new(rpc: SocketAddr, listen: SocketAddr, peers: Vec<NodeAddress>) -> Self {
-        Self { rpc, listen, peers, strangers_max: 64, empty_block_ms: 1_000, propose_ms: 2_000, vote_ms: 500 }
+        Self {
+            rpc,
+            listen,
+            peers,
+            strangers_max: 64,
+            empty_block_ms: 1_000,
+            propose_ms: 2_000,
+            vote_ms: 500,
+            copy_every_blocks: copy_every_blocks(),
+        }
     }
 
     /// The consensus core's clocks.
@@ -213,10 +245,33 @@ pub async fn start(folder: &Path, key: Option<B256>, new_log: bool) -> Result<Ru
         peers: PeersConfig { net, peers: node.peers.clone(), strangers_max: node.strangers_max },
         timeouts: node.timeouts(),
         empty_block_every: Duration::from_millis(node.empty_block_ms),
+        copies: folder.join(DATA_FOLDER).join(COPIES_FOLDER),
+        copy_every_blocks: node.copy_every_blocks,
     });
     let metrics = bft.metrics();
     let chain = Chain::start_with(network.chain(node.rpc, &folder.join(DATA_FOLDER))?, Box::new(bft)).await?;
     Ok(Running { chain, metrics })
+}
+
+/// Begins the data of a folder that has none with a copy of a recent state, fetched from its peers; the number of the
+/// copy's block, or none where there is data already.
+///
+/// # Errors
+/// When its files cannot be used, or no peer has a usable copy.
+pub async fn begin_with_copy(folder: &Path) -> Result<Option<u64>, HomeError> {
+    let network: Network = read(&folder.join(NETWORK_FILE))?;
+    let node: Node = read(&folder.join(NODE_FILE))?;
+    let chain = network.chain(node.rpc, &folder.join(DATA_FOLDER))?;
+    if !Import::is_wanted(&chain) {
+        return Ok(None);
+    }
+    let mut net = NetConfig::new(transport_secret(&folder.join(TRANSPORT_KEY_FILE))?, node.listen);
+    net.limits.dead_after = DEAD_AFTER;
+    let peers = PeersConfig { net, peers: node.peers, strangers_max: 0 };
+    let block = snapshot::begin(Begin { peers, trusted: network.trusted()?, chain }).await?;
+    crate::node::note_followed(&folder.join(LOG_FILE))
+        .map_err(|source| HomeError::Io { file: folder.display().to_string(), source })?;
+    Ok(Some(block))
 }
 
 /// A peer that is silent for so long is dialled again.

@@ -29,10 +29,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Block 0 as the network's file has it.
 fn genesis(file: &Path) -> eyre::Result<Trusted> {
-    let network: Network = home::read(file)?;
-    let set_hash = network.first_set()?.hash();
-    let (chain_id, epoch_blocks, timestamp) = (network.chain_id, network.epoch_blocks, network.timestamp);
-    Ok(Trusted { chain_id, epoch_blocks, number: 0, set_hash, timestamp })
+    Ok(home::read::<Network>(file)?.trusted()?)
 }
 
 /// A node's JSON-RPC.

@@ -2,7 +2,7 @@
 
 use super::up::stop_signal;
 use crate::{
-    cli::{ChainInitArgs, ChainRunArgs},
+    cli::{ChainInitArgs, ChainRunArgs, ChainSync},
     output,
 };
 use alloy::primitives::{Address, B256, U256};
@@ -118,6 +118,11 @@ pub(crate) async fn run(arguments: ChainRunArgs) -> eyre::Result<ExitCode> {
     let stop = stop_signal()?;
     let key = if arguments.follow { None } else { validator_key(&arguments.home)? };
     let signs = key.is_some();
+    if arguments.sync == ChainSync::Snapshot
+        && let Some(block) = home::begin_with_copy(&arguments.home).await?
+    {
+        output::progress(&format!("began with a copy of the state after block {block}"));
+    }
     let node = home::start(&arguments.home, key, arguments.new_log).await?;
     let chain = &node.chain;
     if arguments.json {

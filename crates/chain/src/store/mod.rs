@@ -6,9 +6,12 @@
 //! readable and the file grows by the nodes that each block rewrites (an archive node). Opening verifies the whole file before
 //! anything is served, which takes time in proportion to its size. It interprets no transaction.
 
+mod export;
+mod import;
 mod record;
 mod snapshot;
 
+pub use import::{Ancestry, Import, ImportError};
 pub(crate) use record::{Receipt, StoredHeader};
 pub(crate) use snapshot::Snapshot;
 
@@ -57,6 +60,12 @@ pub enum StoreError {
     /// The disk is full.
     #[error("there is no space left for the chain's data: free some and start again, nothing is lost")]
     Full,
+    /// The node began with a copy of a later state.
+    #[error("block {number} is not kept by this node, which began with a copy of a later state")]
+    NotKept {
+        /// Which block.
+        number: u64,
+    },
     /// A record does not decode.
     #[error("the database holds a damaged {what}")]
     Damaged {

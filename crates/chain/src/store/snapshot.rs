@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use alloy::{
-    consensus::{TrieAccount, constants::KECCAK_EMPTY},
+    consensus::{EMPTY_ROOT_HASH, TrieAccount, constants::KECCAK_EMPTY},
     primitives::{Address, B256, Bytes, U256},
     rlp::Decodable as _,
 };
@@ -96,7 +96,8 @@ impl Snapshot {
 
     pub(crate) fn transactions(&self, number: u64) -> Result<Vec<VerifiedTransaction>, StoreError> {
         let rows = self.transactions.range((number, 0)..=(number, u32::MAX))?;
-        rows.map(|row| record::decode_transaction(row?.1.value())).collect()
+        let all = rows.map(|row| record::decode_transaction(row?.1.value())).collect::<Result<Vec<_>, _>>()?;
+        if all.is_empty() { self.must_be_empty(number).map(|()| all) } else { Ok(all) }
     }
 
     pub(crate) fn receipt(&self, number: u64, index: u32) -> Result<Option<Receipt>, StoreError> {
@@ -106,7 +107,15 @@ impl Snapshot {
 
     pub(crate) fn receipts(&self, number: u64) -> Result<Vec<Receipt>, StoreError> {
         let rows = self.receipts.range((number, 0)..=(number, u32::MAX))?;
-        rows.map(|row| record::decode_receipt(row?.1.value())).collect()
+        let all = rows.map(|row| record::decode_receipt(row?.1.value())).collect::<Result<Vec<_>, _>>()?;
+        if all.is_empty() { self.must_be_empty(number).map(|()| all) } else { Ok(all) }
+    }
+
+    /// Fails if the block has transactions that are not kept here.
+    fn must_be_empty(&self, number: u64) -> Result<(), StoreError> {
+        let header = self.header(number)?;
+        let empty = header.is_none_or(|header| header.header.transactions_root == EMPTY_ROOT_HASH);
+        if empty { Ok(()) } else { Err(StoreError::NotKept { number }) }
     }
 
     /// What made the block final, as the consensus engine encoded it.

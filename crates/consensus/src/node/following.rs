@@ -42,6 +42,14 @@ pub(super) async fn open_log(config: &BftConfig, next: u64) -> Result<(Wal, Vec<
     Ok((wal, entries))
 }
 
+/// Notes that the data came from others up to wherever it is now, not from this validator's own work.
+///
+/// # Errors
+/// When the note cannot be written.
+pub fn note_followed(log: &Path) -> io::Result<()> {
+    write(&log.with_extension("followed"), 1)
+}
+
 /// A log for this run only.
 fn follow(path: &Path, next: u64) -> Result<(Wal, Vec<LogEntry>), WalError> {
     Wal::remove(path)?;

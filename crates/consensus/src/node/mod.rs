@@ -24,7 +24,7 @@ use alloy::{
     primitives::{Bytes, hex},
 };
 use async_trait::async_trait;
-use cortensor_chain::{Access, BlockProducer, Consensus, ConsensusError, ShowCertificate};
+use cortensor_chain::{Access, BlockProducer, Consensus, ConsensusError, Exports, ShowCertificate};
 use cortensor_net::{Lane, PeerEvent, Peers, PeersConfig, PeersEvents};
 use cortensor_protocol::{
     TransportKey,
@@ -37,7 +37,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::{block::decodes_as_block, metrics::Metrics, wal::WalError, worker::PowersFrom};
+pub use self::{
+    block::decodes_as_block, following::note_followed, metrics::Metrics, wal::WalError, worker::PowersFrom,
+};
 use self::{
     clocks::Clocks,
     wal::Wal,
@@ -47,6 +49,7 @@ use crate::{
     engine::{Engine, Evidence, Input, Output, Peer, Settings},
     message::{DecidedBlock, Message},
     signing::Signer,
+    snapshot::{Service, SnapshotMessage},
 };
 
 /// Jobs and results that wait between the engine and the worker. The engine has at most one of each kind under way for
@@ -92,6 +95,10 @@ pub struct BftConfig {
     pub timeouts: LinearTimeouts,
     /// How long a block without transactions is put off.
     pub empty_block_every: Duration,
+    /// Where copies of the state are kept for nodes that begin with one.
+    pub copies: PathBuf,
+    /// The state is copied whenever this many blocks have passed; 0 for never.
+    pub copy_every_blocks: u64,
 }
 
 /// The consensus of several validators, for [`cortensor_chain::Chain::start_with`].
@@ -154,7 +161,9 @@ impl Consensus for Bft {
             "consensus begins"
         );
         let (engine, outputs) = Engine::start(settings, next, set, log);
-        let mut shell = Shell::new(engine, wal, jobs, peers.clone(), listed, access, metrics);
+        let copies = Service::new(access, Exports::new(config.copies), config.powers.epoch_blocks);
+        let mut shell = Shell::new(engine, wal, jobs, peers.clone(), listed, copies.clone(), metrics);
+        shell.tasks.push(tokio::spawn(copies.copy_regularly(config.copy_every_blocks)));
         shell.evidence = Some(config.evidence);
         let ended = shell.run(outputs, events, answers, worker, stop).await;
         peers.close().await;
@@ -199,6 +208,7 @@ struct Shell {
     peers: Peers,
     listed: Vec<TransportKey>,
     access: Access,
+    copies: Service,
     incoming: mpsc::Sender<gossip::Incoming>,
     blames: mpsc::Receiver<TransportKey>,
     faults: HashMap<TransportKey, Faults>,
@@ -223,9 +233,10 @@ impl Shell {
         jobs: mpsc::Sender<Job>,
         peers: Peers,
         listed: Vec<TransportKey>,
-        access: Access,
+        copies: Service,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let access = copies.access();
         let (incoming, transactions) = mpsc::channel(INCOMING_MAX);
         let (blame, blames) = mpsc::channel(INCOMING_MAX);
         let spread = gossip::spread(access.outbound(), peers.clone(), Arc::clone(&metrics));
@@ -238,6 +249,7 @@ impl Shell {
             peers,
             listed,
             access,
+            copies,
             incoming,
             blames,
             faults: HashMap::new(),
@@ -302,6 +314,10 @@ impl Shell {
                 let listed = self.listed.contains(&peer);
                 // A full queue drops them: votes matter more.
                 let _ = self.incoming.try_send(gossip::Incoming { from: peer, listed, transactions });
+                None
+            }
+            Ok(Message::Snapshot(message)) => {
+                self.answer(peer, message);
                 None
             }
             Ok(message) => Some(Input::Message(Peer(peer.0), message)),
@@ -430,6 +446,21 @@ impl Shell {
         });
     }
 
+    /// Answers a question about copies of the state on a thread of its own.
+    fn answer(&self, peer: TransportKey, question: SnapshotMessage) {
+        if !question.is_question() {
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.serving).try_acquire_owned() else { return };
+        let (copies, peers) = (self.copies.clone(), self.peers.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Some(answer) = copies.answer(&question) {
+                peers.send(peer, Lane::Bulk, &Bytes::from(Message::Snapshot(answer).encode()).0);
+            }
+            drop(permit);
+        });
+    }
+
     fn report(&self, evidence: &Evidence) {
         Metrics::add(&self.metrics.evidence, 1);
         let (who, height) = match evidence {
@@ -447,7 +478,7 @@ impl Shell {
 
 fn lane(message: &Message) -> Lane {
     match message {
-        Message::Decided(_) | Message::Transactions(_) => Lane::Bulk,
+        Message::Decided(_) | Message::Transactions(_) | Message::Snapshot(_) => Lane::Bulk,
         _ => Lane::Urgent,
     }
 }

@@ -268,7 +268,7 @@ pub(crate) fn set_after_head(
     powers: PowersFrom,
 ) -> Result<ValidatorSet, ConsensusError> {
     let head = producer.head();
-    let decided_by = match producer.access().decided(head.number)? {
+    let decided_by = match producer.access().certified(head.number)? {
         Some((_, certificate)) => Certificate::decode(&certificate).ok().map(|certificate| certificate.set),
         None => None,
     };

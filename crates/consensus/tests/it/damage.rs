@@ -70,7 +70,7 @@ async fn damaged_data_is_refused_with_a_message_and_its_copy_goes_on() {
     for place in [0].into_iter().chain(anywhere) {
         fs::write(&path, &good).unwrap();
         flip(&path, place);
-        match cluster.try_start(VICTIM) {
+        match cluster.try_start(VICTIM, &[]) {
             Ok(()) => cluster.kill(VICTIM),
             Err(said) => {
                 refused += 1;

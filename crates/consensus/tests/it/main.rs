@@ -7,5 +7,6 @@ mod cluster;
 mod damage;
 mod processes;
 mod simulation;
+mod snapshot;
 mod vectors;
 mod world;
