@@ -118,13 +118,19 @@ impl Core {
     pub(crate) fn new(config: Config, store: Store, trie: Arc<dyn StateStore>, head: Snapshot) -> Self {
         let pool_rules = PoolRules {
             chain_id: config.chain_id,
-            gas_limit: config.gas_limit,
+            // The smallest, so that no transaction waits for a block that could hold it and never comes.
+            gas_limit: config.gas_limit_changes.iter().map(|change| change.1).fold(config.gas_limit, u64::min),
             tip_min_wei: config.fees.tip_min_wei,
             allow_unprotected: config.dev,
             limits: config.limits,
         };
         Self {
-            rules: Rules { chain_id: config.chain_id, gas_limit: config.gas_limit, fees: config.fees },
+            rules: Rules {
+                chain_id: config.chain_id,
+                gas_limit: config.gas_limit,
+                gas_limit_changes: config.gas_limit_changes.clone(),
+                fees: config.fees,
+            },
             clock: Clock::default(),
             metrics: Metrics::default(),
             store,
@@ -240,7 +246,8 @@ impl Core {
             pool.expire(self.clock.now());
             let view = self.head_view();
             let base_fee = self.rules.next_base_fee(&view.snapshot().head().header);
-            let count_max = usize::try_from(self.rules.gas_limit / TRANSACTION_GAS_MIN).unwrap_or(usize::MAX);
+            let gas_limit = self.rules.gas_limit_at(view.snapshot().head().header.number + 1);
+            let count_max = usize::try_from(gas_limit / TRANSACTION_GAS_MIN).unwrap_or(usize::MAX);
             (view, pool.best(base_fee, count_max))
         };
         let Executed { block, invalid } = execute(&view, &self.rules, attributes, transactions, OnInvalid::Skip)?;

@@ -17,6 +17,7 @@ use crate::{
     node::{Bft, BftConfig, Metrics, PowersFrom},
     signing::Signer,
     snapshot::{self, Begin, SnapshotError},
+    upgrade::{self, Upgrade, UpgradeError},
 };
 
 /// The network's file in a node's folder.
@@ -75,6 +76,9 @@ pub enum HomeError {
     /// The chain does not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Upgrades that cannot be.
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
     /// No copy of a state to begin with.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -102,6 +106,9 @@ pub struct Network {
     pub validators_contract: Option<Address>,
     /// Balances in block 0, in wei.
     pub balances_wei: BTreeMap<Address, U256>,
+    /// Changes of the rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upgrades: Vec<Upgrade>,
 }
 
 impl Network {
@@ -125,7 +132,9 @@ impl Network {
     /// Where powers come from.
     #[must_use]
     pub fn powers_from(&self) -> PowersFrom {
-        PowersFrom { contract: self.validators_contract, epoch_blocks: self.epoch_blocks }
+        let change = |upgrade: &Upgrade| Some((upgrade.height, upgrade.validators_contract?));
+        let changes = self.upgrades.iter().filter_map(change).collect();
+        PowersFrom { contract: self.validators_contract, changes, epoch_blocks: self.epoch_blocks }
     }
 
     /// The chain that this network runs.
@@ -136,6 +145,7 @@ impl Network {
         if self.epoch_blocks < 2 {
             return Err(HomeError::Epoch);
         }
+        upgrade::check(&self.upgrades)?;
         let account = |(address, balance_wei): (&Address, &U256)| {
             (*address, GenesisAccount { balance_wei: *balance_wei, ..GenesisAccount::default() })
         };
@@ -147,6 +157,8 @@ impl Network {
         let mut config = Config::development(self.chain_id).with_listen(listen).with_directory(data);
         config.genesis = genesis;
         config.gas_limit = self.gas_limit;
+        let change = |upgrade: &Upgrade| Some((upgrade.height, upgrade.gas_limit?));
+        config.gas_limit_changes = self.upgrades.iter().filter_map(change).collect();
         config.dev = false;
         Ok(config)
     }
@@ -242,6 +254,7 @@ pub async fn start(folder: &Path, key: Option<B256>, new_log: bool) -> Result<Ru
         log: folder.join(LOG_FILE),
         evidence: folder.join(EVIDENCE_FILE),
         new_log,
+        unknown: upgrade::first_unknown(&network.upgrades),
         peers: PeersConfig { net, peers: node.peers.clone(), strangers_max: node.strangers_max },
         timeouts: node.timeouts(),
         empty_block_every: Duration::from_millis(node.empty_block_ms),

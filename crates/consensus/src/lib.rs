@@ -18,3 +18,4 @@ pub mod set;
 pub mod signing;
 pub mod snapshot;
 pub mod types;
+pub mod upgrade;

@@ -103,6 +103,7 @@ fn network(arguments: &ChainInitArgs, members: &[Member]) -> eyre::Result<Networ
         validators: first.validators().to_vec(),
         epoch_blocks: arguments.epoch_blocks,
         validators_contract: arguments.validators_contract,
+        upgrades: Vec::new(),
         balances_wei: funded.chain(test_accounts).map(|address| (address, balance)).collect::<BTreeMap<_, _>>(),
     })
 }

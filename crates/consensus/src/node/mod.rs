@@ -50,6 +50,7 @@ use crate::{
     message::{DecidedBlock, Message},
     signing::Signer,
     snapshot::{Service, SnapshotMessage},
+    upgrade::Unknown,
 };
 
 /// Jobs and results that wait between the engine and the worker. The engine has at most one of each kind under way for
@@ -87,6 +88,8 @@ pub struct BftConfig {
     pub log: PathBuf,
     /// Where proofs of double votes are written, a JSON object a line.
     pub evidence: PathBuf,
+    /// The first upgrade that this program does not know.
+    pub unknown: Option<Unknown>,
     /// Makes a new log although the chain has blocks.
     pub new_log: bool,
     /// How to reach others.
@@ -138,7 +141,10 @@ impl Consensus for Bft {
         let Self { config, metrics } = *self;
         let domain = Domain::new(config.chain_id);
         let next = producer.head().number + 1;
-        let set = worker::set_after_head(&producer, &config.first_set, config.powers)?;
+        let set = worker::set_after_head(&producer, &config.first_set, &config.powers)?;
+        if let Some(unknown) = config.unknown.as_ref().filter(|unknown| unknown.height <= next) {
+            return Err(engine_error(unknown));
+        }
         let (wal, log) = following::open_log(&config, next).await.map_err(|error| engine_error(&error))?;
         let listed = config.peers.peers.iter().map(cortensor_net::NodeAddress::key).collect();
         let (peers, events) = Peers::start(config.peers).await.map_err(|error| engine_error(&error))?;
@@ -147,7 +153,8 @@ impl Consensus for Bft {
         let (jobs, orders) = mpsc::channel(JOBS_MAX);
         let empty = config.empty_block_every;
         let signer = config.signer.clone();
-        let worker = Worker::new(producer, signer, domain, config.powers, empty, set.clone(), results);
+        let worker = Worker::new(producer, signer, domain, config.powers.clone(), empty, set.clone(), results);
+        let worker = worker.stopping_before(config.unknown);
         let worker = tokio::spawn(worker.run(orders));
         let settings = Settings {
             domain,

@@ -8,5 +8,6 @@ mod damage;
 mod processes;
 mod simulation;
 mod snapshot;
+mod upgrade;
 mod vectors;
 mod world;

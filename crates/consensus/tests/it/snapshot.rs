@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const FOLLOWER: usize = 4;
 const EPOCH: u64 = 5;
 /// Enough for several chunks.
-const ACCOUNTS: u64 = 30_000;
+const ACCOUNTS: u64 = 56_000;
 /// Init code that writes slots 1 to 3 and leaves one byte of code.
 const WRITER: &str = "0x60016001556002600255600360035560015ff3";
 
