@@ -29,7 +29,7 @@ use crate::{
     pool::{Pool, PoolError, PoolRules, SenderAccount},
     state::StateStore,
     store::{BlockWrite, Snapshot, Store, StoreError},
-    transaction::VerifiedTransaction,
+    transaction::{DecodeError, VerifiedTransaction},
 };
 
 /// Announcements of waiting transactions that a slow listener may fall behind by before it misses some.
@@ -125,12 +125,7 @@ impl Core {
             limits: config.limits,
         };
         Self {
-            rules: Rules {
-                chain_id: config.chain_id,
-                gas_limit: config.gas_limit,
-                gas_limit_changes: config.gas_limit_changes.clone(),
-                fees: config.fees,
-            },
+            rules: Rules::of(&config),
             clock: Clock::default(),
             metrics: Metrics::default(),
             store,
@@ -166,6 +161,11 @@ impl Core {
     /// Runs a closure on the pool.
     pub(crate) fn with_pool<T>(&self, read: impl FnOnce(&Pool) -> T) -> T {
         read(&self.pool.lock())
+    }
+
+    /// Decodes a transaction and recovers its sender.
+    pub(crate) fn verify(&self, encoded: Bytes) -> Result<VerifiedTransaction, DecodeError> {
+        self.metrics.recovery_cpu.spend(|| VerifiedTransaction::decode(encoded))
     }
 
     /// Takes a client's transaction into the pool and lets the network know.
@@ -250,7 +250,8 @@ impl Core {
             let count_max = usize::try_from(gas_limit / TRANSACTION_GAS_MIN).unwrap_or(usize::MAX);
             (view, pool.best(base_fee, count_max))
         };
-        let Executed { block, invalid } = execute(&view, &self.rules, attributes, transactions, OnInvalid::Skip)?;
+        let Executed { block, invalid } =
+            execute(&view, &self.rules, attributes, transactions, OnInvalid::Skip, &self.metrics)?;
         if !invalid.is_empty() {
             Metrics::add(&self.metrics.pool_invalid, invalid.len() as u64);
             let mut pool = self.pool.lock();
@@ -269,7 +270,8 @@ impl Core {
         attributes: &BlockAttributes,
         transactions: Vec<Arc<VerifiedTransaction>>,
     ) -> Result<BlockWrite, ExecuteError> {
-        Ok(execute(&self.head_view(), &self.rules, attributes, transactions, OnInvalid::Fail)?.block)
+        let view = self.head_view();
+        Ok(execute(&view, &self.rules, attributes, transactions, OnInvalid::Fail, &self.metrics)?.block)
     }
 
     /// What a contract answers in the state after the head, within [`READ_GAS`].
@@ -292,35 +294,38 @@ impl Core {
     }
 
     /// Copies the state that the database holds.
-    pub(crate) fn export(&self, exports: &Exports) -> Result<Option<Manifest>, ExportError> {
-        self.store.export(exports)
+    pub(crate) fn copy_state(&self, exports: &Exports) -> Result<Option<Manifest>, ExportError> {
+        self.store.copy_state(exports)
     }
 
     /// Makes a block durable, then visible, then announces it.
-    pub(crate) fn commit(&self, block: &BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn commit(&self, block: BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
         let start = Instant::now();
-        self.store.commit(block, certificate)?;
-        let snapshot = self.store.snapshot()?.ok_or(StoreError::Damaged { what: "head" })?;
-        let changed: HashMap<Address, SenderAccount> = block
-            .state
-            .accounts
-            .iter()
+        let (number, transactions, gas_used) = (block.header.number, block.transactions.len(), block.header.gas_used);
+        self.metrics.commit_cpu.spend(|| self.write(block, certificate))?;
+        Metrics::add(&self.metrics.blocks, 1);
+        Metrics::add(&self.metrics.transactions, transactions as u64);
+        Metrics::add(&self.metrics.gas_used, gas_used);
+        Metrics::add_since(&self.metrics.commit_micros, start);
+        // Last, so that whoever follows the head finds everything else already there.
+        self.head_number.send_replace(number);
+        Ok(())
+    }
+
+    /// Makes a block durable, then the head that the pool stands on.
+    fn write(&self, block: BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
+        let accounts = block.state.accounts.iter();
+        let changed: HashMap<Address, SenderAccount> = accounts
             .map(|(address, account)| {
                 let account = account.as_ref().map(|account| (account.nonce, account.balance)).unwrap_or_default();
                 (*address, SenderAccount { nonce: account.0, balance: account.1, is_contract: false })
             })
             .collect();
-        {
-            let mut pool = self.pool.lock();
-            *self.head.write() = Arc::new(snapshot);
-            pool.head_changed(|address| changed.get(&address).copied());
-        }
-        Metrics::add(&self.metrics.blocks, 1);
-        Metrics::add(&self.metrics.transactions, block.transactions.len() as u64);
-        Metrics::add(&self.metrics.gas_used, block.header.gas_used);
-        Metrics::add_since(&self.metrics.commit_micros, start);
-        // Last, so that whoever follows the head finds everything else already there.
-        self.head_number.send_replace(block.header.number);
+        self.store.commit(block, certificate)?;
+        let snapshot = self.store.snapshot()?.ok_or(StoreError::Damaged { what: "head" })?;
+        let mut pool = self.pool.lock();
+        *self.head.write() = Arc::new(snapshot);
+        pool.head_changed(|address| changed.get(&address).copied());
         Ok(())
     }
 }

@@ -104,6 +104,9 @@ pub struct Network {
     /// The Validators contract; without it the first set stays for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validators_contract: Option<Address>,
+    /// Contracts of block 0, and accounts that have sent transactions before it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub accounts: BTreeMap<Address, GenesisAccount>,
     /// Balances in block 0, in wei.
     pub balances_wei: BTreeMap<Address, U256>,
     /// Changes of the rules.
@@ -146,14 +149,11 @@ impl Network {
             return Err(HomeError::Epoch);
         }
         upgrade::check(&self.upgrades)?;
-        let account = |(address, balance_wei): (&Address, &U256)| {
-            (*address, GenesisAccount { balance_wei: *balance_wei, ..GenesisAccount::default() })
-        };
-        let genesis = Genesis {
-            timestamp: self.timestamp,
-            extra_data: self.first_set()?.hash().into(),
-            accounts: self.balances_wei.iter().map(account).collect(),
-        };
+        let mut accounts = self.accounts.clone();
+        for (address, balance_wei) in &self.balances_wei {
+            accounts.entry(*address).or_default().balance_wei = *balance_wei;
+        }
+        let genesis = Genesis { timestamp: self.timestamp, extra_data: self.first_set()?.hash().into(), accounts };
         let mut config = Config::development(self.chain_id).with_listen(listen).with_directory(data);
         config.genesis = genesis;
         config.gas_limit = self.gas_limit;
@@ -176,6 +176,9 @@ pub struct Node {
     pub peers: Vec<NodeAddress>,
     /// Most peers beside those.
     pub strangers_max: usize,
+    /// Where counters are served in Prometheus' text form; nowhere without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
     /// How long a block without transactions is put off.
     pub empty_block_ms: u64,
     /// How long a proposal may take beyond that.
@@ -200,6 +203,7 @@ impl Node {
             listen,
             peers,
             strangers_max: 64,
+            metrics: None,
             empty_block_ms: 1_000,
             propose_ms: 2_000,
             vote_ms: 500,

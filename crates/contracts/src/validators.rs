@@ -55,8 +55,7 @@ impl ValidatorsParameters {
             bootstrap: None,
             sunset_epoch: 730,
             bootstrap_stake: Wei(1_000_000 * Wei::COR.0),
-            // Nothing sends heartbeats yet, so nobody may be jailed for the lack of them.
-            absent_epochs: 0,
+            absent_epochs: 2,
             jail_epochs: 2,
         }
     }
@@ -109,6 +108,20 @@ pub struct Candidate {
     /// The first epoch in which it may come back, while it is jailed.
     pub jailed_until: Option<u32>,
 }
+
+impl From<IValidators::Candidate> for Candidate {
+    fn from(entry: IValidators::Candidate) -> Self {
+        Self {
+            operator: Operator(entry.operator),
+            key: entry.key,
+            seen: entry.seen,
+            jailed_until: (entry.jailedUntil != 0).then_some(entry.jailedUntil),
+        }
+    }
+}
+
+/// Most candidates that the contract takes.
+const CANDIDATES_MAX: u64 = 100;
 
 /// The validators contract at one address.
 #[derive(Clone, Debug)]
@@ -237,6 +250,37 @@ impl Validators {
         Ok(advanced == self.current_epoch().await? + 1)
     }
 
+    /// Everyone who staked to be a validator.
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub async fn candidates(&self) -> Result<Vec<Candidate>, AuditsError> {
+        let count = self.0.read("the number of candidates", &sol::candidateCountCall {}).await?;
+        let mut found = Vec::new();
+        for index in 0..count.saturating_to::<u64>().min(CANDIDATES_MAX) {
+            let call = sol::candidateAtCall { index: U256::from(index) };
+            found.push(self.0.read("a candidate", &call).await?.into());
+        }
+        Ok(found)
+    }
+
+    /// Keys of the chain's first set that weigh something until the sunset.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn bootstrap_keys(&self) -> Result<Vec<Address>, AuditsError> {
+        Ok(self.0.read("the first validators", &sol::bootstrapSetCall {}).await?.keys)
+    }
+
+    /// For whom a key votes, or voted; none for a key that never joined.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn operator_of(&self, key: Address) -> Result<Option<Operator>, AuditsError> {
+        let operator = self.0.read("the operator of a key", &sol::operatorOfCall { key }).await?;
+        Ok((!operator.is_zero()).then_some(Operator(operator)))
+    }
+
     /// An operator's candidacy.
     ///
     /// # Errors
@@ -244,12 +288,7 @@ impl Validators {
     pub async fn candidate(&self, operator: Operator) -> Result<Option<Candidate>, AuditsError> {
         let call = sol::candidateCall { operator: operator.0 };
         let found = self.0.read_unless("a candidate", &call, "NotCandidate").await?;
-        Ok(found.map(|entry| Candidate {
-            operator: Operator(entry.operator),
-            key: entry.key,
-            seen: entry.seen,
-            jailed_until: (entry.jailedUntil != 0).then_some(entry.jailedUntil),
-        }))
+        Ok(found.map(Candidate::from))
     }
 }
 

@@ -1,65 +1,34 @@
-//! Reading a whole state out of the database, as of one block, while others go on.
+//! The whole state after a block as plain accounts, from which another chain's block 0 can be made.
 
-use alloy::{
-    consensus::{EMPTY_ROOT_HASH, TrieAccount},
-    primitives::{Address, B256, Bytes, U256},
-    rlp::Decodable as _,
-};
-use redb::{ReadOnlyTable, ReadableDatabase as _, ReadableTable as _};
+use std::collections::BTreeMap;
 
-use super::{ACCOUNTS, CODES, HEADERS, SLOTS, Store, StoreError, StoredHeader, slot_key};
-use crate::export::{ExportError, Exports, Manifest, SLOTS_PER_PIECE_MAX, SlotValue, Writer};
+use alloy::primitives::{Address, U256};
 
-type Slots = ReadOnlyTable<&'static [u8; 52], &'static [u8; 32]>;
+use super::{Snapshot, StoreError};
+use crate::config::GenesisAccount;
 
-impl Store {
-    /// Copies the state as the flat tables have it. None when there is a copy of it already, or no block.
-    pub(crate) fn export(&self, exports: &Exports) -> Result<Option<Manifest>, ExportError> {
-        let transaction = self.database.begin_read().map_err(StoreError::from)?;
-        let open = || -> Result<_, StoreError> {
-            let head = transaction.open_table(HEADERS)?.last()?.map(|row| StoredHeader::decode(row.1.value()));
-            let tables = (transaction.open_table(ACCOUNTS)?, transaction.open_table(SLOTS)?);
-            Ok((head.transpose()?, tables, transaction.open_table(CODES)?))
-        };
-        let (Some(head), (accounts, slots), codes) = open()? else { return Ok(None) };
-        if exports.blocks()?.contains(&head.header.number) {
-            return Ok(None);
+impl Snapshot {
+    /// All accounts with code and storage. Everything is in memory at once: for states as small as a block 0 is.
+    pub(crate) fn export(&self) -> Result<BTreeMap<Address, GenesisAccount>, StoreError> {
+        let mut accounts = BTreeMap::new();
+        for address in self.addresses()? {
+            let damaged = StoreError::Damaged { what: "account" };
+            let account = self.account(address)?.ok_or(damaged)?;
+            let code = self.code(account.code_hash)?.original_bytes();
+            let exported =
+                GenesisAccount { balance_wei: account.balance, nonce: account.nonce, code, storage: BTreeMap::new() };
+            accounts.insert(address, exported);
         }
-        let code = |hash: B256| -> Result<Bytes, StoreError> {
-            let record = codes.get(&hash.0)?.ok_or(StoreError::Damaged { what: "code reference" })?;
-            Ok(Bytes::copy_from_slice(record.value()))
-        };
-        let mut writer = exports.begin(&head.header)?;
-        for row in accounts.iter().map_err(StoreError::from)? {
-            let (address, record) = row.map_err(StoreError::from)?;
-            let address = Address::new(*address.value());
-            let account = TrieAccount::decode(&mut record.value());
-            let account = account.map_err(|_| StoreError::Damaged { what: "account" })?;
-            export_account(&mut writer, address, &account, &slots, &code)?;
+        for ((address, slot), value) in self.all_slots()? {
+            let damaged = StoreError::Damaged { what: "slot of no account" };
+            let account: &mut GenesisAccount = accounts.get_mut(&address).ok_or(damaged)?;
+            account.storage.insert(slot, value);
         }
-        writer.finish().map(Some)
+        Ok(accounts)
     }
 }
 
-fn export_account(
-    writer: &mut Writer<'_>,
-    address: Address,
-    account: &TrieAccount,
-    slots: &Slots,
-    code: &dyn Fn(B256) -> Result<Bytes, StoreError>,
-) -> Result<(), ExportError> {
-    if account.storage_root == EMPTY_ROOT_HASH {
-        return writer.add(address, account, Vec::new(), code);
-    }
-    let (first, last) = (slot_key(address, U256::ZERO), slot_key(address, U256::MAX));
-    let mut piece = Vec::new();
-    for row in slots.range::<&[u8; 52]>(&first..=&last).map_err(StoreError::from)? {
-        let (key, value) = row.map_err(StoreError::from)?;
-        let (slot, value) = (U256::from_be_slice(&key.value()[20..]), U256::from_be_bytes(*value.value()));
-        piece.push(SlotValue { slot, value });
-        if piece.len() >= SLOTS_PER_PIECE_MAX {
-            writer.add(address, account, std::mem::take(&mut piece), code)?;
-        }
-    }
-    if piece.is_empty() { Ok(()) } else { writer.add(address, account, piece, code) }
+/// The parts of a slot's key.
+pub(super) fn parse_slot_key(key: &[u8; 52]) -> (Address, U256) {
+    (Address::from_slice(&key[..20]), U256::from_be_slice(&key[20..]))
 }

@@ -11,22 +11,25 @@ use std::{
 
 use alloy::{
     consensus::{EMPTY_ROOT_HASH, Header, Sealable as _, Sealed, TrieAccount, constants::KECCAK_EMPTY},
-    primitives::{Address, B256, Bytes, U256, keccak256},
+    primitives::{Address, B256, Bytes, keccak256},
     rlp::Decodable as _,
 };
 use alloy_rlp::{RlpDecodable, RlpEncodable};
-use redb::{Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, WriteTransaction};
+use redb::{Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _};
 use thiserror::Error;
 
 use super::{
-    ACCOUNTS, CERTIFICATES, CODES, FILE_NAME, HEADERS, META, NODES, NUMBERS, OpenError, SCHEMA_VERSION, SLOTS,
-    StoreError, StoredHeader, create_tables, slot_key,
+    ACCOUNTS, BlockWrite, CERTIFICATES, CODES, FILE_NAME, HEADERS, META, NUMBERS, OpenError, SCHEMA_VERSION, SlotWrite,
+    StoreError, StoredHeader,
+    layers::{Layer, Layers},
+    snapshot::StoredNodes,
+    write,
 };
 use crate::{
     config::{Config, Storage},
     export::{Manifest, Piece, pieces},
     genesis::genesis_block,
-    state::{AccountChange, AccountFields, EthTrieStore, NodeReader, StateError, StateStore, StateUpdate},
+    state::{AccountChange, AccountFields, EthTrieStore, StateStore as _, StateUpdate},
 };
 
 /// The file that becomes the database.
@@ -191,7 +194,7 @@ impl Import {
         drop(nodes);
         self.progress.chunks += 1;
         self.progress.root = update.root;
-        self.write(&codes, &changes, &update)?;
+        self.write(codes, changes, update)?;
         Ok(())
     }
 
@@ -236,18 +239,26 @@ impl Import {
         Ok(Some(changes))
     }
 
-    fn nodes(&self) -> Result<Nodes, StoreError> {
-        Ok(Nodes(self.database.begin_read()?.open_table(NODES)?))
+    fn nodes(&self) -> Result<StoredNodes, StoreError> {
+        StoredNodes::open(&self.database.begin_read()?)
     }
 
+    /// Writes what a chunk adds, as if the block had done it.
     fn write(
         &self,
-        codes: &[(B256, Bytes)],
-        changes: &[AccountChange],
-        update: &StateUpdate,
+        codes: Vec<(B256, Bytes)>,
+        changes: Vec<AccountChange>,
+        state: StateUpdate,
     ) -> Result<(), StoreError> {
+        let header = Header { number: self.manifest.block, ..Header::default() };
+        let header = Sealed::new_unchecked(header, self.manifest.block_hash);
+        let slots = changes.into_iter().filter(|change| !change.slots.is_empty());
+        let slots = slots.map(|AccountChange { address, slots, .. }| SlotWrite { address, wiped: false, slots });
+        let (slots, transactions, receipts) = (slots.collect(), Vec::new(), Vec::new());
+        let mut layers = Layers::default();
+        layers.push(Layer::of(BlockWrite { header, size: 0, transactions, receipts, state, slots, codes }));
         let transaction = self.database.begin_write()?;
-        write_chunk(&transaction, codes, changes, update)?;
+        write::state(&transaction, &layers)?;
         transaction.open_table(META)?.insert("import", alloy_rlp::encode(&self.progress).as_slice())?;
         transaction.commit()?;
         Ok(())
@@ -295,15 +306,6 @@ impl Import {
     }
 }
 
-struct Nodes(ReadOnlyTable<&'static [u8; 32], &'static [u8]>);
-
-impl NodeReader for Nodes {
-    fn node(&self, hash: B256) -> Result<Option<Vec<u8>>, StateError> {
-        let read = || -> Result<_, StoreError> { Ok(self.0.get(&hash.0)?.map(|record| record.value().to_vec())) };
-        read().map_err(|error| StateError::Read(Box::new(error)))
-    }
-}
-
 fn account(
     accounts: &ReadOnlyTable<&'static [u8; 20], &'static [u8]>,
     address: Address,
@@ -313,39 +315,11 @@ fn account(
     record.map(|record| decode(record.value()).map_err(|_| StoreError::Damaged { what: "account" })).transpose()
 }
 
-fn write_chunk(
-    transaction: &WriteTransaction,
-    codes: &[(B256, Bytes)],
-    changes: &[AccountChange],
-    update: &StateUpdate,
-) -> Result<(), StoreError> {
-    for (hash, code) in codes {
-        transaction.open_table(CODES)?.insert(&hash.0, code.as_ref())?;
-    }
-    let mut accounts = transaction.open_table(ACCOUNTS)?;
-    for (address, account) in &update.accounts {
-        if let Some(account) = account {
-            accounts.insert(&address.0.0, alloy_rlp::encode(account).as_slice())?;
-        }
-    }
-    let mut slots = transaction.open_table(SLOTS)?;
-    for change in changes {
-        for (slot, value) in change.slots.iter().filter(|(_, value)| *value != U256::ZERO) {
-            slots.insert(&slot_key(change.address, *slot), &value.to_be_bytes::<32>())?;
-        }
-    }
-    let mut nodes = transaction.open_table(NODES)?;
-    for (hash, node) in &update.nodes {
-        nodes.insert(&hash.0, node.as_slice())?;
-    }
-    Ok(())
-}
-
 fn open_database(path: &Path) -> Result<Database, StoreError> {
     let database = Database::builder().set_check_integrity_on_open(true).create(path)?;
     let transaction = database.begin_write()?;
     transaction.open_table(META)?.insert("schema", SCHEMA_VERSION.to_be_bytes().as_slice())?;
-    create_tables(&transaction)?;
+    write::create_tables(&transaction)?;
     transaction.commit()?;
     Ok(database)
 }

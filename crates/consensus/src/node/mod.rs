@@ -66,6 +66,8 @@ const SERVED_BLOCKS_MAX: u64 = 32;
 const SERVED_BYTES_MAX: usize = 8 << 20;
 /// Requests for decided blocks served at once.
 const SERVED_AT_ONCE_MAX: usize = 4;
+/// How long a node that is to stop waits for the block being decided.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// After so many faults a peer is cut off.
 const FAULTS_MAX: u32 = 20;
 /// For how long.
@@ -276,10 +278,16 @@ impl Shell {
         stop: CancellationToken,
     ) -> Result<(), ConsensusError> {
         self.carry_out(outputs).await?;
+        // Once told to stop, it finishes the block that it may have voted for, if the others let it in time.
+        let mut drained_by = None;
         loop {
             let input = tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled(), if drained_by.is_none() => {
+                    drained_by = Some(tokio::time::Instant::now() + DRAIN_MAX);
+                    None
+                }
+                () = drain_ends(drained_by) => return Ok(()),
                 ended = &mut worker => return ended.map_err(|error| ConsensusError::Writer(error.to_string()))?,
                 Some(answer) = answers.recv() => Some(answer),
                 Some(event) = events.urgent.recv() => self.hear(event),
@@ -288,6 +296,9 @@ impl Shell {
                 Some(event) = events.bulk.recv() => self.hear(event),
             };
             let Some(input) = input else { continue };
+            if drained_by.is_some() && matches!(input, Input::Committed { .. }) {
+                return Ok(());
+            }
             let mut outputs = self.engine.handle(input);
             // What is here already shares the next sync.
             for _ in 0..BATCH_MAX {
@@ -480,6 +491,13 @@ impl Shell {
         {
             tracing::error!(%error, path = %path.display(), "the proof of it could not be written");
         }
+    }
+}
+
+async fn drain_ends(by: Option<tokio::time::Instant>) {
+    match by {
+        Some(by) => tokio::time::sleep_until(by).await,
+        None => std::future::pending().await,
     }
 }
 

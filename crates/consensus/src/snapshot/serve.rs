@@ -50,7 +50,7 @@ impl Service {
         if self.access.height() < newest.saturating_add(every_blocks) {
             return Ok(None);
         }
-        Ok(self.access.export(&self.exports)?.map(|manifest| manifest.block))
+        Ok(self.access.copy_state(&self.exports)?.map(|manifest| manifest.block))
     }
 
     /// The answer to a question; none to what is no question, or cannot be read now.

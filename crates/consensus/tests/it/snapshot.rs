@@ -40,7 +40,7 @@ async fn cluster() -> (Cluster, Vec<Exports>) {
         .map(|index| cluster.members[index].folder.join(home::DATA_FOLDER).join(home::COPIES_FOLDER))
         .map(Exports::new)
         .collect();
-    for _ in 0..1_000 {
+    for _ in 0..2_500 {
         if copies.iter().all(|copies| !copies.blocks().unwrap().is_empty()) {
             break;
         }
