@@ -269,6 +269,57 @@ pub(crate) enum ChainCommand {
         #[arg(long, value_name = "DIR")]
         home: PathBuf,
     },
+    /// Write a proof of a block, and of an account or a transaction in it, that convinces without any trust in the node
+    Proof(ChainProofArgs),
+    /// Check such a proof, without any network
+    Verify(ChainVerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChainProofArgs {
+    /// JSON-RPC of a node of the chain
+    #[arg(long, value_name = "URL", env = "CORTENSOR_RPC")]
+    pub(crate) rpc: String,
+    /// The network's file, `network.json`, which is where trust begins
+    #[arg(long, value_name = "FILE")]
+    pub(crate) genesis: PathBuf,
+    /// The hash of a later block at which trust begins instead: the proof gets shorter
+    #[arg(long, value_name = "HASH")]
+    pub(crate) trusted_header: Option<alloy::primitives::B256>,
+    /// The block; without it the transaction's, or the last one
+    #[arg(long, value_name = "NUMBER", conflicts_with = "transaction")]
+    pub(crate) block: Option<u64>,
+    /// An account in the state after the block
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) address: Option<Address>,
+    /// A slot of that account's storage, 32 bytes; may be repeated
+    #[arg(long, value_name = "SLOT", requires = "address")]
+    pub(crate) slot: Vec<alloy::primitives::B256>,
+    /// A transaction, with its receipt
+    #[arg(long, value_name = "HASH")]
+    pub(crate) transaction: Option<alloy::primitives::B256>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChainVerifyArgs {
+    /// What `cortensor chain proof` wrote
+    pub(crate) proof: PathBuf,
+    /// The network's file, `network.json`, which is where trust begins
+    #[arg(long, value_name = "FILE")]
+    pub(crate) genesis: PathBuf,
+    /// The hash of a later block at which trust begins instead
+    #[arg(long, value_name = "HASH")]
+    pub(crate) trusted_header: Option<alloy::primitives::B256>,
+    /// Refuse a block that is older; 0 for any age
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    pub(crate) max_age_seconds: u64,
+    /// Refuse a block whose validators were named longer before it: for as long as their stakes are locked they have
+    /// something to lose
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) trust_seconds: Option<u64>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -401,6 +452,15 @@ pub(crate) struct OperatorArgs {
     pub(crate) rpc: Option<String>,
 }
 
+/// How a node without data comes to the state of its peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ChainSync {
+    /// Fetches every block from block 0 on and executes it
+    Blocks,
+    /// Begins with a copy of a recent state that a peer offers, verified against the validators' signatures
+    Snapshot,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ChainRunArgs {
     /// The node's folder
@@ -416,6 +476,9 @@ pub(crate) struct ChainRunArgs {
     /// minutes: without its log it may contradict what it has signed
     #[arg(long)]
     pub(crate) new_log: bool,
+    /// How a node without data begins
+    #[arg(long, value_enum, default_value_t = ChainSync::Blocks)]
+    pub(crate) sync: ChainSync,
     /// Print one JSON line when ready
     #[arg(long)]
     pub(crate) json: bool,

@@ -73,8 +73,10 @@ pub struct Config {
     pub genesis: Genesis,
     /// When blocks are made.
     pub sealing: Sealing,
-    /// The gas limit of every block.
+    /// The gas limit of every block, until it changes.
     pub gas_limit: u64,
+    /// Other gas limits, each with the block from which on it holds, in rising order.
+    pub gas_limit_changes: Vec<(u64, u64)>,
     /// EIP-1559 parameters and the pool's price floor.
     pub fees: Fees,
     /// Who receives priority fees.
@@ -98,6 +100,7 @@ impl Config {
             genesis: Genesis::development(),
             sealing: Sealing::OnDemand,
             gas_limit: 120_000_000,
+            gas_limit_changes: Vec::new(),
             fees: Fees::default(),
             coinbase: Address::ZERO,
             limits: Limits::default(),

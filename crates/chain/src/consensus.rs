@@ -28,6 +28,7 @@ use crate::{
     config::Sealing,
     core::{Core, SubmitError},
     execute::ExecuteError,
+    export::{ExportError, Exports, Manifest},
     store::{BlockWrite, StoreError},
     transaction::{DecodeError, VerifiedTransaction},
 };
@@ -259,8 +260,35 @@ impl Access {
         let (Some(header), Some(certificate)) = (snapshot.header(number)?, snapshot.certificate(number)?) else {
             return Ok(None);
         };
-        let transactions = snapshot.transactions(number)?.into_iter().map(|tx| tx.encoded().clone()).collect();
+        let transactions = match snapshot.transactions(number) {
+            Err(StoreError::NotKept { .. }) => return Ok(None),
+            transactions => transactions?.into_iter().map(|tx| tx.encoded().clone()).collect(),
+        };
         Ok(Some((ProposedBlock { header: header.header.into_inner(), transactions }, certificate)))
+    }
+
+    /// A block's header with its certificate, also where its transactions are not kept.
+    pub fn certified(&self, number: u64) -> Result<Option<(Header, Bytes)>, StoreError> {
+        let snapshot = self.0.snapshot();
+        let header = snapshot.header(number)?.map(|stored| stored.header.into_inner());
+        Ok(header.zip(snapshot.certificate(number)?))
+    }
+
+    /// A block's header.
+    pub fn header(&self, number: u64) -> Result<Option<Header>, StoreError> {
+        Ok(self.0.snapshot().header(number)?.map(|stored| stored.header.into_inner()))
+    }
+
+    /// The number of the last block.
+    #[must_use]
+    pub fn height(&self) -> u64 {
+        self.0.snapshot().head().header.number
+    }
+
+    /// Copies the state that the database holds now, for those who begin with it. None when there is such a copy already.
+    /// Takes as long as reading the whole state does.
+    pub fn copy_state(&self, exports: &Exports) -> Result<Option<Manifest>, ExportError> {
+        self.0.copy_state(exports)
     }
 
     /// Transactions that clients hand in here from now on. A reader that falls far behind misses some.

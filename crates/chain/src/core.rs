@@ -24,6 +24,7 @@ use crate::{
     config::Config,
     evm::{self, StateView},
     execute::{BlockAttributes, ExecuteError, Executed, OnInvalid, Rules, execute},
+    export::{ExportError, Exports, Manifest},
     metrics::Metrics,
     pool::{Pool, PoolError, PoolRules, SenderAccount},
     state::StateStore,
@@ -117,7 +118,8 @@ impl Core {
     pub(crate) fn new(config: Config, store: Store, trie: Arc<dyn StateStore>, head: Snapshot) -> Self {
         let pool_rules = PoolRules {
             chain_id: config.chain_id,
-            gas_limit: config.gas_limit,
+            // The smallest, so that no transaction waits for a block that could hold it and never comes.
+            gas_limit: config.gas_limit_changes.iter().map(|change| change.1).fold(config.gas_limit, u64::min),
             tip_min_wei: config.fees.tip_min_wei,
             allow_unprotected: config.dev,
             limits: config.limits,
@@ -244,7 +246,8 @@ impl Core {
             pool.expire(self.clock.now());
             let view = self.head_view();
             let base_fee = self.rules.next_base_fee(&view.snapshot().head().header);
-            let count_max = usize::try_from(self.rules.gas_limit / TRANSACTION_GAS_MIN).unwrap_or(usize::MAX);
+            let gas_limit = self.rules.gas_limit_at(view.snapshot().head().header.number + 1);
+            let count_max = usize::try_from(gas_limit / TRANSACTION_GAS_MIN).unwrap_or(usize::MAX);
             (view, pool.best(base_fee, count_max))
         };
         let Executed { block, invalid } =
@@ -288,6 +291,11 @@ impl Core {
             Ok(outcome) => Err(ExecuteError::Evm(format!("{contract} refused the call: {:?}", outcome.result))),
             Err(error) => Err(ExecuteError::Evm(error.to_string())),
         }
+    }
+
+    /// Copies the state that the database holds.
+    pub(crate) fn copy_state(&self, exports: &Exports) -> Result<Option<Manifest>, ExportError> {
+        self.store.copy_state(exports)
     }
 
     /// Makes a block durable, then visible, then announces it.

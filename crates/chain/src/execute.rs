@@ -50,16 +50,29 @@ pub struct BlockAttributes {
 }
 
 /// The rules that attributes and transactions are held against.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) chain_id: u64,
     pub(crate) gas_limit: u64,
+    /// Other gas limits, each with the block from which on it holds, in rising order.
+    pub(crate) gas_limit_changes: Vec<(u64, u64)>,
     pub(crate) fees: Fees,
 }
 
 impl Rules {
+    /// The gas limit of the block with this number.
+    pub(crate) fn gas_limit_at(&self, number: u64) -> u64 {
+        let changed = self.gas_limit_changes.iter().rev().find(|(from, _)| *from <= number);
+        changed.map_or(self.gas_limit, |(_, gas_limit)| *gas_limit)
+    }
+
     pub(crate) fn of(config: &Config) -> Self {
-        Self { chain_id: config.chain_id, gas_limit: config.gas_limit, fees: config.fees }
+        Self {
+            chain_id: config.chain_id,
+            gas_limit: config.gas_limit,
+            gas_limit_changes: config.gas_limit_changes.clone(),
+            fees: config.fees,
+        }
     }
 
     /// The base fee of the block after this one (EIP-1559), in wei per gas.
@@ -79,7 +92,7 @@ impl Rules {
             timestamp: attributes.timestamp,
             mix_hash: attributes.prev_randao,
             extra_data: attributes.extra_data.clone(),
-            gas_limit: self.gas_limit,
+            gas_limit: self.gas_limit_at(parent.number + 1),
             base_fee_per_gas: Some(self.next_base_fee(parent)),
             ..empty_header()
         }

@@ -15,6 +15,7 @@ mod consensus;
 mod core;
 mod evm;
 mod execute;
+mod export;
 mod genesis;
 mod metrics;
 mod pool;
@@ -33,8 +34,9 @@ pub use consensus::{
 };
 pub use core::SubmitError;
 pub use execute::ExecuteError;
+pub use export::{CHUNK_BYTES_MAX, CHUNKS_MAX, ExportError, Exports, Manifest};
 pub use metrics::MetricsSnapshot;
 pub use pool::{PoolError, Shortfall};
 pub use state::{AccountChange, AccountFields, EthTrieStore, NodeReader, StateError, StateStore, StateUpdate};
-pub use store::{OpenError, StoreError};
+pub use store::{Ancestry, Import, ImportError, OpenError, StoreError};
 pub use transaction::{DecodeError, TRANSACTION_BYTES_MAX, VerifiedTransaction};

@@ -11,9 +11,10 @@ use std::{
 };
 
 use alloy::primitives::{Address, B256, U256};
-use cortensor_chain::{Chain, ChainHandle, Config, Genesis, GenesisAccount, StartError};
+use cortensor_chain::{Chain, ChainHandle, Config, Genesis, GenesisAccount, Import, StartError};
 use cortensor_net::{NetConfig, NodeAddress, PeersConfig, TransportSecret};
 use cortensor_protocol::consensus::{Domain, SetError, Validator, ValidatorSet};
+use cortensor_protocol::light::Trusted;
 use malachite_types::LinearTimeouts;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -21,6 +22,8 @@ use thiserror::Error;
 use crate::{
     node::{Bft, BftConfig, Metrics, PowersFrom},
     signing::{Keeper, RemoteSigner, Signer, SigningError},
+    snapshot::{self, Begin, SnapshotError},
+    upgrade::{self, Upgrade, UpgradeError},
 };
 
 /// The network's file in a node's folder.
@@ -35,6 +38,8 @@ pub const PASSWORD_FILE: &str = "validator.password";
 pub const TRANSPORT_KEY_FILE: &str = "transport.key";
 /// The folder of the chain's data.
 pub const DATA_FOLDER: &str = "data";
+/// The folder, within that, of copies of the state.
+pub const COPIES_FOLDER: &str = "copies";
 /// The consensus log.
 pub const LOG_FILE: &str = "consensus.wal";
 /// Proofs of double votes that this node saw, a JSON object a line.
@@ -80,6 +85,12 @@ pub enum HomeError {
     /// The chain does not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Upgrades that cannot be.
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
+    /// No copy of a state to begin with.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// An epoch too short for a set to be read in it.
     #[error("epoch_blocks in network.json must be at least 2")]
     Epoch,
@@ -107,6 +118,9 @@ pub struct Network {
     pub accounts: BTreeMap<Address, GenesisAccount>,
     /// Balances in block 0, in wei.
     pub balances_wei: BTreeMap<Address, U256>,
+    /// Changes of the rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upgrades: Vec<Upgrade>,
 }
 
 impl Network {
@@ -118,10 +132,21 @@ impl Network {
         ValidatorSet::new(self.validators.clone())
     }
 
+    /// Block 0 as whoever believes this file believes it.
+    ///
+    /// # Errors
+    /// When the validators are no set.
+    pub fn trusted(&self) -> Result<Trusted, SetError> {
+        let (chain_id, epoch_blocks, timestamp) = (self.chain_id, self.epoch_blocks, self.timestamp);
+        Ok(Trusted { chain_id, epoch_blocks, number: 0, set_hash: self.first_set()?.hash(), timestamp })
+    }
+
     /// Where powers come from.
     #[must_use]
     pub fn powers_from(&self) -> PowersFrom {
-        PowersFrom { contract: self.validators_contract, epoch_blocks: self.epoch_blocks }
+        let change = |upgrade: &Upgrade| Some((upgrade.height, upgrade.validators_contract?));
+        let changes = self.upgrades.iter().filter_map(change).collect();
+        PowersFrom { contract: self.validators_contract, changes, epoch_blocks: self.epoch_blocks }
     }
 
     /// The chain that this network runs.
@@ -132,6 +157,7 @@ impl Network {
         if self.epoch_blocks < 2 {
             return Err(HomeError::Epoch);
         }
+        upgrade::check(&self.upgrades)?;
         let mut accounts = self.accounts.clone();
         for (address, balance_wei) in &self.balances_wei {
             accounts.entry(*address).or_default().balance_wei = *balance_wei;
@@ -140,6 +166,8 @@ impl Network {
         let mut config = Config::development(self.chain_id).with_listen(listen).with_directory(data);
         config.genesis = genesis;
         config.gas_limit = self.gas_limit;
+        let change = |upgrade: &Upgrade| Some((upgrade.height, upgrade.gas_limit?));
+        config.gas_limit_changes = self.upgrades.iter().filter_map(change).collect();
         config.dev = false;
         Ok(config)
     }
@@ -169,6 +197,13 @@ pub struct Node {
     pub propose_ms: u64,
     /// How long to wait for further votes when two thirds voted differently.
     pub vote_ms: u64,
+    /// The state is copied, for nodes that begin with a copy, whenever this many blocks have passed; 0 for never.
+    #[serde(default = "copy_every_blocks")]
+    pub copy_every_blocks: u64,
+}
+
+fn copy_every_blocks() -> u64 {
+    10_000
 }
 
 impl Node {
@@ -185,6 +220,7 @@ impl Node {
             empty_block_ms: 1_000,
             propose_ms: 2_000,
             vote_ms: 500,
+            copy_every_blocks: copy_every_blocks(),
         }
     }
 
@@ -258,13 +294,37 @@ pub async fn start(folder: &Path, key: KeyFrom, new_log: bool) -> Result<Running
         log: folder.join(LOG_FILE),
         evidence: folder.join(EVIDENCE_FILE),
         new_log,
+        unknown: upgrade::first_unknown(&network.upgrades),
         peers: PeersConfig { net, peers: node.peers.clone(), strangers_max: node.strangers_max },
         timeouts: node.timeouts(),
         empty_block_every: Duration::from_millis(node.empty_block_ms),
+        copies: folder.join(DATA_FOLDER).join(COPIES_FOLDER),
+        copy_every_blocks: node.copy_every_blocks,
     });
     let metrics = bft.metrics();
     let chain = Chain::start_with(network.chain(node.rpc, &folder.join(DATA_FOLDER))?, Box::new(bft)).await?;
     Ok(Running { validator, chain, metrics })
+}
+
+/// Begins the data of a folder that has none with a copy of a recent state, fetched from its peers; the number of the
+/// copy's block, or none where there is data already.
+///
+/// # Errors
+/// When its files cannot be used, or no peer has a usable copy.
+pub async fn begin_with_copy(folder: &Path) -> Result<Option<u64>, HomeError> {
+    let network: Network = read(&folder.join(NETWORK_FILE))?;
+    let node: Node = read(&folder.join(NODE_FILE))?;
+    let chain = network.chain(node.rpc, &folder.join(DATA_FOLDER))?;
+    if !Import::is_wanted(&chain) {
+        return Ok(None);
+    }
+    let mut net = NetConfig::new(transport_secret(&folder.join(TRANSPORT_KEY_FILE))?, node.listen);
+    net.limits.dead_after = DEAD_AFTER;
+    let peers = PeersConfig { net, peers: node.peers, strangers_max: 0 };
+    let block = snapshot::begin(Begin { peers, trusted: network.trusted()?, chain }).await?;
+    crate::node::note_followed(&folder.join(LOG_FILE))
+        .map_err(|source| HomeError::Io { file: folder.display().to_string(), source })?;
+    Ok(Some(block))
 }
 
 /// A peer that is silent for so long is dialled again.

@@ -16,4 +16,6 @@ pub mod message;
 pub mod node;
 pub mod set;
 pub mod signing;
+pub mod snapshot;
 pub mod types;
+pub mod upgrade;

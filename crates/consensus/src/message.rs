@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::{
     signing::WireVote,
+    snapshot::SnapshotMessage,
     types::{BlockHash, Ctx, Height, Proposal, Signature, SignedProposal, SignedVote, ValidatorAddress, round_number},
 };
 
@@ -96,6 +97,8 @@ pub enum Message {
     Transactions(Vec<Bytes>),
     /// The certificate of the sender's last decided block.
     Certified(Bytes),
+    /// About copies of a whole state.
+    Snapshot(SnapshotMessage),
 }
 
 /// What a validator writes down before it acts, so that it says the same thing after a crash.
@@ -132,7 +135,7 @@ pub enum LogEntry {
 /// Bytes that are no message.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("malformed message: {0}")]
-pub struct DecodeError(&'static str);
+pub struct DecodeError(pub(crate) &'static str);
 
 impl From<alloy_rlp::Error> for DecodeError {
     fn from(_: alloy_rlp::Error) -> Self {
@@ -240,14 +243,14 @@ impl WireVotes {
     }
 }
 
-fn tagged(tag: u8, value: &impl Encodable) -> Vec<u8> {
+pub(crate) fn tagged(tag: u8, value: &impl Encodable) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + value.length());
     bytes.push(tag);
     value.encode(&mut bytes);
     bytes
 }
 
-fn whole<T: Decodable>(mut bytes: &[u8]) -> Result<T, DecodeError> {
+pub(crate) fn whole<T: Decodable>(mut bytes: &[u8]) -> Result<T, DecodeError> {
     let value = T::decode(&mut bytes)?;
     if bytes.is_empty() { Ok(value) } else { Err(DecodeError("bytes follow the message")) }
 }
@@ -274,6 +277,7 @@ impl Message {
             Self::Decided(decided) => tagged(9, decided),
             Self::Transactions(transactions) => tagged(10, transactions),
             Self::Certified(certificate) => tagged(11, certificate),
+            Self::Snapshot(message) => [&[12], message.encode().as_slice()].concat(),
         }
     }
 
@@ -303,6 +307,7 @@ impl Message {
             9 => Self::Decided(whole(rest)?),
             10 => Self::Transactions(whole(rest)?),
             11 => Self::Certified(whole(rest)?),
+            12 => Self::Snapshot(SnapshotMessage::decode(rest)?),
             _ => return Err(DecodeError("an unknown kind")),
         })
     }
@@ -420,6 +425,8 @@ mod tests {
             Message::Decided(DecidedBlock { block: Bytes::from_static(b"x"), certificate: Bytes::new() }),
             Message::Transactions(vec![Bytes::from_static(b"x"), Bytes::new()]),
             Message::Certified(Bytes::from_static(b"proof")),
+            Message::Snapshot(SnapshotMessage::WantEpochs { from: 7 }),
+            Message::Snapshot(SnapshotMessage::WantChunk { block: 7, index: 1 }),
         ]
     }
 
@@ -466,7 +473,7 @@ mod tests {
 
         /// A message that decodes after a change encodes to those very bytes: there is one encoding of each.
         #[test]
-        fn encodings_are_unique(which in 0_usize..13, position in 0_usize..300, flip in 1_u8..) {
+        fn encodings_are_unique(which in 0_usize..15, position in 0_usize..300, flip in 1_u8..) {
             let mut bytes = messages()[which].encode();
             let position = position % bytes.len();
             bytes[position] ^= flip;

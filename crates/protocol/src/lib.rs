@@ -11,6 +11,7 @@ pub mod client;
 pub mod consensus;
 pub mod generation;
 pub mod id;
+pub mod light;
 pub mod manifest;
 pub mod merkle;
 pub mod receipt;

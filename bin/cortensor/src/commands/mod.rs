@@ -12,6 +12,7 @@ pub(crate) mod demo;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
 pub(crate) mod guard;
+pub(crate) mod light;
 pub(crate) mod miner;
 pub(crate) mod model;
 mod network;

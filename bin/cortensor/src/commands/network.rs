@@ -199,6 +199,7 @@ fn network(arguments: &ChainInitArgs, set: &ValidatorSet, founding: Option<&Foun
         validators_contract: founding.map(|founding| founding.deployment.validators).or(arguments.validators_contract),
         accounts,
         balances_wei: validators.chain(funded).collect(),
+        upgrades: Vec::new(),
     })
 }
 

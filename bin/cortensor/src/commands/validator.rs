@@ -6,7 +6,7 @@ use super::{
     wallet::open_keystore,
 };
 use crate::{
-    cli::{ChainRunArgs, ChainSignArgs},
+    cli::{ChainRunArgs, ChainSignArgs, ChainSync},
     output,
 };
 use alloy::{primitives::U256, signers::local::PrivateKeySigner};
@@ -37,6 +37,11 @@ const LOOK_MIN: Duration = Duration::from_millis(100);
 
 pub(crate) async fn run(arguments: ChainRunArgs) -> eyre::Result<ExitCode> {
     let stop = stop_signal()?;
+    if arguments.sync == ChainSync::Snapshot
+        && let Some(block) = home::begin_with_copy(&arguments.home).await?
+    {
+        output::progress(&format!("began with a copy of the state after block {block}"));
+    }
     let (from, key) = key_from(&arguments)?;
     let node = home::start(&arguments.home, from, arguments.new_log).await?;
     let signs = node.validator.is_some();

@@ -120,6 +120,16 @@ pub(crate) fn invalid_message(reason: &InvalidTransaction) -> String {
 
 impl From<StoreError> for RpcError {
     fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotKept { .. } => return Self::Refused(error.to_string()),
+            // What go-ethereum says, too, where it keeps no state.
+            StoreError::State(StateError::Incomplete { root, .. }) => {
+                return Self::Refused(format!(
+                    "missing trie node: the state with root {root} is not kept by this node"
+                ));
+            }
+            _ => {}
+        }
         tracing::error!(error = &error as &dyn std::error::Error, "reading the chain failed");
         Self::Internal
     }

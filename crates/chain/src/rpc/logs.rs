@@ -8,7 +8,7 @@ use alloy::{
 use super::{Api, error::RpcError};
 use crate::{
     receipt::{Place, rpc_log},
-    store::{Snapshot, StoredHeader},
+    store::{Snapshot, StoreError, StoredHeader},
 };
 
 /// Addresses or alternatives of one topic in a filter.
@@ -44,7 +44,7 @@ impl Api {
         }
         let mut logs = Vec::new();
         for number in first..=last {
-            let Some(stored) = snapshot.header(number)? else { break };
+            let stored = snapshot.header(number)?.ok_or(StoreError::NotKept { number })?;
             if filter.matches_bloom(stored.header.logs_bloom) {
                 block_logs(snapshot, filter, &stored, &mut logs)?;
             }

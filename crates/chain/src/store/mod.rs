@@ -5,15 +5,18 @@
 //! exactly as it was after one block, whatever is committed meanwhile. The state that follows from a block waits in memory
 //! (`layers.rs`) and is written with that of its neighbours; whoever opens the database executes again what was not
 //! written (`replay.rs`). Trie nodes are never deleted, so every past state stays readable and the file grows by the nodes
-//! that each block rewrites (an archive node). After a crash, opening verifies the whole file before anything is served,
-//! which takes time in proportion to its size. It interprets no transaction.
+//! that each block rewrites (an archive node). Opening verifies the whole file before anything is served, which takes time
+//! in proportion to its size. It interprets no transaction.
 
+mod copying;
 mod export;
+mod import;
 mod layers;
 mod record;
 mod snapshot;
 mod write;
 
+pub use import::{Ancestry, Import, ImportError};
 pub(crate) use record::{Receipt, StoredHeader};
 pub(crate) use snapshot::Snapshot;
 
@@ -62,6 +65,15 @@ pub enum StoreError {
     /// The database refused or failed.
     #[error("the database failed")]
     Database(#[source] Box<redb::Error>),
+    /// The disk is full.
+    #[error("there is no space left for the chain's data: free some and start again, nothing is lost")]
+    Full,
+    /// The node began with a copy of a later state.
+    #[error("block {number} is not kept by this node, which began with a copy of a later state")]
+    NotKept {
+        /// Which block.
+        number: u64,
+    },
     /// A record does not decode.
     #[error("the database holds a damaged {what}")]
     Damaged {
@@ -75,8 +87,15 @@ pub enum StoreError {
 
 impl<E: Into<redb::Error>> From<E> for StoreError {
     fn from(error: E) -> Self {
-        Self::Database(Box::new(error.into()))
+        match error.into() {
+            redb::Error::Io(error) if is_full(&error) => Self::Full,
+            error => Self::Database(Box::new(error)),
+        }
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 impl revm::database_interface::DBErrorMarker for StoreError {}
@@ -99,7 +118,19 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is not a database, or damaged.
+    /// The file is not as it was written.
+    #[error(
+        "{} is damaged: {reason}. Move its folder away and start again, so that the blocks are fetched from peers; a \
+         validator keeps its consensus log. An older copy of the folder will do as well",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the database said.
+        reason: String,
+    },
+    /// The file cannot be opened.
     #[error("cannot open {}", path.display())]
     File {
         /// The file.
@@ -188,9 +219,10 @@ impl Store {
     /// Opens the database, creating it when there is none.
     pub(crate) fn open(storage: &Storage, cache_bytes: usize) -> Result<Self, OpenError> {
         let mut builder = Database::builder();
-        builder.set_cache_size(cache_bytes).set_repair_callback(|session| {
+        // Without the check a file that was changed from outside would make the database panic some time later.
+        builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true).set_repair_callback(|session| {
             let percent = session.progress() * 100.0;
-            tracing::info!("checking the chain's data after a crash: {percent:.0} % done");
+            tracing::info!("checking the chain's data: {percent:.0} % done");
         });
         let database = match storage {
             Storage::Memory => {
@@ -280,8 +312,19 @@ fn open_file(builder: &Builder, directory: PathBuf) -> Result<Database, OpenErro
     match builder.create(&path) {
         Ok(database) => Ok(database),
         Err(DatabaseError::DatabaseAlreadyOpen) => Err(OpenError::InUse { path }),
-        Err(error) => Err(OpenError::File { path, source: Box::new(error.into()) }),
+        Err(error) => Err(match error.into() {
+            redb::Error::Io(error) if is_full(&error) => StoreError::Full.into(),
+            redb::Error::Io(error) if !is_damage(&error) => {
+                OpenError::File { path, source: Box::new(redb::Error::Io(error)) }
+            }
+            other => OpenError::Damaged { path, reason: other.to_string() },
+        }),
     }
+}
+
+/// What reading says of a file that is no database, or cut short.
+fn is_damage(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
 }
 
 fn slot_key(address: Address, slot: U256) -> [u8; 52] {

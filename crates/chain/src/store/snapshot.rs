@@ -9,7 +9,7 @@ use std::{
 };
 
 use alloy::{
-    consensus::{TrieAccount, constants::KECCAK_EMPTY},
+    consensus::{EMPTY_ROOT_HASH, TrieAccount, constants::KECCAK_EMPTY},
     primitives::{Address, B256, Bytes, U256},
     rlp::Decodable as _,
 };
@@ -40,8 +40,7 @@ pub(crate) struct Snapshot {
     code_table: ReadOnlyTable<&'static [u8; 32], &'static [u8]>,
     accounts: ReadOnlyTable<&'static [u8; 20], &'static [u8]>,
     slots: ReadOnlyTable<&'static [u8; 52], &'static [u8; 32]>,
-    nodes: ReadOnlyTable<&'static [u8; 32], (u64, u32)>,
-    node_chunks: ReadOnlyTable<u64, &'static [u8]>,
+    nodes: StoredNodes,
     layers: Layers,
     codes: Arc<CodeCache>,
     cache: Arc<NodeCache>,
@@ -80,8 +79,7 @@ impl Snapshot {
             code_table: transaction.open_table(CODES)?,
             accounts: transaction.open_table(ACCOUNTS)?,
             slots: transaction.open_table(SLOTS)?,
-            nodes: transaction.open_table(NODES)?,
-            node_chunks: transaction.open_table(NODE_CHUNKS)?,
+            nodes: StoredNodes::open(transaction)?,
             layers,
             codes,
             cache,
@@ -124,7 +122,8 @@ impl Snapshot {
 
     pub(crate) fn transactions(&self, number: u64) -> Result<Vec<VerifiedTransaction>, StoreError> {
         let rows = self.transactions.range((number, 0)..=(number, u32::MAX))?;
-        rows.map(|row| record::decode_transaction(row?.1.value())).collect()
+        let all = rows.map(|row| record::decode_transaction(row?.1.value())).collect::<Result<Vec<_>, _>>()?;
+        if all.is_empty() { self.must_be_empty(number).map(|()| all) } else { Ok(all) }
     }
 
     pub(crate) fn receipt(&self, number: u64, index: u32) -> Result<Option<Receipt>, StoreError> {
@@ -134,7 +133,15 @@ impl Snapshot {
 
     pub(crate) fn receipts(&self, number: u64) -> Result<Vec<Receipt>, StoreError> {
         let rows = self.receipts.range((number, 0)..=(number, u32::MAX))?;
-        rows.map(|row| record::decode_receipt(row?.1.value())).collect()
+        let all = rows.map(|row| record::decode_receipt(row?.1.value())).collect::<Result<Vec<_>, _>>()?;
+        if all.is_empty() { self.must_be_empty(number).map(|()| all) } else { Ok(all) }
+    }
+
+    /// Fails if the block has transactions that are not kept here.
+    fn must_be_empty(&self, number: u64) -> Result<(), StoreError> {
+        let header = self.header(number)?;
+        let empty = header.is_none_or(|header| header.header.transactions_root == EMPTY_ROOT_HASH);
+        if empty { Ok(()) } else { Err(StoreError::NotKept { number }) }
     }
 
     /// What made the block final, as the consensus engine encoded it.
@@ -214,15 +221,31 @@ impl Snapshot {
     }
 }
 
-impl Snapshot {
-    fn stored_node(&self, hash: B256) -> Result<Option<Vec<u8>>, StoreError> {
+/// The trie nodes that are in the tables.
+pub(super) struct StoredNodes {
+    places: ReadOnlyTable<&'static [u8; 32], (u64, u32)>,
+    chunks: ReadOnlyTable<u64, &'static [u8]>,
+}
+
+impl StoredNodes {
+    pub(super) fn open(transaction: &ReadTransaction) -> Result<Self, StoreError> {
+        Ok(Self { places: transaction.open_table(NODES)?, chunks: transaction.open_table(NODE_CHUNKS)? })
+    }
+
+    fn get(&self, hash: B256) -> Result<Option<Vec<u8>>, StoreError> {
         let damaged = || StoreError::Damaged { what: "trie node" };
-        let Some((chunk, offset)) = self.nodes.get(&hash.0)?.map(|place| place.value()) else { return Ok(None) };
-        let chunk = self.node_chunks.get(chunk)?.ok_or_else(damaged)?;
+        let Some((chunk, offset)) = self.places.get(&hash.0)?.map(|place| place.value()) else { return Ok(None) };
+        let chunk = self.chunks.get(chunk)?.ok_or_else(damaged)?;
         let rest = usize::try_from(offset).ok().and_then(|offset| chunk.value().get(offset..)).ok_or_else(damaged)?;
         // A node is an RLP list, which begins with its length.
         let header = alloy::rlp::Header::decode(&mut &*rest).map_err(|_| damaged())?;
         Ok(Some(rest.get(..header.length_with_payload()).ok_or_else(damaged)?.to_vec()))
+    }
+}
+
+impl NodeReader for StoredNodes {
+    fn node(&self, hash: B256) -> Result<Option<Vec<u8>>, StateError> {
+        self.get(hash).map_err(|error| StateError::Read(Box::new(error)))
     }
 }
 
@@ -234,7 +257,7 @@ impl NodeReader for Snapshot {
         if let Some(node) = self.cache.get(hash) {
             return Ok(Some(node.to_vec()));
         }
-        let node = self.stored_node(hash).map_err(|error| StateError::Read(Box::new(error)))?;
+        let node = self.nodes.node(hash)?;
         if let Some(node) = &node {
             self.cache.put(hash, node);
         }

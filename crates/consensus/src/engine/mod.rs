@@ -348,7 +348,7 @@ impl Engine {
                 return self.on_decided(peer, decided);
             }
             Message::Certified(certificate) => return self.on_certified(certificate),
-            Message::Transactions(_) => return,
+            Message::Transactions(_) | Message::Snapshot(_) => return,
         };
         let current = self.height();
         if height == current {

@@ -60,6 +60,13 @@ impl Envelope {
     }
 }
 
+/// Whether these bytes are a block as it travels between validators, whatever its hash.
+#[must_use]
+pub fn decodes_as_block(bytes: &[u8]) -> bool {
+    let envelope = Envelope::decode_rlp(&mut &*bytes);
+    envelope.is_some_and(|envelope| Envelope::decode(bytes, envelope.block.header.hash_slow()).is_some())
+}
+
 /// The beacon after a contribution (rule B2).
 pub(crate) fn mix(before: B256, contribution: &Signature) -> B256 {
     keccak256([BEACON_LABEL, before.as_slice(), keccak256(contribution).as_slice()].concat())

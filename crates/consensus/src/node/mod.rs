@@ -6,6 +6,7 @@
 mod block;
 mod clocks;
 mod evidence;
+mod following;
 mod gossip;
 mod metrics;
 mod wal;
@@ -23,7 +24,7 @@ use alloy::{
     primitives::{Bytes, hex},
 };
 use async_trait::async_trait;
-use cortensor_chain::{Access, BlockProducer, Consensus, ConsensusError, ShowCertificate};
+use cortensor_chain::{Access, BlockProducer, Consensus, ConsensusError, Exports, ShowCertificate};
 use cortensor_net::{Lane, PeerEvent, Peers, PeersConfig, PeersEvents};
 use cortensor_protocol::{
     TransportKey,
@@ -36,16 +37,20 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::{
+    block::decodes_as_block, following::note_followed, metrics::Metrics, wal::WalError, worker::PowersFrom,
+};
 use self::{
     clocks::Clocks,
     wal::Wal,
     worker::{Job, Worker},
 };
-pub use self::{metrics::Metrics, wal::WalError, worker::PowersFrom};
 use crate::{
     engine::{Engine, Evidence, Input, Output, Peer, Settings},
     message::{DecidedBlock, Message},
     signing::Keeper,
+    snapshot::{Service, SnapshotMessage},
+    upgrade::Unknown,
 };
 
 /// Jobs and results that wait between the engine and the worker. The engine has at most one of each kind under way for
@@ -85,6 +90,8 @@ pub struct BftConfig {
     pub log: PathBuf,
     /// Where proofs of double votes are written, a JSON object a line.
     pub evidence: PathBuf,
+    /// The first upgrade that this program does not know.
+    pub unknown: Option<Unknown>,
     /// Makes a new log although the chain has blocks.
     pub new_log: bool,
     /// How to reach others.
@@ -93,6 +100,10 @@ pub struct BftConfig {
     pub timeouts: LinearTimeouts,
     /// How long a block without transactions is put off.
     pub empty_block_every: Duration,
+    /// Where copies of the state are kept for nodes that begin with one.
+    pub copies: PathBuf,
+    /// The state is copied whenever this many blocks have passed; 0 for never.
+    pub copy_every_blocks: u64,
 }
 
 /// The consensus of several validators, for [`cortensor_chain::Chain::start_with`].
@@ -132,9 +143,11 @@ impl Consensus for Bft {
         let Self { config, metrics } = *self;
         let domain = Domain::new(config.chain_id);
         let next = producer.head().number + 1;
-        let set = worker::set_after_head(&producer, &config.first_set, config.powers)?;
-        let create = next == 1 || config.new_log;
-        let (wal, log) = Wal::open(&config.log, next, create).map_err(|error| engine_error(&error))?;
+        let set = worker::set_after_head(&producer, &config.first_set, &config.powers)?;
+        if let Some(unknown) = config.unknown.as_ref().filter(|unknown| unknown.height <= next) {
+            return Err(engine_error(unknown));
+        }
+        let (wal, log) = following::open_log(&config, next).await.map_err(|error| engine_error(&error))?;
         let listed = config.peers.peers.iter().map(cortensor_net::NodeAddress::key).collect();
         let (peers, events) = Peers::start(config.peers).await.map_err(|error| engine_error(&error))?;
         let access = producer.access();
@@ -142,7 +155,8 @@ impl Consensus for Bft {
         let (jobs, orders) = mpsc::channel(JOBS_MAX);
         let empty = config.empty_block_every;
         let signer = config.signer.clone();
-        let worker = Worker::new(producer, signer, domain, config.powers, empty, set.clone(), results);
+        let worker = Worker::new(producer, signer, domain, config.powers.clone(), empty, set.clone(), results);
+        let worker = worker.stopping_before(config.unknown);
         let worker = tokio::spawn(worker.run(orders));
         let settings = Settings {
             domain,
@@ -156,7 +170,9 @@ impl Consensus for Bft {
             "consensus begins"
         );
         let (engine, outputs) = Engine::start(settings, next, set, log);
-        let mut shell = Shell::new(engine, wal, jobs, peers.clone(), listed, access, metrics);
+        let copies = Service::new(access, Exports::new(config.copies), config.powers.epoch_blocks);
+        let mut shell = Shell::new(engine, wal, jobs, peers.clone(), listed, copies.clone(), metrics);
+        shell.tasks.push(tokio::spawn(copies.copy_regularly(config.copy_every_blocks)));
         shell.evidence = Some(config.evidence);
         let ended = shell.run(outputs, events, answers, worker, stop).await;
         peers.close().await;
@@ -201,6 +217,7 @@ struct Shell {
     peers: Peers,
     listed: Vec<TransportKey>,
     access: Access,
+    copies: Service,
     incoming: mpsc::Sender<gossip::Incoming>,
     blames: mpsc::Receiver<TransportKey>,
     faults: HashMap<TransportKey, Faults>,
@@ -225,9 +242,10 @@ impl Shell {
         jobs: mpsc::Sender<Job>,
         peers: Peers,
         listed: Vec<TransportKey>,
-        access: Access,
+        copies: Service,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let access = copies.access();
         let (incoming, transactions) = mpsc::channel(INCOMING_MAX);
         let (blame, blames) = mpsc::channel(INCOMING_MAX);
         let spread = gossip::spread(access.outbound(), peers.clone(), Arc::clone(&metrics));
@@ -240,6 +258,7 @@ impl Shell {
             peers,
             listed,
             access,
+            copies,
             incoming,
             blames,
             faults: HashMap::new(),
@@ -313,6 +332,10 @@ impl Shell {
                 let listed = self.listed.contains(&peer);
                 // A full queue drops them: votes matter more.
                 let _ = self.incoming.try_send(gossip::Incoming { from: peer, listed, transactions });
+                None
+            }
+            Ok(Message::Snapshot(message)) => {
+                self.answer(peer, message);
                 None
             }
             Ok(message) => Some(Input::Message(Peer(peer.0), message)),
@@ -441,6 +464,21 @@ impl Shell {
         });
     }
 
+    /// Answers a question about copies of the state on a thread of its own.
+    fn answer(&self, peer: TransportKey, question: SnapshotMessage) {
+        if !question.is_question() {
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.serving).try_acquire_owned() else { return };
+        let (copies, peers) = (self.copies.clone(), self.peers.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Some(answer) = copies.answer(&question) {
+                peers.send(peer, Lane::Bulk, &Bytes::from(Message::Snapshot(answer).encode()).0);
+            }
+            drop(permit);
+        });
+    }
+
     fn report(&self, evidence: &Evidence) {
         Metrics::add(&self.metrics.evidence, 1);
         let (who, height) = match evidence {
@@ -465,7 +503,7 @@ async fn drain_ends(by: Option<tokio::time::Instant>) {
 
 fn lane(message: &Message) -> Lane {
     match message {
-        Message::Decided(_) | Message::Transactions(_) => Lane::Bulk,
+        Message::Decided(_) | Message::Transactions(_) | Message::Snapshot(_) => Lane::Bulk,
         _ => Lane::Urgent,
     }
 }

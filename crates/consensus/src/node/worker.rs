@@ -17,6 +17,7 @@ use crate::{
     engine::{Input, Peer, Verdict},
     signing::Keeper,
     types::Signature,
+    upgrade::Unknown,
 };
 
 sol! {
@@ -37,15 +38,23 @@ pub(crate) enum Job {
 }
 
 /// Where voting powers come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PowersFrom {
     /// The Validators contract; none keeps the set of block 0 for ever.
     pub contract: Option<Address>,
+    /// Other contracts, each with the block from which on its set decides, in rising order.
+    pub changes: Vec<(u64, Address)>,
     /// Blocks in an epoch; at least 2.
     pub epoch_blocks: u64,
 }
 
 impl PowersFrom {
+    /// The contract that names the set which decides this block.
+    fn contract_at(&self, height: u64) -> Option<Address> {
+        let changed = self.changes.iter().rev().find(|(from, _)| *from <= height);
+        changed.map(|(_, contract)| *contract).or(self.contract)
+    }
+
     /// Whether the block after this one may be decided by another set (rule S3).
     #[must_use]
     pub fn ends_epoch(&self, height: u64) -> bool {
@@ -65,6 +74,8 @@ pub(crate) struct Worker {
     executed: HashMap<B256, Proposal>,
     last: Instant,
     waiting: Option<(u64, u32)>,
+    /// The first upgrade that this program does not know.
+    unknown: Option<Unknown>,
     results: mpsc::Sender<Input>,
 }
 
@@ -79,7 +90,12 @@ impl Worker {
         results: mpsc::Sender<Input>,
     ) -> Self {
         let (executed, last, waiting) = (HashMap::new(), Instant::now(), None);
-        Self { producer, domain, signer, powers, empty_every, set, executed, last, waiting, results }
+        Self { producer, domain, signer, powers, empty_every, set, executed, last, waiting, unknown: None, results }
+    }
+
+    /// Stops before this upgrade.
+    pub(crate) fn stopping_before(self, unknown: Option<Unknown>) -> Self {
+        Self { unknown, ..self }
     }
 
     /// Works until nobody asks any more.
@@ -142,7 +158,8 @@ impl Worker {
     /// Who decides the block after the next. Every node reads it from the same state (rule S3).
     fn set_after_next(&self) -> ValidatorSet {
         let next = self.next();
-        let Some(contract) = self.powers.contract.filter(|_| self.powers.ends_epoch(next)) else {
+        let contract = self.powers.contract_at(next + 1).filter(|_| self.powers.ends_epoch(next));
+        let Some(contract) = contract else {
             return self.set.clone();
         };
         read_set(&self.producer, contract, next + 1).unwrap_or_else(|| self.set.clone())
@@ -224,7 +241,10 @@ impl Worker {
         self.executed.clear();
         self.set = set;
         self.last = Instant::now();
-        Ok(true)
+        match self.unknown.take_if(|unknown| unknown.height <= header.number + 1) {
+            Some(unknown) => Err(ConsensusError::Engine(unknown.to_string())),
+            None => Ok(true),
+        }
     }
 
     async fn execute_decided(&mut self, hash: B256, block: &[u8]) -> Result<Option<Proposal>, ConsensusError> {
@@ -273,14 +293,15 @@ fn read_set(producer: &BlockProducer, contract: Address, height: u64) -> Option<
 pub(crate) fn set_after_head(
     producer: &BlockProducer,
     genesis: &ValidatorSet,
-    powers: PowersFrom,
+    powers: &PowersFrom,
 ) -> Result<ValidatorSet, ConsensusError> {
     let head = producer.head();
-    let decided_by = match producer.access().decided(head.number)? {
+    let decided_by = match producer.access().certified(head.number)? {
         Some((_, certificate)) => Certificate::decode(&certificate).ok().map(|certificate| certificate.set),
         None => None,
     };
-    let named = || powers.contract.and_then(|contract| read_set(producer, contract, head.number + 1));
+    let named =
+        || powers.contract_at(head.number + 1).and_then(|contract| read_set(producer, contract, head.number + 1));
     let candidates = [Some(genesis.clone()).filter(|_| head.number == 0), decided_by, named()];
     let committed = |set: &ValidatorSet| set.hash()[..] == head.extra_data[..];
     candidates.into_iter().flatten().find(committed).ok_or_else(|| {

@@ -27,7 +27,7 @@ pub const CHAIN_ID: u64 = 4_242;
 
 /// One validator's folder and process.
 pub struct Member {
-    folder: PathBuf,
+    pub folder: PathBuf,
     pub url: String,
     process: Option<Child>,
 }
@@ -47,6 +47,17 @@ fn free_tcp() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
+/// Beside the folder, which may be full.
+fn log_file(folder: &Path) -> PathBuf {
+    folder.with_extension("log")
+}
+
+/// A member's process, from its first instant on.
+pub fn spawn(folder: &Path, arguments: &[&str]) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(log_file(folder)).unwrap();
+    Command::new(binary()).arg(folder).args(arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap()
+}
+
 fn key(index: usize) -> B256 {
     keccak256([b'v', index as u8])
 }
@@ -54,16 +65,22 @@ fn key(index: usize) -> B256 {
 impl Cluster {
     /// Writes the folders of `validators` validators and `followers` nodes without a key. Nothing runs yet.
     pub fn new(validators: usize, followers: usize, empty_block_ms: u64) -> Self {
+        Self::tuned(validators, followers, |_, node| node.empty_block_ms = empty_block_ms)
+    }
+
+    /// The same with other files than usual.
+    pub fn tuned(validators: usize, followers: usize, tune: impl Fn(&mut Network, &mut Node)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let domain = Domain::new(CHAIN_ID);
         let address = |index| Signer::new(&key(index), domain).unwrap().address().0;
-        let network = Network {
+        let mut network = Network {
             chain_id: CHAIN_ID,
             timestamp: 1_700_000_000,
             gas_limit: 120_000_000,
             validators: (0..validators).map(|index| Validator { address: address(index), power: 100 }).collect(),
             epoch_blocks: 100,
             validators_contract: None,
+            upgrades: Vec::new(),
             accounts: std::collections::BTreeMap::new(),
             balances_wei: DEVELOPMENT_ADDRESSES.iter().map(|one| (*one, WEI_PER_COIN * U256::from(10_000))).collect(),
         };
@@ -71,12 +88,14 @@ impl Cluster {
         let places: Vec<_> = secrets.iter().map(|_| free_udp()).collect();
         let peer = |index: usize| NodeAddress::new(secrets[index].public(), "127.0.0.1", places[index].port()).unwrap();
         let peers: Vec<_> = (0..validators).map(peer).collect();
+        tune(&mut network, &mut Node::new(free_tcp(), places[0], Vec::new()));
         let member = |index: usize| {
             let folder = folder.path().join(format!("node-{index}"));
             std::fs::create_dir(&folder).unwrap();
             let rpc = free_tcp();
             let mut node = Node::new(rpc, places[index], peers.clone());
-            (node.empty_block_ms, node.propose_ms, node.vote_ms) = (empty_block_ms, 1_000, 300);
+            (node.propose_ms, node.vote_ms) = (1_000, 300);
+            tune(&mut network.clone(), &mut node);
             home::write(&folder.join(home::NETWORK_FILE), &network).unwrap();
             home::write(&folder.join(home::NODE_FILE), &node).unwrap();
             let secret = B256::from(*secrets[index].to_bytes());
@@ -93,14 +112,47 @@ impl Cluster {
 
     /// Starts one member's process and waits until it serves.
     pub fn start(&mut self, index: usize) {
+        let started = self.try_start(index, &[]);
+        started.unwrap_or_else(|log| panic!("member {index} did not start: {log}"));
+    }
+
+    /// Starts one member's process. Without success it is gone, and this is what it said.
+    pub fn try_start(&mut self, index: usize, arguments: &[&str]) -> Result<(), String> {
+        let before = self.log(index).len();
         let member = &mut self.members[index];
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(member.folder.join("log")).unwrap();
-        let mut process =
-            Command::new(binary()).arg(&member.folder).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut process = spawn(&member.folder, arguments);
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.starts_with("http://"), "member {index} did not start: {}", self.log(index));
+        if !line.starts_with("http://") {
+            assert!(!process.wait().unwrap().success());
+            return Err(self.log(index)[before..].to_owned());
+        }
         self.members[index].process = Some(process);
+        Ok(())
+    }
+
+    /// Starts one member, which is to give up at once or soon; this is what it said.
+    pub async fn start_in_vain(&mut self, index: usize) -> String {
+        let before = self.log(index).len();
+        if let Err(said) = self.try_start(index, &[]) {
+            return said;
+        }
+        self.wait_for_end(index).await;
+        self.log(index)[before..].to_owned()
+    }
+
+    /// Waits until a member's process has failed by itself.
+    pub async fn wait_for_end(&mut self, index: usize) {
+        let mut process = self.members[index].process.take().unwrap();
+        for _ in 0..1_000 {
+            if let Some(status) = process.try_wait().unwrap() {
+                assert!(!status.success(), "member {index} ended well");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        process.kill().unwrap();
+        panic!("member {index} still runs: {}", self.log(index));
     }
 
     pub fn start_all(&mut self) {
@@ -121,18 +173,23 @@ impl Cluster {
         self.members[index].process.is_some()
     }
 
-    fn log(&self, index: usize) -> String {
-        std::fs::read_to_string(self.members[index].folder.join("log")).unwrap_or_default()
+    pub fn log(&self, index: usize) -> String {
+        std::fs::read_to_string(log_file(&self.members[index].folder)).unwrap_or_default()
     }
 
     /// One call of JSON-RPC; none when the member does not answer.
     pub async fn try_call(&self, index: usize, method: &str, params: Value) -> Option<Value> {
+        let answer = self.answer(index, method, params).await?;
+        assert!(answer.get("error").is_none(), "{method}: {answer}");
+        Some(answer["result"].clone())
+    }
+
+    /// The whole answer, whatever it says.
+    pub async fn answer(&self, index: usize, method: &str, params: Value) -> Option<Value> {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         let request = self.http.post(&self.members[index].url).header("content-type", "application/json").body(body);
         let answer = request.timeout(Duration::from_secs(5)).send().await.ok()?.text().await.ok()?;
-        let answer: Value = serde_json::from_str(&answer).unwrap();
-        assert!(answer.get("error").is_none(), "{method}: {answer}");
-        Some(answer["result"].clone())
+        Some(serde_json::from_str(&answer).unwrap())
     }
 
     pub async fn call(&self, index: usize, method: &str, params: Value) -> Value {
@@ -196,15 +253,25 @@ pub fn number(value: &Value) -> u64 {
 
 /// A plain transfer of one wei by one of the development accounts.
 pub fn transfer(account: usize, nonce: u64) -> Bytes {
+    signed(account, nonce, TxKind::Call(Address::repeat_byte(0xaa)), U256::from(1), Bytes::new(), 21_000)
+}
+
+/// A contract made with this init code by one of the development accounts.
+pub fn deployment(account: usize, nonce: u64, code: Bytes) -> Bytes {
+    signed(account, nonce, TxKind::Create, U256::ZERO, code, 1_000_000)
+}
+
+fn signed(account: usize, nonce: u64, to: TxKind, value: U256, input: Bytes, gas_limit: u64) -> Bytes {
     let signer = PrivateKeySigner::from_bytes(&DEVELOPMENT_KEYS[account]).unwrap();
     let tx = TxEip1559 {
         chain_id: CHAIN_ID,
         nonce,
-        gas_limit: 21_000,
+        gas_limit,
         max_fee_per_gas: 10_000_000_000,
         max_priority_fee_per_gas: 1_000_000,
-        to: TxKind::Call(Address::repeat_byte(0xaa)),
-        value: U256::from(1),
+        to,
+        value,
+        input,
         ..TxEip1559::default()
     };
     let signature = signer.sign_hash_sync(&tx.signature_hash()).unwrap();

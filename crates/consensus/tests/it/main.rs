@@ -4,7 +4,10 @@
 
 mod byzantine;
 mod cluster;
+mod damage;
 mod processes;
 mod simulation;
+mod snapshot;
+mod upgrade;
 mod vectors;
 mod world;

@@ -4,8 +4,11 @@ use super::{CertifiedBlock, Inclusion, Message};
 use crate::{
     audits::{AuditsError, Caller},
     bindings::{
-        checkpoints::Checkpoints as checkpoints, foreign_blocks::ForeignBlocks as foreign, inbox::Inbox as inbox,
-        lock_bridge::LockBridge as bridge, outbox::Outbox as outbox,
+        checkpoints::{Certificates, Checkpoints as checkpoints},
+        foreign_blocks::ForeignBlocks as foreign,
+        inbox::Inbox as inbox,
+        lock_bridge::LockBridge as bridge,
+        outbox::Outbox as outbox,
     },
     connection::Provider,
     events::{BlockRange, logs},
@@ -24,6 +27,13 @@ use cortensor_protocol::Wei;
 
 /// Most messages that one query returns.
 const MESSAGES_MAX: usize = 100_000;
+
+/// A certificate as `Checkpoints` takes it.
+fn to_sol(block: &CertifiedBlock) -> Certificates::Certificate {
+    let certificate = &block.certificate;
+    let ((validators, powers), (signers, signatures)) = (certificate.set.parts(), certificate.packed_signatures());
+    Certificates::Certificate { round: certificate.round, validators, powers, signers, signatures }
+}
 
 /// The set that is trusted with an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +60,7 @@ impl Checkpoints {
     /// # Errors
     /// When the transaction fails: `NotNewer` when somebody else was faster.
     pub async fn submit(&self, wallet: &Wallet, block: &CertifiedBlock) -> Result<Confirmed, AuditsError> {
-        let call = checkpoints::submitCall { header: block.header.clone(), certificate: block.to_sol() };
+        let call = checkpoints::submitCall { header: block.header.clone(), certificate: to_sol(block) };
         self.0.send(wallet, "submit a checkpoint", &call).await
     }
 
@@ -65,9 +75,9 @@ impl Checkpoints {
     ) -> Result<Confirmed, AuditsError> {
         let call = checkpoints::reportForkCall {
             first: first.header.clone(),
-            firstCertificate: first.to_sol(),
+            firstCertificate: to_sol(first),
             second: second.header.clone(),
-            secondCertificate: second.to_sol(),
+            secondCertificate: to_sol(second),
         };
         self.0.send(wallet, "report a fork", &call).await
     }

@@ -5,14 +5,14 @@
 //! one is a chain of validators. Upwards, certificates make blocks known; downwards, the validators attest them. Nothing here
 //! decides what is relayed or who pays for it.
 
-mod certificate;
 mod clients;
 mod message;
 mod settlement;
 
-pub use certificate::{CertifiedBlock, CertifiedBlockError};
 pub use clients::{Bridge, Checkpoints, EpochTrust, ForeignBlocks, Inbox, Outbox, StateProof};
 pub use message::{Inclusion, Message, Messages};
 pub use settlement::{
     Ends, SetUpError, Settlement, SettlementEnd, SettlementParameters, SettlementTokens, deploy_settlement,
 };
+
+pub use cortensor_protocol::consensus::{CertifiedBlock, CertifiedBlockError};

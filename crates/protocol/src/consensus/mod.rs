@@ -3,10 +3,13 @@
 //! Rules S, V and C of docs/spec/consensus.md. Everything here can be checked without state: by the validators, by a light
 //! client, by whoever submits a checkpoint. Who votes when is not known here.
 
+mod block;
 mod certificate;
 mod digest;
 mod set;
 
+pub(crate) use block::decode as decode_header;
+pub use block::{CertifiedBlock, CertifiedBlockError};
 pub use certificate::{Certificate, CertificateError};
 pub use digest::{Domain, VoteKind};
 pub use set::{SetError, TOTAL_POWER, TOTAL_POWER_MAX, VALIDATORS_MAX, Validator, ValidatorSet};

@@ -2,17 +2,14 @@
 //!
 //! [`CertifiedBlock::check`] is what the contract does, so that nobody pays gas for a certificate that it would refuse.
 
-use crate::bindings::checkpoints::Certificates;
-use alloy::{
-    consensus::Header,
-    primitives::{Address, B256, Bytes, U64, U256, keccak256},
-    rlp::Decodable as _,
-};
-use cortensor_protocol::consensus::{Certificate, CertificateError, Domain, SetError, Signature, ValidatorSet};
+use super::{Certificate, CertificateError, Domain, SetError, Signature, ValidatorSet};
+use alloy_consensus::Header;
+use alloy_primitives::{Address, B256, Bytes, U64, U256, keccak256};
+use alloy_rlp::Decodable as _;
 use serde::{Deserialize, Serialize};
 
 /// Why header and certificate prove nothing.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CertifiedBlockError {
     /// The header does not decode.
@@ -121,15 +118,17 @@ impl CertifiedBlock {
         Ok(header)
     }
 
-    pub(super) fn to_sol(&self) -> Certificates::Certificate {
-        let (validators, powers) = self.certificate.set.parts();
-        let (signers, signatures) = self.certificate.packed_signatures();
-        Certificates::Certificate { round: self.certificate.round, validators, powers, signers, signatures }
+    /// The header.
+    ///
+    /// # Errors
+    /// When the bytes are none.
+    pub fn decode_header(&self) -> Result<Header, CertifiedBlockError> {
+        decode(&self.header)
     }
 }
 
 /// The header, if these bytes are exactly one.
-fn decode(mut bytes: &[u8]) -> Result<Header, CertifiedBlockError> {
+pub(crate) fn decode(mut bytes: &[u8]) -> Result<Header, CertifiedBlockError> {
     let header = Header::decode(&mut bytes).map_err(|_| CertifiedBlockError::Header)?;
     if bytes.is_empty() { Ok(header) } else { Err(CertifiedBlockError::Header) }
 }
@@ -137,20 +136,14 @@ fn decode(mut bytes: &[u8]) -> Result<Header, CertifiedBlockError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy::signers::{SignerSync as _, local::PrivateKeySigner};
-    use cortensor_protocol::consensus::VoteKind;
-
-    fn keys(count: u8) -> Vec<PrivateKeySigner> {
-        (1..=count).map(|byte| PrivateKeySigner::from_bytes(&B256::repeat_byte(byte)).unwrap()).collect()
-    }
+    use crate::{consensus::VoteKind, signature::tests::sign};
 
     fn certified(count: u8, signers: usize) -> CertifiedBlock {
-        let keys = keys(count);
-        let set = ValidatorSet::equal(&keys.iter().map(PrivateKeySigner::address).collect::<Vec<_>>()).unwrap();
-        let header = Bytes::from(alloy::rlp::encode(Header { number: 7, ..Header::default() }));
+        let header = Bytes::from(alloy_rlp::encode(Header { number: 7, ..Header::default() }));
         let digest = Domain::new(5).vote(VoteKind::Precommit, 7, 1, keccak256(&header));
-        let sign = |key: &PrivateKeySigner| (key.address(), key.sign_hash_sync(&digest).unwrap().as_bytes());
-        let signed: Vec<_> = keys.iter().take(signers).map(sign).collect();
+        let mut signed: Vec<_> = (1..=count).map(|key| sign(key, digest)).map(|(who, by)| (who, by.0)).collect();
+        let set = ValidatorSet::equal(&signed.iter().map(|(who, _)| *who).collect::<Vec<_>>()).unwrap();
+        signed.truncate(signers);
         CertifiedBlock::assemble(header, 1, set, &signed).unwrap()
     }
 
@@ -178,7 +171,7 @@ mod tests {
         assert!(signer(later.check(5).unwrap_err()), "another round");
         let longer = CertifiedBlock { header: [good.header.as_ref(), &[0]].concat().into(), ..good.clone() };
         assert_eq!(longer.check(5), Err(CertifiedBlockError::Header));
-        let header = alloy::rlp::encode(Header { number: 8, ..Header::default() }).into();
+        let header = alloy_rlp::encode(Header { number: 8, ..Header::default() }).into();
         assert!(CertifiedBlock { header, ..good }.check(5).is_err(), "another block");
         let power = CertificateError::Power { signed: 500_000_000, total: 1_000_000_000 };
         assert_eq!(certified(4, 2).check(5), Err(power.into()));
