@@ -71,7 +71,10 @@ impl RemoteSigner {
     }
 
     /// Asking twice is safe: what was signed is signed again, nothing else.
-    #[expect(clippy::disallowed_methods, reason = "without the signature the engine has nothing to do; a second at most")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "without the signature the engine has nothing to do; a second at most"
+    )]
     fn ask(&self, request: &Request) -> Result<Answer, SigningError> {
         let mut held = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         let mut attempt = 0;
