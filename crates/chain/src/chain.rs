@@ -136,7 +136,7 @@ fn open(config: Config) -> Result<Core, OpenError> {
     let head = store.snapshot()?.ok_or(StoreError::Damaged { what: "head" })?;
     let expected = genesis.header.hash();
     match head.block_hash(0)? {
-        Some(found) if found == expected => Ok(Core::new(config, store, trie, head)),
+        Some(found) if found == expected => Ok(Core::new(config, store, trie, head)?),
         found => Err(OpenError::Genesis { found: found.unwrap_or_default(), expected }),
     }
 }

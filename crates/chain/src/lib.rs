@@ -16,6 +16,7 @@ mod core;
 mod evm;
 mod execute;
 mod genesis;
+mod members;
 mod metrics;
 mod pool;
 mod receipt;
@@ -27,11 +28,12 @@ mod transaction;
 pub use chain::{Blocks, BlocksEnded, Chain, ChainHandle, StartError, StopError, Submitter};
 pub use config::*;
 pub use consensus::{
-    Access, BlockAttributes, BlockProducer, CheckError, Consensus, ConsensusError, Proposal, ProposedBlock,
-    ShowCertificate, Solo,
+    Access, AdmissionChanges, BlockAttributes, BlockProducer, CheckError, Consensus, ConsensusError, Proposal,
+    ProposedBlock, ShowCertificate, Solo,
 };
 pub use core::SubmitError;
 pub use execute::ExecuteError;
+pub use members::{Permissions, RIGHT_SEND};
 pub use metrics::MetricsSnapshot;
 pub use pool::{PoolError, Shortfall};
 pub use state::{AccountChange, AccountFields, EthTrieStore, NodeReader, StateError, StateStore, StateUpdate};
