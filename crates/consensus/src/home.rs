@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use alloy::primitives::{Address, B256, U256};
-use cortensor_chain::{Chain, ChainHandle, Config, Genesis, GenesisAccount, StartError};
+use cortensor_chain::{Chain, ChainHandle, Config, Genesis, GenesisAccount, Permissions, StartError};
 use cortensor_net::{NetConfig, NodeAddress, PeersConfig, TransportSecret};
 use malachite_types::LinearTimeouts;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -96,6 +96,19 @@ pub struct Network {
     pub validators_contract: Option<Address>,
     /// Balances in block 0, in wei.
     pub balances_wei: BTreeMap<Address, U256>,
+    /// Who may use the network; without it everybody may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<NetworkMembers>,
+}
+
+/// What makes a network permissioned.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkMembers {
+    /// Where the `Members` contract stands, or will stand.
+    pub contract: Address,
+    /// Who founds the network: until that contract stands, nobody else may send anything.
+    pub founder: Address,
 }
 
 impl Network {
@@ -133,6 +146,11 @@ impl Network {
         let mut config = Config::development(self.chain_id).with_listen(listen).with_directory(data);
         config.genesis = genesis;
         config.gas_limit = self.gas_limit;
+        config.permissions = self.members.as_ref().map(|members| Permissions {
+            members: members.contract,
+            founder: members.founder,
+            server_names: Vec::new(),
+        });
         config.dev = false;
         Ok(config)
     }
@@ -144,6 +162,9 @@ impl Network {
 pub struct Node {
     /// Address of the JSON-RPC server.
     pub rpc: SocketAddr,
+    /// Names, host and port, under which readers of a permissioned network reach that server, beside its address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rpc_names: Vec<String>,
     /// Where peers reach this node (UDP).
     pub listen: SocketAddr,
     /// The peers to dial.
@@ -162,7 +183,8 @@ impl Node {
     /// A node at these places, with the usual times.
     #[must_use]
     pub fn new(rpc: SocketAddr, listen: SocketAddr, peers: Vec<NodeAddress>) -> Self {
-        Self { rpc, listen, peers, strangers_max: 64, empty_block_ms: 1_000, propose_ms: 2_000, vote_ms: 500 }
+        let (strangers_max, empty_block_ms, propose_ms, vote_ms) = (64, 1_000, 2_000, 500);
+        Self { rpc, rpc_names: Vec::new(), listen, peers, strangers_max, empty_block_ms, propose_ms, vote_ms }
     }
 
     /// The consensus core's clocks.
@@ -212,12 +234,22 @@ pub async fn start(folder: &Path, key: Option<B256>, new_log: bool) -> Result<Ru
         log: folder.join(LOG_FILE),
         evidence: folder.join(EVIDENCE_FILE),
         new_log,
-        peers: PeersConfig { net, peers: node.peers.clone(), strangers_max: node.strangers_max },
+        peers: PeersConfig {
+            net,
+            peers: node.peers.clone(),
+            strangers_max: node.strangers_max,
+            // The chain says who may be one; the consensus asks it.
+            admission: None,
+        },
         timeouts: node.timeouts(),
         empty_block_every: Duration::from_millis(node.empty_block_ms),
     });
     let metrics = bft.metrics();
-    let chain = Chain::start_with(network.chain(node.rpc, &folder.join(DATA_FOLDER))?, Box::new(bft)).await?;
+    let mut config = network.chain(node.rpc, &folder.join(DATA_FOLDER))?;
+    if let Some(permissions) = &mut config.permissions {
+        permissions.server_names.clone_from(&node.rpc_names);
+    }
+    let chain = Chain::start_with(config, Box::new(bft)).await?;
     Ok(Running { chain, metrics })
 }
 

@@ -90,7 +90,7 @@ impl Network {
             epoch_blocks: 1_000,
         };
         let (mut processes, mut urls) = (Vec::new(), Vec::new());
-        for (home, member) in validator::write_network(&arguments)? {
+        for (home, member) in validator::write_network(&arguments, None)? {
             processes.push(spawn(&home)?);
             urls.push(format!("http://{}", member.rpc));
         }

@@ -8,7 +8,7 @@ use crate::{
 use alloy::primitives::{Address, B256, U256};
 use cortensor_chain::{DEVELOPMENT_ADDRESSES, WEI_PER_COIN};
 use cortensor_consensus::{
-    home::{self, Network, Node},
+    home::{self, Network, NetworkMembers, Node},
     set::NamedPower,
 };
 use cortensor_contracts::keystore::{self, Password, PasswordSource, Strength};
@@ -32,15 +32,17 @@ const GAS_LIMIT: u64 = 120_000_000;
 
 /// A validator whose folder is being written.
 pub(crate) struct Member {
-    address: Address,
-    peer: NodeAddress,
+    /// What it signs votes with.
+    pub(crate) address: Address,
+    /// Where its peers reach it.
+    pub(crate) peer: NodeAddress,
     /// Where its JSON-RPC server listens.
     pub(crate) rpc: SocketAddr,
     listen: SocketAddr,
 }
 
 pub(crate) fn init(arguments: &ChainInitArgs) -> eyre::Result<ExitCode> {
-    for (home, member) in write_network(arguments)? {
+    for (home, member) in write_network(arguments, None)? {
         output::say(format!("{}  {}  JSON-RPC http://{}", home.display(), member.address, member.rpc));
     }
     output::say(
@@ -49,19 +51,27 @@ pub(crate) fn init(arguments: &ChainInitArgs) -> eyre::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the folders of a network's validators, and tells where they are.
-pub(crate) fn write_network(arguments: &ChainInitArgs) -> eyre::Result<Vec<(PathBuf, Member)>> {
+/// Writes the folders of a network's validators, and tells where they are. With `permissions` only members may use it, and its
+/// nodes can be read from elsewhere.
+pub(crate) fn write_network(
+    arguments: &ChainInitArgs,
+    permissions: Option<NetworkMembers>,
+) -> eyre::Result<Vec<(PathBuf, Member)>> {
     let folder = &arguments.folder;
     std::fs::create_dir_all(folder).wrap_err_with(|| format!("cannot make {}", folder.display()))?;
     let count = arguments.validators;
     let members = (0..count).map(|index| write_keys(arguments, index)).collect::<eyre::Result<Vec<_>>>()?;
-    let network = network(arguments, &members)?;
+    let network = Network { members: permissions, ..network(arguments, &members)? };
     let peers: Vec<_> = members.iter().map(|member| member.peer.clone()).collect();
     let mut written = Vec::with_capacity(members.len());
     for (index, member) in members.into_iter().enumerate() {
         let home = folder.join(format!("node-{index}"));
         let mut node = Node::new(member.rpc, member.listen, peers.clone());
         node.empty_block_ms = arguments.empty_block_ms;
+        if network.members.is_some() && !member.listen.ip().is_loopback() {
+            node.rpc = SocketAddr::new(member.listen.ip(), member.rpc.port());
+            node.rpc_names = vec![format!("{}:{}", arguments.host, member.rpc.port())];
+        }
         home::write(&home.join(home::NETWORK_FILE), &network)?;
         home::write(&home.join(home::NODE_FILE), &node)?;
         written.push((home, member));
@@ -109,12 +119,13 @@ fn network(arguments: &ChainInitArgs, members: &[Member]) -> eyre::Result<Networ
         validators: named.map(|(index, one)| NamedPower { address: one.address, power: power(index) }).collect(),
         epoch_blocks: arguments.epoch_blocks,
         validators_contract: arguments.validators_contract,
+        members: None,
         balances_wei: funded.chain(test_accounts).map(|address| (address, balance)).collect::<BTreeMap<_, _>>(),
     })
 }
 
 /// Writes a file that only its owner may read and that must not be there yet.
-fn write_secret(path: &Path, text: &str) -> eyre::Result<()> {
+pub(crate) fn write_secret(path: &Path, text: &str) -> eyre::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.wrap_err_with(|| format!("cannot make {}", path.display()))?;
     writeln!(file, "{text}").wrap_err_with(|| format!("cannot write {}", path.display()))
@@ -145,7 +156,7 @@ pub(crate) async fn run(arguments: ChainRunArgs) -> eyre::Result<ExitCode> {
 }
 
 /// The validator's key of a folder, opened with the password beside it or, without that, one that a person gives.
-fn validator_key(home: &Path) -> eyre::Result<Option<B256>> {
+pub(crate) fn validator_key(home: &Path) -> eyre::Result<Option<B256>> {
     let path = home.join(home::VALIDATOR_KEY_FILE);
     if !path.exists() {
         return Ok(None);

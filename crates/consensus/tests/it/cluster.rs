@@ -64,6 +64,7 @@ impl Cluster {
             validators: (0..validators).map(|index| NamedPower { address: address(index), power: 100 }).collect(),
             epoch_blocks: 100,
             validators_contract: None,
+            members: None,
             balances_wei: DEVELOPMENT_ADDRESSES.iter().map(|one| (*one, WEI_PER_COIN * U256::from(10_000))).collect(),
         };
         let secrets: Vec<_> = (0..validators + followers).map(|_| TransportSecret::generate()).collect();
