@@ -10,7 +10,7 @@ use crate::{
 };
 use alloy::{eips::BlockId, providers::Provider as _};
 use cortensor_contracts::{
-    Wallet, connect,
+    Wallet, connect_as,
     lanes::{Ends, Settlement, SettlementParameters, SettlementTokens, deploy_settlement},
 };
 use cortensor_node::relay::{EndSection, RELAY_TEMPLATE, Relay, RelayFile, RpcCertificates};
@@ -93,8 +93,8 @@ async fn relay(path: &Path) -> eyre::Result<ExitCode> {
 
 /// The account that pays for gas on one of the chains; the chain is the one that the contracts stand on, where there are any.
 async fn wallet(end: &EndSection, chain_id: Option<u64>) -> eyre::Result<Wallet> {
-    let provider = connect(&end.rpc).await?;
-    let wallet = Wallet::new(provider, open_keystore(&end.keystore).await?).await?;
+    let signer = open_keystore(&end.keystore).await?;
+    let wallet = Wallet::new(connect_as(&end.rpc, &signer).await?, signer).await?;
     let found = wallet.chain_id();
     if let Some(expected) = chain_id.filter(|expected| *expected != found) {
         bail!("{} serves chain {found}; the contracts stand on chain {expected}", end.rpc);
