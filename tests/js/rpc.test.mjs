@@ -13,6 +13,8 @@ import { ethers, freePort, KEYS, OTHER, OWNER, WebSocket } from "./clients.mjs";
 import { startValidators } from "./validators.mjs";
 
 const CHAIN_ID = 31337;
+// Ours lowers the base fee after the empty block 0, as EIP-1559 says; anvil's block 1 has whatever it is given.
+const FIRST_BASE_FEE = "875000000";
 const LISTED = JSON.parse(readFileSync(new URL("rpc-differences.json", import.meta.url), "utf8"));
 const NOBODY = "0x00000000000000000000000000000000000000ae";
 const POOR = new ethers.Wallet("0x" + "77".repeat(32));
@@ -110,7 +112,7 @@ class Target {
 let targets;
 
 before(async () => {
-  const theirs = await start(anvil(), ["--port", "0", "--chain-id", String(CHAIN_ID), "--hardfork", "osaka", "--gas-limit", "120000000"], /Listening on (\S+)/);
+  const theirs = await start(anvil(), ["--port", "0", "--chain-id", String(CHAIN_ID), "--hardfork", "osaka", "--gas-limit", "120000000", "--block-base-fee-per-gas", FIRST_BASE_FEE], /Listening on (\S+)/);
   const single = await start(process.env.CORTENSOR_BIN, ["chain", "--chain-id", String(CHAIN_ID), "--listen", `127.0.0.1:${await freePort()}`, "--json"], /"rpc":"([^"]+)"/);
   const four = await startValidators(join(folder, "four"), { chainId: CHAIN_ID, emptyBlockMs: 600_000 });
   targets = [new Target("anvil", `http://${theirs}`), new Target("single", single), new Target("four", four.urls[1])];
@@ -140,7 +142,6 @@ async function questions() {
   const poor = await sign(0, { to: NOBODY, value: 1n, gasLimit: 21_000 }, POOR.privateKey);
   const cheap = await sign(7, { to: NOBODY, value: 1n, gasLimit: 20_000 });
   const foreign = await sign(7, { to: NOBODY, value: 1n, chainId: 5 });
-  const huge = await sign(7, { to: NOBODY, gasLimit: 16_777_217 });
   const greedy = await sign(7, { to: NOBODY, gasLimit: 121_000_000 });
   const code = await sign(7, { data: "0x" + "00".repeat(49_153) });
   return {
@@ -189,7 +190,8 @@ async function questions() {
     "slot by a long key": at("eth_getStorageAt", (t) => [t.token, "0x" + "00".repeat(32), "latest"]),
     "slot of nobody": at("eth_getStorageAt", [NOBODY, "0x0", "latest"]),
     "proof of nobody": at("eth_getProof", [POOR.address, [], "latest"]),
-    "proof with a slot": at("eth_getProof", (t) => [t.token, ["0x0"], "latest"]),
+    "proof with a slot": at("eth_getProof", (t) => [t.token, ["0x" + "00".repeat(32)], "latest"]),
+    "proof with a short key": at("eth_getProof", (t) => [t.token, ["0x0"], "latest"]),
     "block": at("eth_getBlockByNumber", ["0x3", false]),
     "block with transactions": at("eth_getBlockByNumber", ["0x3", true]),
     "block, legacy": at("eth_getBlockByNumber", ["0x6", true]),
@@ -255,7 +257,6 @@ async function questions() {
     "no funds": at("eth_sendRawTransaction", [poor]),
     "intrinsic gas": at("eth_sendRawTransaction", [cheap]),
     "another chain": at("eth_sendRawTransaction", [foreign]),
-    "gas above the cap": at("eth_sendRawTransaction", [huge]),
     "gas above the block's": at("eth_sendRawTransaction", [greedy]),
     "too much creation code": at("eth_sendRawTransaction", [code]),
     "no transaction": at("eth_sendRawTransaction", ["0x1234"]),
@@ -316,7 +317,7 @@ test("every method answers as anvil does, or the list says why not", { timeout: 
     const [theirs, ...ours] = await Promise.all(targets.map((target) => ask(target.url, method, params(target))));
     ours.forEach((mine, index) => judge(name, targets[index + 1], theirs, mine, problems));
   }
-  const known = new Set([...Object.keys(all), ...Object.keys(WIRE), ...SOCKET, ...FILTERS]);
+  const known = new Set([...Object.keys(all), ...Object.keys(WIRE), ...SOCKET, ...FILTERS, ...LAST]);
   for (const name of Object.keys(LISTED)) if (!known.has(name)) problems.push(`${name} is listed and is no question`);
   assert.equal(problems.length, 0, problems.join("\n"));
 });
@@ -420,5 +421,16 @@ test("subscriptions tell the same", { timeout: 60_000 }, async () => {
   compare("socket unknown kind", await each((socket) => socket.call("eth_subscribe", "nonsense")));
   compare("socket batch", await each((socket) => socket.batch("eth_chainId", "net_version")));
   sockets.forEach((socket) => socket.close());
+  assert.equal(problems.length, 0, problems.join("\n"));
+});
+
+const LAST = ["gas above the cap"];
+
+// The last, because anvil takes it and is a block ahead from then on.
+test("what is refused here and taken there", { timeout: 60_000 }, async () => {
+  const huge = await sign(nonce, { to: NOBODY, gasLimit: 16_777_217 });
+  const [theirs, ...ours] = await Promise.all(targets.map((target) => ask(target.url, "eth_sendRawTransaction", [huge])));
+  const problems = [];
+  ours.forEach((mine, index) => judge("gas above the cap", targets[index + 1], theirs, mine, problems));
   assert.equal(problems.length, 0, problems.join("\n"));
 });
