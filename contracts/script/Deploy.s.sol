@@ -271,7 +271,7 @@ contract Deploy {
     }
 
     function validatorParameters() public pure returns (IValidators.Parameters memory) {
-        return IValidators.Parameters({sunsetEpoch: 730, bootstrapStake: 1_000_000e18, absentEpochs: 0, jailEpochs: 2});
+        return IValidators.Parameters({sunsetEpoch: 730, bootstrapStake: 1_000_000e18, absentEpochs: 2, jailEpochs: 2});
     }
 
     function equivocationParameters() public pure returns (IEquivocations.Parameters memory) {

@@ -259,8 +259,16 @@ pub(crate) struct ChainArgs {
 pub(crate) enum ChainCommand {
     /// Write the folders of a network's first validators: keys, block 0, peers
     Init(ChainInitArgs),
+    /// Write the folder of one more node of a network that is there
+    Join(ChainJoinArgs),
     /// Run the validator, or the follower without a key, of a folder
     Run(ChainRunArgs),
+    /// Become a validator, leave, come back from jail, or see who validates
+    Validator {
+        /// What to do
+        #[command(subcommand)]
+        command: ValidatorCommand,
+    },
     /// Show how far a node is and who decided its last block
     Status {
         /// The node's folder
@@ -288,6 +296,9 @@ pub(crate) struct ChainInitArgs {
     /// Port (UDP) of the first validator for its peers; the others count up
     #[arg(long, value_name = "PORT", default_value_t = 26600)]
     pub(crate) peer_port: u16,
+    /// Port on 127.0.0.1 where the first validator serves its counters in Prometheus' text form; the others count up
+    #[arg(long, value_name = "PORT")]
+    pub(crate) metrics_port: Option<u16>,
     /// Put off blocks without transactions for so many milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     pub(crate) empty_block_ms: u64,
@@ -297,12 +308,93 @@ pub(crate) struct ChainInitArgs {
     /// Give each of the well-known test accounts 10,000 coins. Everybody has their keys: only for tests
     #[arg(long)]
     pub(crate) fund_test_accounts: bool,
-    /// The contract that gives validators their powers, once it is deployed
-    #[arg(long, value_name = "ADDRESS")]
+    /// Keystore of the account that owns the contracts of block 0 and the first COR; without it one is made in the folder, its
+    /// password beside it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) founder: Option<PathBuf>,
+    /// COR that the founder holds in block 0; none where all COR is to come over a bridge (`cortensor relay`)
+    #[arg(long, value_name = "COR", default_value_t = 100_000_000, value_parser = clap::value_parser!(u64).range(..=1_000_000_000))]
+    pub(crate) supply: u64,
+    /// Stakes and delays of a public chain instead of small ones
+    #[arg(long)]
+    pub(crate) public: bool,
+    /// No contracts in block 0: the first validators decide for ever, or as the contract says that is deployed later
+    #[arg(long, conflicts_with_all = ["founder", "public"])]
+    pub(crate) bare: bool,
+    /// Where that contract will stand
+    #[arg(long, value_name = "ADDRESS", requires = "bare")]
     pub(crate) validators_contract: Option<alloy::primitives::Address>,
     /// Blocks in an epoch
-    #[arg(long, value_name = "BLOCKS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(2..))]
-    pub(crate) epoch_blocks: u64,
+    #[arg(long, value_name = "BLOCKS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(4..=10_000_000))]
+    pub(crate) epoch_blocks: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChainJoinArgs {
+    /// The folder to be written
+    pub(crate) home: PathBuf,
+    /// The folder of any node of the network: what the network is, and who is there, is copied from it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) network: PathBuf,
+    /// Host under which other nodes reach this one
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    pub(crate) host: String,
+    /// JSON-RPC port
+    #[arg(long, value_name = "PORT", default_value_t = 8545)]
+    pub(crate) rpc_port: u16,
+    /// Port (UDP) for peers
+    #[arg(long, value_name = "PORT", default_value_t = 26600)]
+    pub(crate) peer_port: u16,
+    /// Make no validator's key: the node will only follow
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ValidatorCommand {
+    /// Stake, and offer the folder's key as a validator; its power comes with the next sets
+    Add {
+        #[command(flatten)]
+        operator: OperatorArgs,
+        /// COR to hold at stake; what is there already counts. Without it the least that is allowed
+        #[arg(long, value_name = "COR")]
+        stake: Option<u64>,
+        /// Coins that the validator's key is to hold for gas
+        #[arg(long, value_name = "COINS", default_value_t = 10)]
+        gas: u64,
+    },
+    /// Give the candidacy up; the power goes with the next sets, the stake stays until it is withdrawn
+    Leave {
+        #[command(flatten)]
+        operator: OperatorArgs,
+        /// Also ask for the stake back; it can still be slashed until it is released
+        #[arg(long)]
+        unstake: bool,
+    },
+    /// Come back from jail
+    Unjail(OperatorArgs),
+    /// Show the running epoch's set and everybody who staked for the next ones
+    List {
+        /// The folder of any node of the network
+        #[arg(long, value_name = "DIR")]
+        home: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OperatorArgs {
+    /// The validator's folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) home: PathBuf,
+    /// Keystore of the account that stakes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) operator: PathBuf,
+    /// JSON-RPC of a node that has caught up; without it the folder's own
+    #[arg(long, value_name = "URL")]
+    pub(crate) rpc: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -670,6 +762,9 @@ pub(crate) struct BenchArgs {
     /// router: connections that are kept open
     #[arg(long, value_name = "N", default_value = "16")]
     pub(crate) connections: NonZeroU32,
+    /// chain: token holders up to which to measure, from a thousand on
+    #[arg(long, value_name = "N", default_value = "100000")]
+    pub(crate) holders: NonZeroU32,
     /// engine: rounds, of which the best counts
     #[arg(long, value_name = "N", default_value = "9")]
     pub(crate) rounds: NonZeroU32,

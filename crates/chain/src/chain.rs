@@ -1,10 +1,10 @@
 //! Starting, watching and stopping a chain.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use alloy::{
     consensus::{Header, Sealed},
-    primitives::{B256, Bytes},
+    primitives::{Address, B256, Bytes},
 };
 use thiserror::Error;
 use tokio::{
@@ -14,15 +14,16 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, GenesisAccount},
     consensus::{BlockProducer, Consensus, ConsensusError, Solo},
     core::{Core, SubmitError},
+    execute::Rules,
     genesis::genesis_block,
     metrics::MetricsSnapshot,
-    rpc,
+    replay, rpc,
     state::{EthTrieStore, StateStore},
     store::{OpenError, Store, StoreError},
-    transaction::VerifiedTransaction,
+    transaction::{DecodeError, VerifiedTransaction},
 };
 
 /// Requests to seal a block at once that may wait; development only.
@@ -129,16 +130,18 @@ impl Drop for StoppedOnDrop {
 fn open(config: Config) -> Result<Core, OpenError> {
     let trie: Arc<dyn StateStore> = Arc::new(EthTrieStore);
     let genesis = genesis_block(&config, &*trie)?;
+    let expected = genesis.header.hash();
     let store = Store::open(&config.storage, config.limits.database_cache_bytes)?;
     if store.snapshot()?.is_none() {
-        store.commit(&genesis, &[])?;
+        store.commit(genesis, &[])?;
     }
     let head = store.snapshot()?.ok_or(StoreError::Damaged { what: "head" })?;
-    let expected = genesis.header.hash();
-    match head.block_hash(0)? {
-        Some(found) if found == expected => Ok(Core::new(config, store, trie, head)?),
-        found => Err(OpenError::Genesis { found: found.unwrap_or_default(), expected }),
+    let found = head.block_hash(0)?.unwrap_or_default();
+    if found != expected {
+        return Err(OpenError::Genesis { found, expected });
     }
+    let head = replay::catch_up(&store, &trie, &Rules::of(&config), head)?;
+    Ok(Core::new(config, store, trie, head)?)
 }
 
 /// Takes transactions into a chain's pool. Holding it does not keep the chain running, but does keep its data open.
@@ -152,6 +155,11 @@ impl std::fmt::Debug for Submitter {
 }
 
 impl Submitter {
+    /// Decodes a transaction and recovers its sender.
+    pub fn verify(&self, encoded: Bytes) -> Result<VerifiedTransaction, DecodeError> {
+        self.0.verify(encoded)
+    }
+
     /// Takes a transaction into the pool.
     pub fn submit(&self, transaction: VerifiedTransaction) -> Result<B256, SubmitError> {
         self.0.submit(transaction)
@@ -241,6 +249,15 @@ impl ChainHandle {
     /// What made a block final, as the consensus engine encoded it; none for blocks that a single validator made.
     pub fn certificate(&self, number: u64) -> Result<Option<Bytes>, StoreError> {
         self.core.snapshot().certificate(number)
+    }
+
+    /// The state after the last committed block, as block 0 of another chain can begin with it. For small states: all of it
+    /// is in memory at once.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn export_accounts(&self) -> Result<BTreeMap<Address, GenesisAccount>, StoreError> {
+        self.core.snapshot().export()
     }
 
     /// Follows the head.

@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use alloy::primitives::{Address, B256, Bytes, U256, address, bytes};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::members::Permissions;
@@ -253,15 +254,19 @@ impl Genesis {
 }
 
 /// One account of block 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct GenesisAccount {
     /// Balance in wei.
+    #[serde(skip_serializing_if = "U256::is_zero")]
     pub balance_wei: U256,
     /// Number of transactions already sent.
     pub nonce: u64,
     /// Contract code, empty for a plain account.
+    #[serde(skip_serializing_if = "<[u8]>::is_empty")]
     pub code: Bytes,
     /// Contract storage.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub storage: BTreeMap<U256, U256>,
 }
 

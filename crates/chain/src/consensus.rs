@@ -245,7 +245,7 @@ impl BlockProducer {
             });
         }
         let core = Arc::clone(&self.core);
-        let committed = tokio::task::spawn_blocking(move || core.commit(&proposal.0, &certificate)).await;
+        let committed = tokio::task::spawn_blocking(move || core.commit(proposal.0, &certificate)).await;
         committed.map_err(|error| ConsensusError::Writer(error.to_string()))??;
         Ok(header)
     }
@@ -285,6 +285,11 @@ impl Access {
     #[must_use]
     pub fn knows(&self, transaction: B256) -> bool {
         self.0.with_pool(|pool| pool.get(transaction).is_some())
+    }
+
+    /// Decodes a transaction and recovers its sender.
+    pub fn verify(&self, encoded: Bytes) -> Result<VerifiedTransaction, DecodeError> {
+        self.0.verify(encoded)
     }
 
     /// Takes a peer's transaction into the pool, without telling the network.
@@ -336,8 +341,8 @@ struct Unknown<'a> {
 }
 
 impl Unknown<'_> {
-    fn recover(&mut self) -> Result<(), CheckError> {
-        let decoded = VerifiedTransaction::decode(self.encoded.clone());
+    fn recover(&mut self, core: &Core) -> Result<(), CheckError> {
+        let decoded = core.verify(self.encoded.clone());
         let index = self.index;
         *self.place = Some(Arc::new(decoded.map_err(|source| CheckError::Transaction { index, source })?));
         Ok(())
@@ -360,7 +365,7 @@ fn verify_transactions(core: &Core, encoded: Vec<Bytes>) -> Result<Vec<Arc<Verif
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let chunk = unknown.len().div_ceil(threads).max(RECOVERIES_PER_THREAD);
     std::thread::scope(|scope| {
-        let recover = |chunk: &mut [Unknown<'_>]| chunk.iter_mut().try_for_each(Unknown::recover);
+        let recover = |chunk: &mut [Unknown<'_>]| chunk.iter_mut().try_for_each(|one| one.recover(core));
         let workers: Vec<_> = unknown.chunks_mut(chunk).map(|chunk| scope.spawn(move || recover(chunk))).collect();
         workers.into_iter().try_for_each(|worker| {
             worker.join().unwrap_or_else(|_| Err(CheckError::Writer("recovering signatures panicked".to_owned())))

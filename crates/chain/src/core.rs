@@ -28,7 +28,7 @@ use crate::{
     pool::{Pool, PoolError, PoolRules, SenderAccount},
     state::StateStore,
     store::{BlockWrite, Snapshot, Store, StoreError},
-    transaction::VerifiedTransaction,
+    transaction::{DecodeError, VerifiedTransaction},
 };
 
 /// Announcements of waiting transactions that a slow listener may fall behind by before it misses some.
@@ -135,7 +135,7 @@ impl Core {
             limits: config.limits,
         };
         Ok(Self {
-            rules: Rules { chain_id: config.chain_id, gas_limit: config.gas_limit, fees: config.fees },
+            rules: Rules::of(&config),
             clock: Clock::default(),
             metrics: Metrics::default(),
             admission,
@@ -172,6 +172,11 @@ impl Core {
     /// Runs a closure on the pool.
     pub(crate) fn with_pool<T>(&self, read: impl FnOnce(&Pool) -> T) -> T {
         read(&self.pool.lock())
+    }
+
+    /// Decodes a transaction and recovers its sender.
+    pub(crate) fn verify(&self, encoded: Bytes) -> Result<VerifiedTransaction, DecodeError> {
+        self.metrics.recovery_cpu.spend(|| VerifiedTransaction::decode(encoded))
     }
 
     /// Takes a client's transaction into the pool and lets the network know.
@@ -259,7 +264,8 @@ impl Core {
             (view, pool.best(base_fee, count_max))
         };
         self.leave_out_refused(&view, &mut transactions)?;
-        let Executed { block, invalid } = execute(&view, &self.rules, attributes, transactions, OnInvalid::Skip)?;
+        let Executed { block, invalid } =
+            execute(&view, &self.rules, attributes, transactions, OnInvalid::Skip, &self.metrics)?;
         if !invalid.is_empty() {
             Metrics::add(&self.metrics.pool_invalid, invalid.len() as u64);
             let mut pool = self.pool.lock();
@@ -278,7 +284,8 @@ impl Core {
         attributes: &BlockAttributes,
         transactions: Vec<Arc<VerifiedTransaction>>,
     ) -> Result<BlockWrite, ExecuteError> {
-        Ok(execute(&self.head_view(), &self.rules, attributes, transactions, OnInvalid::Fail)?.block)
+        let view = self.head_view();
+        Ok(execute(&view, &self.rules, attributes, transactions, OnInvalid::Fail, &self.metrics)?.block)
     }
 
     /// What a contract answers in the state after the head.
@@ -322,46 +329,53 @@ impl Core {
         Ok(())
     }
 
-    /// Who belongs after a block that is about to become the head; none where the block did not touch that.
-    fn roll_after(&self, block: &BlockWrite, head: &Arc<Snapshot>) -> Result<Option<Roll>, StoreError> {
-        let touched = |admission: &&Admission| {
-            block.state.accounts.iter().any(|(address, _)| *address == admission.permissions.members)
-        };
-        let Some(admission) = self.admission.as_ref().filter(touched) else { return Ok(None) };
+    /// Whether a block changes who belongs.
+    fn touches_members(&self, block: &BlockWrite) -> bool {
+        let Some(admission) = &self.admission else { return false };
+        block.state.accounts.iter().any(|(address, _)| *address == admission.permissions.members)
+    }
+
+    /// Who belongs in the state after a block that is about to become the head.
+    fn roll_after(&self, head: &Arc<Snapshot>) -> Result<Option<Roll>, StoreError> {
+        let Some(admission) = &self.admission else { return Ok(None) };
         let view = StateView::head(Arc::clone(head), Arc::clone(&self.trie));
         Roll::read(&view, admission.chain_id, &admission.permissions).map(Some)
     }
 
     /// Makes a block durable, then visible, then announces it.
-    pub(crate) fn commit(&self, block: &BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn commit(&self, block: BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
         let start = Instant::now();
-        self.store.commit(block, certificate)?;
-        let snapshot = Arc::new(self.store.snapshot()?.ok_or(StoreError::Damaged { what: "head" })?);
-        let roll = self.roll_after(block, &snapshot)?;
-        let changed: HashMap<Address, SenderAccount> = block
-            .state
-            .accounts
-            .iter()
+        let (number, transactions, gas_used) = (block.header.number, block.transactions.len(), block.header.gas_used);
+        self.metrics.commit_cpu.spend(|| self.write(block, certificate))?;
+        Metrics::add(&self.metrics.blocks, 1);
+        Metrics::add(&self.metrics.transactions, transactions as u64);
+        Metrics::add(&self.metrics.gas_used, gas_used);
+        Metrics::add_since(&self.metrics.commit_micros, start);
+        // Last, so that whoever follows the head finds everything else already there.
+        self.head_number.send_replace(number);
+        Ok(())
+    }
+
+    /// Makes a block durable, then the head that the pool stands on.
+    fn write(&self, block: BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
+        let accounts = block.state.accounts.iter();
+        let changed: HashMap<Address, SenderAccount> = accounts
             .map(|(address, account)| {
                 let account = account.as_ref().map(|account| (account.nonce, account.balance)).unwrap_or_default();
                 (*address, SenderAccount { nonce: account.0, balance: account.1, is_contract: false })
             })
             .collect();
-        {
-            let mut pool = self.pool.lock();
-            *self.head.write() = snapshot;
-            pool.head_changed(|address| changed.get(&address).copied());
-            if let Some((admission, roll)) = self.admission.as_ref().zip(roll) {
-                pool.retain(|transaction| roll.may_send(transaction.sender()) || admission.is_to_members(transaction));
-                admission.set(roll);
-            }
+        let touched = self.touches_members(&block);
+        self.store.commit(block, certificate)?;
+        let snapshot = Arc::new(self.store.snapshot()?.ok_or(StoreError::Damaged { what: "head" })?);
+        let roll = if touched { self.roll_after(&snapshot)? } else { None };
+        let mut pool = self.pool.lock();
+        *self.head.write() = snapshot;
+        pool.head_changed(|address| changed.get(&address).copied());
+        if let Some((admission, roll)) = self.admission.as_ref().zip(roll) {
+            pool.retain(|transaction| roll.may_send(transaction.sender()) || admission.is_to_members(transaction));
+            admission.set(roll);
         }
-        Metrics::add(&self.metrics.blocks, 1);
-        Metrics::add(&self.metrics.transactions, block.transactions.len() as u64);
-        Metrics::add(&self.metrics.gas_used, block.header.gas_used);
-        Metrics::add_since(&self.metrics.commit_micros, start);
-        // Last, so that whoever follows the head finds everything else already there.
-        self.head_number.send_replace(block.header.number);
         Ok(())
     }
 }

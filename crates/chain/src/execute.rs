@@ -27,10 +27,11 @@ use revm::{
 use thiserror::Error;
 
 use crate::{
-    config::Fees,
+    config::{Config, Fees},
     evm::{self, StateView},
+    metrics::Metrics,
     receipt::envelope,
-    state::{AccountChange, AccountFields},
+    state::{AccountChange, AccountFields, StateUpdate},
     store::{BlockWrite, Receipt, SlotWrite, StoreError},
     transaction::VerifiedTransaction,
 };
@@ -57,6 +58,10 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self { chain_id: config.chain_id, gas_limit: config.gas_limit, fees: config.fees }
+    }
+
     /// The base fee of the block after this one (EIP-1559), in wei per gas.
     pub(crate) fn next_base_fee(&self, parent: &Header) -> u64 {
         let fees = &self.fees;
@@ -133,6 +138,9 @@ pub(crate) struct Executed {
     pub(crate) invalid: Vec<(B256, InvalidTransaction)>,
 }
 
+/// Transactions from which on a thread of its own for their roots pays.
+const SIDE_BY_SIDE_MIN: usize = 64;
+
 type BlockDatabase = State<WrapDatabaseRef<StateView>>;
 
 /// Runs transactions on the head's state and seals what comes out.
@@ -142,16 +150,20 @@ pub(crate) fn execute(
     attributes: &BlockAttributes,
     transactions: Vec<Arc<VerifiedTransaction>>,
     on_invalid: OnInvalid,
+    metrics: &Metrics,
 ) -> Result<Executed, ExecuteError> {
     let parent = &view.snapshot().head().header;
     let header = rules.next_header(parent, attributes);
     let mut state = State::builder().with_database(evm::wrap(view.clone())).with_bundle_update().build();
-    record_parent_hash(&mut state, rules, &header)?;
-    let mut run = Run::new(&header);
-    run.transactions(&mut state, rules, transactions, on_invalid)?;
-    state.merge_transitions(BundleRetention::PlainState);
+    let run = metrics.execution_cpu.spend(|| {
+        record_parent_hash(&mut state, rules, &header)?;
+        let mut run = Run::new(&header);
+        run.transactions(&mut state, rules, transactions, on_invalid)?;
+        state.merge_transitions(BundleRetention::PlainState);
+        Ok::<_, ExecuteError>(run)
+    })?;
     let Run { included, receipts, invalid, .. } = run;
-    let block = seal(view, header, included, receipts, &state.take_bundle())?;
+    let block = seal(view, header, included, receipts, &state.take_bundle(), metrics)?;
     Ok(Executed { block, invalid })
 }
 
@@ -254,25 +266,31 @@ fn fatal(error: EVMError<EvmDatabaseError<StoreError>>) -> ExecuteError {
     }
 }
 
-/// Computes the roots and the header.
+/// Computes the roots and the header. The roots of a large block are computed side by side.
 fn seal(
     view: &StateView,
     mut header: Header,
     transactions: Vec<Arc<VerifiedTransaction>>,
     receipts: Vec<Receipt>,
     bundle: &BundleState,
+    metrics: &Metrics,
 ) -> Result<BlockWrite, ExecuteError> {
-    let changes = account_changes(view, bundle)?;
-    let parent_root = view.root();
-    let state = view.trie().apply(&**view.snapshot(), parent_root, &changes).map_err(StoreError::from)?;
+    let of_state = || metrics.root_cpu.spend(|| apply_to_state(view, bundle));
+    let of_lists = || metrics.root_cpu.spend(|| ListRoots::of(&transactions, &receipts));
+    let (state, lists) = if transactions.len() < SIDE_BY_SIDE_MIN {
+        (of_state(), of_lists())
+    } else {
+        std::thread::scope(|scope| {
+            let lists = scope.spawn(of_lists);
+            (of_state(), lists.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    };
+    let (changes, state) = state?;
     header.state_root = state.root;
     header.gas_used = receipts.last().map_or(0, |receipt| receipt.cumulative_gas_used);
-    header.transactions_root =
-        ordered_trie_root_with_encoder(&transactions, |tx, buffer| buffer.extend_from_slice(tx.encoded()));
-    let envelopes: Vec<_> =
-        transactions.iter().zip(&receipts).map(|(tx, receipt)| envelope(tx.envelope().tx_type(), receipt)).collect();
-    header.receipts_root = ordered_trie_root_with_encoder(&envelopes, |receipt, buffer| receipt.encode_2718(buffer));
-    header.logs_bloom = envelopes.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom());
+    header.transactions_root = lists.transactions;
+    header.receipts_root = lists.receipts;
+    header.logs_bloom = lists.bloom;
     let size = block_size(&header, &transactions);
     let slots = changes
         .into_iter()
@@ -281,6 +299,31 @@ fn seal(
         .collect();
     let codes = bundle.contracts.iter().map(|(hash, code)| (*hash, code.original_bytes())).collect();
     Ok(BlockWrite { header: header.seal_slow(), size, transactions, receipts, state, slots, codes })
+}
+
+/// What the header says about the lists of transactions and receipts.
+struct ListRoots {
+    transactions: B256,
+    receipts: B256,
+    bloom: Bloom,
+}
+
+impl ListRoots {
+    fn of(transactions: &[Arc<VerifiedTransaction>], receipts: &[Receipt]) -> Self {
+        let envelopes: Vec<_> =
+            transactions.iter().zip(receipts).map(|(tx, receipt)| envelope(tx.envelope().tx_type(), receipt)).collect();
+        Self {
+            transactions: ordered_trie_root_with_encoder(transactions, |tx, out| out.extend_from_slice(tx.encoded())),
+            receipts: ordered_trie_root_with_encoder(&envelopes, |receipt, out| receipt.encode_2718(out)),
+            bloom: envelopes.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom()),
+        }
+    }
+}
+
+fn apply_to_state(view: &StateView, bundle: &BundleState) -> Result<(Vec<AccountChange>, StateUpdate), StoreError> {
+    let changes = account_changes(view, bundle)?;
+    let state = view.trie().apply(&**view.snapshot(), view.root(), &changes)?;
+    Ok((changes, state))
 }
 
 /// What the block changed, account by account, in address order.

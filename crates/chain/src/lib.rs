@@ -20,6 +20,7 @@ mod members;
 mod metrics;
 mod pool;
 mod receipt;
+mod replay;
 mod rpc;
 mod state;
 mod store;

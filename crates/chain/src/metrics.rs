@@ -13,6 +13,34 @@ pub(crate) struct Metrics {
     pub(crate) build_micros: AtomicU64,
     pub(crate) commit_micros: AtomicU64,
     pub(crate) simulations: AtomicU64,
+    pub(crate) recovery_cpu: CpuTime,
+    pub(crate) execution_cpu: CpuTime,
+    pub(crate) root_cpu: CpuTime,
+    pub(crate) commit_cpu: CpuTime,
+}
+
+/// Processor time that threads spent in one phase of the work.
+#[derive(Debug, Default)]
+pub(crate) struct CpuTime(AtomicU64);
+
+impl CpuTime {
+    /// Runs a closure and adds the processor time that this thread needed for it.
+    pub(crate) fn spend<T>(&self, work: impl FnOnce() -> T) -> T {
+        let before = thread_nanos();
+        let result = work();
+        self.0.fetch_add(thread_nanos().saturating_sub(before), Ordering::Relaxed);
+        result
+    }
+
+    fn micros(&self) -> u64 {
+        self.0.load(Ordering::Relaxed) / 1_000
+    }
+}
+
+/// Processor time of this thread so far, in nanoseconds.
+fn thread_nanos() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    u64::try_from(i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)).unwrap_or(0)
 }
 
 /// What a chain has done since it was started.
@@ -41,6 +69,14 @@ pub struct MetricsSnapshot {
     pub commit_micros: u64,
     /// Calls, estimates, traces and log queries served.
     pub simulations: u64,
+    /// Processor time for decoding transactions and recovering their senders, in microseconds.
+    pub recovery_cpu_micros: u64,
+    /// Processor time for running transactions, in microseconds.
+    pub execution_cpu_micros: u64,
+    /// Processor time for state, transaction and receipt roots, in microseconds.
+    pub root_cpu_micros: u64,
+    /// Processor time for writing blocks and adjusting the pool, in microseconds.
+    pub commit_cpu_micros: u64,
 }
 
 impl Metrics {
@@ -67,6 +103,10 @@ impl Metrics {
             build_micros: read(&self.build_micros),
             commit_micros: read(&self.commit_micros),
             simulations: read(&self.simulations),
+            recovery_cpu_micros: self.recovery_cpu.micros(),
+            execution_cpu_micros: self.execution_cpu.micros(),
+            root_cpu_micros: self.root_cpu.micros(),
+            commit_cpu_micros: self.commit_cpu.micros(),
         }
     }
 }

@@ -6,11 +6,11 @@
 //! they guarantee that roots and nodes are those of the Ethereum specification (yellow paper, appendix D), so that a
 //! proof verifies with any verifier. They do not write: new nodes are returned and stored with the block in one commit.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use alloy::{
     consensus::{EMPTY_ROOT_HASH, TrieAccount, constants::KECCAK_EMPTY},
-    primitives::{Address, B256, Bytes, U256, keccak256},
+    primitives::{Address, B256, Bytes, U256, keccak256, map::B256Map},
     rlp,
 };
 use eth_trie::{EthTrie, Trie};
@@ -88,7 +88,7 @@ pub struct StateUpdate {
     /// Every changed account as it now is; none when it ceased to exist.
     pub accounts: Vec<(Address, Option<TrieAccount>)>,
     /// New trie nodes by hash.
-    pub nodes: Vec<(B256, Vec<u8>)>,
+    pub nodes: B256Map<Vec<u8>>,
 }
 
 /// A state that is committed to by one root per block.
@@ -131,7 +131,7 @@ impl StateStore for EthTrieStore {
         }
         let root = trie.root_hash().map_err(|error| incomplete(root, &error))?;
         drop(trie);
-        Ok(StateUpdate { root, accounts, nodes: overlay.fresh.lock().drain().collect() })
+        Ok(StateUpdate { root, accounts, nodes: std::mem::take(&mut *overlay.fresh.lock()) })
     }
 
     fn account(&self, nodes: &dyn NodeReader, root: B256, address: Address) -> Result<Option<TrieAccount>, StateError> {
@@ -213,12 +213,12 @@ fn decode<T: rlp::Decodable>(root: B256, what: &'static str, mut leaf: &[u8]) ->
 /// Stored nodes below, nodes of the block being applied above.
 struct Overlay<'a> {
     stored: &'a dyn NodeReader,
-    fresh: Mutex<HashMap<B256, Vec<u8>>>,
+    fresh: Mutex<B256Map<Vec<u8>>>,
 }
 
 impl<'a> Overlay<'a> {
     fn new(stored: &'a dyn NodeReader) -> Self {
-        Self { stored, fresh: Mutex::new(HashMap::new()) }
+        Self { stored, fresh: Mutex::default() }
     }
 }
 
@@ -248,7 +248,7 @@ impl eth_trie::DB for Overlay<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, HashMap};
 
     use alloy::consensus::proofs::state_root_unhashed;
     use alloy_trie::{Nibbles, proof::verify_proof, root::storage_root_unhashed};

@@ -7,15 +7,14 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::D
 use alloy::primitives::{Address, B256, U256};
 use cortensor_chain::{Chain, ChainHandle, Config, Genesis, GenesisAccount, Permissions, StartError};
 use cortensor_net::{NetConfig, NodeAddress, PeersConfig, TransportSecret};
+use cortensor_protocol::consensus::{Domain, SetError, Validator, ValidatorSet};
 use malachite_types::LinearTimeouts;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::{
     node::{Bft, BftConfig, Metrics, PowersFrom},
-    set::{NamedPower, SetError, Validator, ValidatorSet},
-    signing::{Domain, Signer},
-    types::ValidatorAddress,
+    signing::Signer,
 };
 
 /// The network's file in a node's folder.
@@ -88,12 +87,15 @@ pub struct Network {
     /// Gas limit of every block.
     pub gas_limit: u64,
     /// Who decides the first epoch.
-    pub validators: Vec<NamedPower>,
+    pub validators: Vec<Validator>,
     /// Blocks in an epoch.
     pub epoch_blocks: u64,
     /// The Validators contract; without it the first set stays for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validators_contract: Option<Address>,
+    /// Contracts of block 0, and accounts that have sent transactions before it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub accounts: BTreeMap<Address, GenesisAccount>,
     /// Balances in block 0, in wei.
     pub balances_wei: BTreeMap<Address, U256>,
     /// Who may use the network; without it everybody may.
@@ -117,8 +119,7 @@ impl Network {
     /// # Errors
     /// When the validators are no set.
     pub fn first_set(&self) -> Result<ValidatorSet, SetError> {
-        let validator = |named: &NamedPower| Validator { address: ValidatorAddress(named.address), power: named.power };
-        ValidatorSet::new(self.validators.iter().map(validator).collect())
+        ValidatorSet::new(self.validators.clone())
     }
 
     /// Where powers come from.
@@ -135,14 +136,11 @@ impl Network {
         if self.epoch_blocks < 2 {
             return Err(HomeError::Epoch);
         }
-        let account = |(address, balance_wei): (&Address, &U256)| {
-            (*address, GenesisAccount { balance_wei: *balance_wei, ..GenesisAccount::default() })
-        };
-        let genesis = Genesis {
-            timestamp: self.timestamp,
-            extra_data: self.first_set()?.hash().into(),
-            accounts: self.balances_wei.iter().map(account).collect(),
-        };
+        let mut accounts = self.accounts.clone();
+        for (address, balance_wei) in &self.balances_wei {
+            accounts.entry(*address).or_default().balance_wei = *balance_wei;
+        }
+        let genesis = Genesis { timestamp: self.timestamp, extra_data: self.first_set()?.hash().into(), accounts };
         let mut config = Config::development(self.chain_id).with_listen(listen).with_directory(data);
         config.genesis = genesis;
         config.gas_limit = self.gas_limit;
@@ -171,6 +169,9 @@ pub struct Node {
     pub peers: Vec<NodeAddress>,
     /// Most peers beside those.
     pub strangers_max: usize,
+    /// Where counters are served in Prometheus' text form; nowhere without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
     /// How long a block without transactions is put off.
     pub empty_block_ms: u64,
     /// How long a proposal may take beyond that.
@@ -183,8 +184,17 @@ impl Node {
     /// A node at these places, with the usual times.
     #[must_use]
     pub fn new(rpc: SocketAddr, listen: SocketAddr, peers: Vec<NodeAddress>) -> Self {
-        let (strangers_max, empty_block_ms, propose_ms, vote_ms) = (64, 1_000, 2_000, 500);
-        Self { rpc, rpc_names: Vec::new(), listen, peers, strangers_max, empty_block_ms, propose_ms, vote_ms }
+        Self {
+            rpc,
+            rpc_names: Vec::new(),
+            listen,
+            peers,
+            strangers_max: 64,
+            metrics: None,
+            empty_block_ms: 1_000,
+            propose_ms: 2_000,
+            vote_ms: 500,
+        }
     }
 
     /// The consensus core's clocks.

@@ -9,7 +9,7 @@
 //! What it does not do: decide without more than two thirds of the power (it halts instead), hide who proposes next, or
 //! keep a proposer from withholding its block.
 
-pub mod certificate;
+mod certificate;
 pub mod engine;
 pub mod home;
 pub mod message;

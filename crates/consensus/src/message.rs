@@ -6,6 +6,7 @@
 
 use alloy::primitives::{Address, B256, Bytes};
 use alloy_rlp::{Decodable, Encodable, RlpDecodable, RlpEncodable};
+use cortensor_protocol::consensus::VALIDATORS_MAX;
 use malachite_types::{
     PolkaCertificate, PolkaSignature, Round, RoundCertificate, RoundCertificateType, RoundSignature, SignedMessage,
     Timeout, TimeoutKind, Validity,
@@ -13,9 +14,8 @@ use malachite_types::{
 use thiserror::Error;
 
 use crate::{
-    set::VALIDATORS_MAX,
     signing::WireVote,
-    types::{BlockHash, Ctx, Height, Proposal, Signature, SignedProposal, SignedVote, ValidatorAddress},
+    types::{BlockHash, Ctx, Height, Proposal, Signature, SignedProposal, SignedVote, ValidatorAddress, round_number},
 };
 
 /// Most bytes of a block with everything that travels with it.
@@ -156,7 +156,7 @@ impl From<&SignedProposal> for WireProposal {
         let proposal = &signed.message;
         Self {
             height: proposal.height.0,
-            round: proposal.round.as_u32().unwrap_or_default(),
+            round: round_number(proposal.round),
             valid_round: proposal.valid_round.as_u32().map_or(0, |round| u64::from(round) + 1),
             block: proposal.block.0,
             proposer: proposal.proposer.0,
@@ -202,7 +202,7 @@ impl WireVotes {
 
     fn from_polka(polka: &PolkaCertificate<Ctx>) -> Self {
         let votes = polka.votes(&Ctx).map(|vote| WireVote::from(&vote)).collect();
-        let (height, round) = (polka.height.0, polka.round.as_u32().unwrap_or_default());
+        let (height, round) = (polka.height.0, round_number(polka.round));
         Self { height, round, about: polka.value_id.0, votes }
     }
 
@@ -220,7 +220,7 @@ impl WireVotes {
     fn from_round(certificate: &RoundCertificate<Ctx>) -> Self {
         let votes = certificate.votes(&Ctx).map(|vote| WireVote::from(&vote)).collect();
         let over = certificate.cert_type == RoundCertificateType::Precommit;
-        let (height, round) = (certificate.height.0, certificate.round.as_u32().unwrap_or_default());
+        let (height, round) = (certificate.height.0, round_number(certificate.round));
         Self { height, round, about: B256::with_last_byte(over.into()), votes }
     }
 
@@ -337,7 +337,7 @@ impl LogEntry {
                     TimeoutKind::Precommit => 2,
                     TimeoutKind::Rebroadcast | TimeoutKind::FinalizeHeight(_) => 3,
                 };
-                tagged(4, &vec![u32::from(step), timeout.round.as_u32().unwrap_or_default()])
+                tagged(4, &vec![u32::from(step), round_number(timeout.round)])
             }
             Self::Verdict { round, proposer, block, validity } => {
                 let valid = validity.is_valid();
@@ -380,14 +380,12 @@ impl LogEntry {
 
 #[cfg(test)]
 mod tests {
+    use cortensor_protocol::consensus::Domain;
     use malachite_types::{NilOrVal, VoteType};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        signing::{Domain, Signer},
-        types::Vote,
-    };
+    use crate::{signing::Signer, types::Vote};
 
     fn signed_vote(kind: VoteType, block: Option<B256>) -> SignedVote {
         let signer = Signer::new(&B256::repeat_byte(7), Domain::new(7)).unwrap();

@@ -3,87 +3,48 @@
 //! A contract recovers the same signatures with `ecrecover`. Signing is deterministic (RFC 6979) and gives the low `s`;
 //! the other form is refused, so that a signature cannot be altered into another valid one.
 
-use alloy::primitives::{Address, B256, U256, keccak256};
+use alloy::primitives::{Address, B256};
 use alloy_rlp::{RlpDecodable, RlpEncodable};
+use cortensor_protocol::consensus::{Domain, VoteKind, recover};
 use malachite_types::{NilOrVal, Round, SignedMessage, VoteType};
-use secp256k1::{
-    Message, SECP256K1, SecretKey,
-    ecdsa::{RecoverableSignature, RecoveryId, Signature as Compact},
-};
+use secp256k1::{Message, SECP256K1, SecretKey, ecdsa::RecoveryId};
 use thiserror::Error;
 
-use crate::types::{BlockHash, Proposal, Signature, SignedProposal, SignedVote, ValidatorAddress, Vote};
+use crate::types::{
+    BlockHash, Height, Proposal, Signature, SignedProposal, SignedVote, ValidatorAddress, Vote, round_number,
+};
 
-/// Which chain a signature is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Domain {
-    separator: B256,
+/// What a vote's signature is over (rule V2).
+#[must_use]
+pub fn vote_digest(domain: &Domain, vote: &Vote) -> B256 {
+    domain.vote(kind(vote.kind), vote.height.0, round_number(vote.round), block_hash(vote.block))
 }
 
-impl Domain {
-    /// The domain of the chain with this identifier (rule V1).
-    #[must_use]
-    pub fn new(chain_id: u64) -> Self {
-        let words = [
-            keccak256("EIP712Domain(string name,string version,uint256 chainId)"),
-            keccak256("Cortensor Consensus"),
-            keccak256("1"),
-            word(chain_id),
-        ];
-        Self { separator: keccak256(words.concat()) }
-    }
+/// What a proposal's signature is over (rule V3).
+#[must_use]
+pub fn proposal_digest(domain: &Domain, proposal: &Proposal) -> B256 {
+    let round = round_number(proposal.round);
+    domain.proposal(proposal.height.0, round, proposal.valid_round.as_u32(), proposal.block.0)
+}
 
-    /// What a vote's signature is over (rule V2).
-    #[must_use]
-    pub fn vote_digest(&self, vote: &Vote) -> B256 {
-        let kind = match vote.kind {
-            VoteType::Prevote => 1,
-            VoteType::Precommit => 2,
-        };
-        let block = match vote.block {
-            NilOrVal::Nil => B256::ZERO,
-            NilOrVal::Val(BlockHash(hash)) => hash,
-        };
-        let round = u64::from(vote.round.as_u32().unwrap_or_default());
-        self.digest(&[
-            keccak256("Vote(uint8 kind,uint64 height,uint32 round,bytes32 blockHash)"),
-            word(kind),
-            word(vote.height.0),
-            word(round),
-            block,
-        ])
-    }
+/// Whether it is this validator's signature over the digest.
+#[must_use]
+pub fn is_signed_by(validator: ValidatorAddress, digest: B256, signature: &Signature) -> bool {
+    recover(digest, signature) == Some(validator.0)
+}
 
-    /// What a proposal's signature is over (rule V3).
-    #[must_use]
-    pub fn proposal_digest(&self, proposal: &Proposal) -> B256 {
-        let valid_round = proposal.valid_round.as_u32().map_or(B256::repeat_byte(0xff), |round| word(round.into()));
-        self.digest(&[
-            keccak256("Proposal(uint64 height,uint32 round,int64 validRound,bytes32 blockHash)"),
-            word(proposal.height.0),
-            word(proposal.round.as_u32().unwrap_or_default().into()),
-            valid_round,
-            proposal.block.0,
-        ])
-    }
-
-    /// What a contribution to the randomness beacon is over (rule B1).
-    #[must_use]
-    pub fn beacon_digest(&self, height: u64) -> B256 {
-        self.digest(&[keccak256("Beacon(uint64 height)"), word(height)])
-    }
-
-    fn digest(&self, words: &[B256]) -> B256 {
-        let mut bytes = [0_u8; 66];
-        bytes[..2].copy_from_slice(&[0x19, 0x01]);
-        bytes[2..34].copy_from_slice(self.separator.as_slice());
-        bytes[34..].copy_from_slice(keccak256(words.concat()).as_slice());
-        keccak256(bytes)
+fn kind(kind: VoteType) -> VoteKind {
+    match kind {
+        VoteType::Prevote => VoteKind::Prevote,
+        VoteType::Precommit => VoteKind::Precommit,
     }
 }
 
-fn word(value: u64) -> B256 {
-    B256::from(U256::from(value))
+fn block_hash(block: NilOrVal<BlockHash>) -> B256 {
+    match block {
+        NilOrVal::Nil => B256::ZERO,
+        NilOrVal::Val(BlockHash(hash)) => hash,
+    }
 }
 
 /// Not a secp256k1 private key.
@@ -113,7 +74,8 @@ impl Signer {
     pub fn new(key: &B256, domain: Domain) -> Result<Self, KeyError> {
         let key = SecretKey::from_byte_array(key.0).map_err(|_| KeyError)?;
         let public = key.public_key(SECP256K1).serialize_uncompressed();
-        Ok(Self { key, address: ValidatorAddress(address_of(&public)), domain })
+        let address = Address::from_raw_public_key(&public[1..]);
+        Ok(Self { key, address: ValidatorAddress(address), domain })
     }
 
     /// The address that its signatures recover to.
@@ -125,21 +87,21 @@ impl Signer {
     /// Signs a vote.
     #[must_use]
     pub fn vote(&self, vote: Vote) -> SignedVote {
-        let signature = self.sign(self.domain.vote_digest(&vote));
+        let signature = self.sign(vote_digest(&self.domain, &vote));
         SignedMessage::new(vote, signature)
     }
 
     /// Signs a proposal.
     #[must_use]
     pub fn proposal(&self, proposal: Proposal) -> SignedProposal {
-        let signature = self.sign(self.domain.proposal_digest(&proposal));
+        let signature = self.sign(proposal_digest(&self.domain, &proposal));
         SignedMessage::new(proposal, signature)
     }
 
     /// Signs this height's contribution to the beacon.
     #[must_use]
     pub fn beacon(&self, height: u64) -> Signature {
-        self.sign(self.domain.beacon_digest(height))
+        self.sign(self.domain.beacon(height))
     }
 
     fn sign(&self, digest: B256) -> Signature {
@@ -150,28 +112,6 @@ impl Signer {
         bytes[64] = 27 + u8::from(recovery == RecoveryId::One);
         Signature::new(bytes)
     }
-}
-
-/// Whose signature over this digest it is; none for a malformed or altered one.
-#[must_use]
-pub fn recover(digest: B256, signature: &Signature) -> Option<ValidatorAddress> {
-    let recovery = match signature[64] {
-        27 => RecoveryId::Zero,
-        28 => RecoveryId::One,
-        _ => return None,
-    };
-    let mut low = Compact::from_compact(&signature[..64]).ok()?;
-    low.normalize_s();
-    if low.serialize_compact() != signature[..64] {
-        return None;
-    }
-    let signature = RecoverableSignature::from_compact(&signature[..64], recovery).ok()?;
-    let key = SECP256K1.recover_ecdsa(Message::from_digest(digest.0), &signature).ok()?;
-    Some(ValidatorAddress(address_of(&key.serialize_uncompressed())))
-}
-
-fn address_of(public: &[u8; 65]) -> Address {
-    Address::from_slice(&keccak256(&public[1..])[12..])
 }
 
 /// A vote as it travels and as a contract takes it.
@@ -195,13 +135,10 @@ impl From<&SignedVote> for WireVote {
     fn from(signed: &SignedVote) -> Self {
         let vote = &signed.message;
         Self {
-            kind: if vote.kind == VoteType::Prevote { 1 } else { 2 },
+            kind: kind(vote.kind).number(),
             height: vote.height.0,
-            round: vote.round.as_u32().unwrap_or_default(),
-            block_hash: match vote.block {
-                NilOrVal::Nil => B256::ZERO,
-                NilOrVal::Val(BlockHash(hash)) => hash,
-            },
+            round: round_number(vote.round),
+            block_hash: block_hash(vote.block),
             validator: vote.validator.0,
             signature: signed.signature,
         }
@@ -212,15 +149,14 @@ impl WireVote {
     /// The vote, unless its kind does not exist. The signature is not looked at.
     #[must_use]
     pub fn to_vote(&self) -> Option<SignedVote> {
-        let kind = match self.kind {
-            1 => VoteType::Prevote,
-            2 => VoteType::Precommit,
-            _ => return None,
+        let kind = match VoteKind::from_number(self.kind)? {
+            VoteKind::Prevote => VoteType::Prevote,
+            VoteKind::Precommit => VoteType::Precommit,
         };
         let block = if self.block_hash.is_zero() { NilOrVal::Nil } else { NilOrVal::Val(BlockHash(self.block_hash)) };
         let vote = Vote {
             kind,
-            height: crate::types::Height(self.height),
+            height: Height(self.height),
             round: Round::new(self.round),
             block,
             validator: ValidatorAddress(self.validator),
@@ -231,24 +167,10 @@ impl WireVote {
 
 #[cfg(test)]
 mod tests {
-    use alloy::{
-        primitives::hex,
-        sol,
-        sol_types::{SolStruct as _, eip712_domain},
-    };
+    use alloy::primitives::{U256, hex};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::types::Height;
-
-    mod reference {
-        //! The same structs as Solidity sees them.
-        super::sol! {
-            struct Vote { uint8 kind; uint64 height; uint32 round; bytes32 blockHash; }
-            struct Proposal { uint64 height; uint32 round; int64 validRound; bytes32 blockHash; }
-            struct Beacon { uint64 height; }
-        }
-    }
 
     fn signer() -> Signer {
         Signer::new(&B256::repeat_byte(7), Domain::new(7)).unwrap()
@@ -257,39 +179,16 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// The digests are those of EIP-712 as another implementation computes them.
-        #[test]
-        fn digests_are_eip_712s(height: u64, round: u32, valid in prop::option::of(0_u32..), hash: [u8; 32], chain: u64) {
-            let domain = eip712_domain! { name: "Cortensor Consensus", version: "1", chain_id: chain, };
-            let hash = B256::from(hash);
-            let vote = Vote {
-                kind: VoteType::Precommit, height: Height(height), round: Round::new(round),
-                block: NilOrVal::Val(BlockHash(hash)), validator: signer().address(),
-            };
-            let same = reference::Vote { kind: 2, height, round, blockHash: hash };
-            prop_assert_eq!(Domain::new(chain).vote_digest(&vote), same.eip712_signing_hash(&domain));
-            let proposal = Proposal {
-                height: Height(height), round: Round::new(round), block: BlockHash(hash),
-                valid_round: valid.map_or(Round::Nil, Round::new), proposer: signer().address(),
-            };
-            let same = reference::Proposal {
-                height, round, validRound: valid.map_or(-1, i64::from), blockHash: hash,
-            };
-            prop_assert_eq!(Domain::new(chain).proposal_digest(&proposal), same.eip712_signing_hash(&domain));
-            let same = reference::Beacon { height };
-            prop_assert_eq!(Domain::new(chain).beacon_digest(height), same.eip712_signing_hash(&domain));
-        }
-
         /// Only the unaltered signature over the very digest recovers the signer.
         #[test]
         fn a_changed_signature_recovers_somebody_else(byte in 0_usize..65, flip in 1_u8..) {
-            let digest = B256::repeat_byte(3);
+            let (own, digest) = (signer().address(), B256::repeat_byte(3));
             let signature = signer().sign(digest);
-            prop_assert_eq!(recover(digest, &signature), Some(signer().address()));
+            prop_assert!(is_signed_by(own, digest, &signature));
             let mut changed = signature;
             changed[byte] ^= flip;
-            prop_assert_ne!(recover(digest, &changed), Some(signer().address()));
-            prop_assert_ne!(recover(B256::repeat_byte(4), &signature), Some(signer().address()));
+            prop_assert!(!is_signed_by(own, digest, &changed));
+            prop_assert!(!is_signed_by(own, B256::repeat_byte(4), &signature));
         }
     }
 

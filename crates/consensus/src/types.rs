@@ -5,15 +5,13 @@
 
 use std::fmt;
 
-use alloy::primitives::{Address, B256, FixedBytes};
+use alloy::primitives::{Address, B256};
+pub use cortensor_protocol::consensus::Signature;
 use malachite_types::{
     self as core, Context, LinearTimeouts, NilOrVal, Round, SignedExtension, SigningScheme, VoteType, VotingPower,
 };
 
-use crate::set::{Validator, ValidatorSet};
-
-/// A signature as `ecrecover` takes it: r, s, v with v 27 or 28.
-pub type Signature = FixedBytes<65>;
+use crate::set::{CoreSet, CoreValidator};
 
 /// The number of a block being decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,7 +172,7 @@ impl core::ProposalPart<Ctx> for NoPart {
     }
 }
 
-impl core::Validator<Ctx> for Validator {
+impl core::Validator<Ctx> for CoreValidator {
     fn address(&self) -> &ValidatorAddress {
         &self.address
     }
@@ -189,7 +187,7 @@ impl core::Validator<Ctx> for Validator {
     }
 }
 
-impl core::ValidatorSet<Ctx> for ValidatorSet {
+impl core::ValidatorSet<Ctx> for CoreSet {
     fn count(&self) -> usize {
         self.validators().len()
     }
@@ -198,11 +196,11 @@ impl core::ValidatorSet<Ctx> for ValidatorSet {
         self.total_power()
     }
 
-    fn get_by_address(&self, address: &ValidatorAddress) -> Option<&Validator> {
+    fn get_by_address(&self, address: &ValidatorAddress) -> Option<&CoreValidator> {
         self.get(address)
     }
 
-    fn get_by_index(&self, index: usize) -> Option<&Validator> {
+    fn get_by_index(&self, index: usize) -> Option<&CoreValidator> {
         self.validators().get(index)
     }
 }
@@ -243,15 +241,15 @@ impl Context for Ctx {
     type Height = Height;
     type ProposalPart = NoPart;
     type Proposal = Proposal;
-    type Validator = Validator;
-    type ValidatorSet = ValidatorSet;
+    type Validator = CoreValidator;
+    type ValidatorSet = CoreSet;
     type Timeouts = LinearTimeouts;
     type Value = BlockHash;
     type Vote = Vote;
     type Extension = ();
     type SigningScheme = Secp256k1;
 
-    fn select_proposer<'a>(&self, set: &'a ValidatorSet, height: Height, round: Round) -> &'a Validator {
+    fn select_proposer<'a>(&self, set: &'a CoreSet, height: Height, round: Round) -> &'a CoreValidator {
         set.proposer(height, round)
     }
 
@@ -285,6 +283,12 @@ impl Context for Ctx {
     ) -> Vote {
         Vote { kind: VoteType::Precommit, height, round, block, validator }
     }
+}
+
+/// The number of a round. The core has a round before the first one, in which nobody signs and nothing is sent.
+#[must_use]
+pub fn round_number(round: Round) -> u32 {
+    round.as_u32().expect("everything that is signed, sent or timed belongs to a round that began")
 }
 
 /// A vote with its signature.

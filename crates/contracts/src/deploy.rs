@@ -20,14 +20,14 @@ use crate::{
     revert::Revert,
     rewards::RewardsParameters,
     sessions::SessionsParameters,
-    validators::{EquivocationsParameters, ValidatorSet, ValidatorsParameters},
+    validators::{EquivocationsParameters, ValidatorsParameters},
     wallet::{Confirmed, SendError, Wallet},
 };
 use alloy::{
     primitives::{Address, Bytes, U256},
     sol_types::{SolCall, SolConstructor},
 };
-use cortensor_protocol::Wei;
+use cortensor_protocol::{Wei, consensus::ValidatorSet};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -399,15 +399,15 @@ async fn create_validators(
     judged: Deployment,
 ) -> Result<Deployment, DeployError> {
     let initial_owner = wallet.address();
-    let bootstrap = &parameters.validators.bootstrap;
-    let set = if bootstrap.validators.is_empty() { &ValidatorSet::equal(&[initial_owner]) } else { bootstrap };
+    let alone = || ValidatorSet::equal(&[initial_owner]).expect("one validator is a set");
+    let (keys, powers) = parameters.validators.bootstrap.clone().unwrap_or_else(alone).parts();
     let validators = Validators::constructorCall {
         nodeRegistry_: judged.registry,
         scores_: judged.scores,
         initialOwner: initial_owner,
         epochLength_: parameters.validators.epoch_length_blocks,
-        keys: set.validators.clone(),
-        powers: set.powers.clone(),
+        keys,
+        powers,
         initialParameters: (&parameters.validators).into(),
     };
     let validators = create(wallet, "Validators", &artifact::VALIDATORS, &validators).await?;

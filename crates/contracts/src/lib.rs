@@ -54,7 +54,6 @@ pub use sessions::{
 };
 pub use token::{PermitSignature, Token, TokenError};
 pub use validators::{
-    Candidate, Equivocations, EquivocationsParameters, SignedProposal, SignedVote, TOTAL_POWER, ValidatorSet,
-    Validators, ValidatorsParameters,
+    Candidate, Equivocations, EquivocationsParameters, SignedProposal, SignedVote, Validators, ValidatorsParameters,
 };
 pub use wallet::{Confirmed, SendError, Wallet};

@@ -10,47 +10,16 @@ use crate::{
         validators::{IValidators, Validators as sol},
     },
     connection::Provider,
+    read::ReadError,
     wallet::{Confirmed, Wallet},
 };
 use alloy::{
-    primitives::{Address, B256, Bytes, U256, keccak256},
+    primitives::{Address, B256, Bytes, U256},
     signers::{SignerSync as _, local::PrivateKeySigner},
-    sol_types::{SolStruct as _, SolValue as _, eip712_domain},
+    sol_types::{SolStruct as _, eip712_domain},
 };
-use cortensor_protocol::{Operator, Wei};
+use cortensor_protocol::{Operator, Wei, consensus::ValidatorSet};
 use serde::{Deserialize, Serialize};
-
-/// Sum of the powers of every set that the contract makes.
-pub const TOTAL_POWER: u64 = 1_000_000_000;
-
-/// Members with their powers, by power descending and then by address ascending.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ValidatorSet {
-    /// What they sign votes with.
-    pub validators: Vec<Address>,
-    /// As many powers.
-    pub powers: Vec<u64>,
-}
-
-impl ValidatorSet {
-    /// Validators with equal powers; the first ones have a unit more where the total does not divide.
-    #[must_use]
-    pub fn equal(keys: &[Address]) -> Self {
-        let mut validators = keys.to_vec();
-        validators.sort_unstable();
-        validators.dedup();
-        let count = validators.len() as u64;
-        let power = |i: u64| TOTAL_POWER / count + u64::from(i < TOTAL_POWER % count);
-        Self { powers: (0..count).map(power).collect(), validators }
-    }
-
-    /// What a block's header carries of the set that decides the next block.
-    #[must_use]
-    pub fn hash(&self) -> B256 {
-        keccak256((self.validators.clone(), self.powers.clone()).abi_encode_params())
-    }
-}
 
 /// What governance sets of the validators, and the chain's first set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +28,8 @@ pub struct ValidatorsParameters {
     /// Blocks in an epoch; fixed at deployment, and the same as the chain's genesis says.
     pub epoch_length_blocks: u32,
     /// The chain's first set, as its genesis has it; without one the deployer decides alone.
-    #[serde(default)]
-    pub bootstrap: ValidatorSet,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<ValidatorSet>,
     /// From this epoch on the first set weighs nothing.
     pub sunset_epoch: u64,
     /// What the first set weighs together until then, as if it were stake.
@@ -83,11 +52,10 @@ impl ValidatorsParameters {
     pub fn public() -> Self {
         Self {
             epoch_length_blocks: 43_200,
-            bootstrap: ValidatorSet::default(),
+            bootstrap: None,
             sunset_epoch: 730,
             bootstrap_stake: Wei(1_000_000 * Wei::COR.0),
-            // Nothing sends heartbeats yet, so nobody may be jailed for the lack of them.
-            absent_epochs: 0,
+            absent_epochs: 2,
             jail_epochs: 2,
         }
     }
@@ -140,6 +108,20 @@ pub struct Candidate {
     /// The first epoch in which it may come back, while it is jailed.
     pub jailed_until: Option<u32>,
 }
+
+impl From<IValidators::Candidate> for Candidate {
+    fn from(entry: IValidators::Candidate) -> Self {
+        Self {
+            operator: Operator(entry.operator),
+            key: entry.key,
+            seen: entry.seen,
+            jailed_until: (entry.jailedUntil != 0).then_some(entry.jailedUntil),
+        }
+    }
+}
+
+/// Most candidates that the contract takes.
+const CANDIDATES_MAX: u64 = 100;
 
 /// The validators contract at one address.
 #[derive(Clone, Debug)]
@@ -239,7 +221,8 @@ impl Validators {
     /// When the read fails: `EpochUnknown` for other heights.
     pub async fn set_at(&self, height: u64) -> Result<ValidatorSet, AuditsError> {
         let found = self.0.read("a set of validators", &sol::setAtCall { height }).await?;
-        Ok(ValidatorSet { validators: found._0, powers: found._1 })
+        let set = ValidatorSet::from_parts(&found._0, &found._1);
+        set.map_err(|error| self.0.failed("a set of validators", ReadError::out_of_range("a set", &error)))
     }
 
     /// The epoch of the newest block.
@@ -267,6 +250,37 @@ impl Validators {
         Ok(advanced == self.current_epoch().await? + 1)
     }
 
+    /// Everyone who staked to be a validator.
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub async fn candidates(&self) -> Result<Vec<Candidate>, AuditsError> {
+        let count = self.0.read("the number of candidates", &sol::candidateCountCall {}).await?;
+        let mut found = Vec::new();
+        for index in 0..count.saturating_to::<u64>().min(CANDIDATES_MAX) {
+            let call = sol::candidateAtCall { index: U256::from(index) };
+            found.push(self.0.read("a candidate", &call).await?.into());
+        }
+        Ok(found)
+    }
+
+    /// Keys of the chain's first set that weigh something until the sunset.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn bootstrap_keys(&self) -> Result<Vec<Address>, AuditsError> {
+        Ok(self.0.read("the first validators", &sol::bootstrapSetCall {}).await?.keys)
+    }
+
+    /// For whom a key votes, or voted; none for a key that never joined.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn operator_of(&self, key: Address) -> Result<Option<Operator>, AuditsError> {
+        let operator = self.0.read("the operator of a key", &sol::operatorOfCall { key }).await?;
+        Ok((!operator.is_zero()).then_some(Operator(operator)))
+    }
+
     /// An operator's candidacy.
     ///
     /// # Errors
@@ -274,12 +288,7 @@ impl Validators {
     pub async fn candidate(&self, operator: Operator) -> Result<Option<Candidate>, AuditsError> {
         let call = sol::candidateCall { operator: operator.0 };
         let found = self.0.read_unless("a candidate", &call, "NotCandidate").await?;
-        Ok(found.map(|entry| Candidate {
-            operator: Operator(entry.operator),
-            key: entry.key,
-            seen: entry.seen,
-            jailed_until: (entry.jailedUntil != 0).then_some(entry.jailedUntil),
-        }))
+        Ok(found.map(Candidate::from))
     }
 }
 
@@ -388,19 +397,5 @@ impl Equivocations {
     /// When the read fails.
     pub async fn is_proven(&self, key: Address) -> Result<bool, AuditsError> {
         self.0.read("a conviction", &equivocations_sol::isProvenCall { key }).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn equal_powers_make_the_total_in_order() {
-        for count in 1..=100u8 {
-            let set = ValidatorSet::equal(&(0..count).rev().map(Address::repeat_byte).collect::<Vec<_>>());
-            assert_eq!(set.powers.iter().sum::<u64>(), TOTAL_POWER);
-            assert!(set.powers.is_sorted_by(|a, b| a >= b) && set.validators.is_sorted());
-        }
     }
 }

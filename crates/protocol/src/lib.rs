@@ -9,6 +9,7 @@ pub mod audit;
 pub mod binding;
 pub mod capability;
 pub mod client;
+pub mod consensus;
 pub mod generation;
 pub mod id;
 pub mod manifest;

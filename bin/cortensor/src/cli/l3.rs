@@ -103,8 +103,8 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     pub(crate) empty_block_ms: u64,
     /// Blocks in an epoch
-    #[arg(long, value_name = "BLOCKS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(4..=10_000_000))]
-    pub(crate) epoch_blocks: u64,
+    #[arg(long, value_name = "BLOCKS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(4..=10_000_000))]
+    pub(crate) epoch_blocks: u32,
     /// Stakes, shares, windows and all other parameters of the contracts: a file as contracts/artifacts/parameters.json. Left
     /// out: those of a network of one's own, with small stakes and short windows
     #[arg(long, value_name = "FILE")]

@@ -41,7 +41,7 @@ pub(crate) async fn run(arguments: BenchArgs) -> eyre::Result<ExitCode> {
         show(&gas().await?, arguments.json)?;
     }
     if wants("chain") {
-        show(&chain(arguments.smoke).await?, arguments.json)?;
+        show(&chain(&arguments).await?, arguments.json)?;
     }
     if wants("consensus") {
         show(&super::bench_consensus::run(arguments.smoke).await?, arguments.json)?;
@@ -70,10 +70,23 @@ fn show(rows: &[Row], json: bool) -> eyre::Result<()> {
     Ok(())
 }
 
-async fn chain(smoke: bool) -> eyre::Result<Vec<Row>> {
-    output::progress("chain: ERC-20 transfers with one validator");
-    let result = cortensor_chain::bench::transfers_per_second(if smoke { 200 } else { 20_000 }).await?;
-    Ok(vec![Row::new("chain/erc20_transfers", result.per_second(), "tx/s")])
+async fn chain(arguments: &BenchArgs) -> eyre::Result<Vec<Row>> {
+    output::progress("chain: ERC-20 transfers with one validator, as the number of holders grows");
+    let most = if arguments.smoke { 1_000 } else { usize::try_from(arguments.holders.get())? };
+    let stages = [1_000, 10_000, 100_000, 1_000_000, 10_000_000].into_iter().filter(|holders| *holders <= most);
+    let transfers = if arguments.smoke { 256 } else { 20_000 };
+    let results = cortensor_chain::bench::growth(&stages.collect::<Vec<_>>(), transfers).await?;
+    let mut rows = Vec::new();
+    for result in results {
+        let name = |what: &str| format!("chain/{}_holders/{what}", result.holders);
+        rows.push(Row::new(&name("transfers"), result.per_second(), "tx/s"));
+        for (phase, micros) in ["recovery", "execution", "roots", "writing"].into_iter().zip(result.phases()) {
+            rows.push(Row::new(&name(phase), micros, "us/tx of processor"));
+        }
+        #[expect(clippy::cast_precision_loss, reason = "shown to a person")]
+        rows.push(Row::new(&name("data"), result.file_bytes as f64 / 1e6, "MB"));
+    }
+    Ok(rows)
 }
 
 async fn engine(arguments: &BenchArgs) -> eyre::Result<Vec<Row>> {

@@ -3,9 +3,10 @@
 //! The client is a fifth process on the same processors: it signs before the clock starts, and sends over JSON-RPC to all
 //! four. Final means that the last transfer is in a block that a validator shows, which it does when the block is durable.
 
-use super::{bench::Row, validator};
+use super::{bench::Row, network};
 use crate::{cli::ChainInitArgs, output};
-use cortensor_chain::bench::Load;
+use alloy::primitives::{Address, Bytes};
+use cortensor_chain::bench::{Load, To};
 use eyre::{Context, bail, eyre};
 use serde_json::{Value, json};
 use std::{
@@ -22,39 +23,33 @@ use tokio::{
 const VALIDATORS: u16 = 4;
 /// Transactions in one JSON-RPC batch.
 const BATCH: usize = 200;
+/// Transactions that wait in a pool, about two full blocks, before the client waits too.
+const WAITING_MAX: u64 = 5_000;
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) async fn run(smoke: bool) -> eyre::Result<Vec<Row>> {
     cortensor_contracts::install_tls();
     output::progress("consensus: four validators as processes");
-    let (empty_blocks, transfers) = if smoke { (10, 200) } else { (400, 20_000) };
-    let load =
-        tokio::task::spawn_blocking(move || Load::sign(cortensor_node::localnet::L2_CHAIN_ID, transfers)).await??;
-    let network = Network::start(&load).await?;
+    let (empty_blocks, count) = if smoke { (10, 256) } else { (400, 40_000) };
+    let (mut load, setup) = Load::new(cortensor_node::localnet::L2_CHAIN_ID)?;
+    let signing = tokio::task::spawn_blocking(move || {
+        let lists = [load.transfers(count, To::NewHolders)?, load.transfers(count, To::Holders)?];
+        Ok::<_, eyre::Report>((load, lists))
+    });
+    let (load, [to_new_holders, to_holders]) = signing.await??;
+    let senders = load.senders();
+    let network = Network::start(&senders).await?;
     let mut empty = network.block_times(empty_blocks).await?;
-    network.send_in_order(&load.setup).await?;
-    network.wait_for_nonce(cortensor_chain::DEVELOPMENT_ADDRESSES[0], load.setup.len() as u64).await?;
-    let first = network.height().await?;
-    let start = Instant::now();
-    network.send_to_all(&load.transfers).await?;
-    let sent = start.elapsed();
-    let last = transfers - 1;
-    network.wait_for_nonce(load.senders[last % load.senders.len()], (last / load.senders.len()) as u64 + 1).await?;
-    for (index, sender) in load.senders.iter().enumerate().filter(|(index, _)| *index < transfers) {
-        let nonces = transfers.saturating_sub(index).div_ceil(load.senders.len()) as u64;
-        network.wait_for_nonce(*sender, nonces).await?;
-    }
-    let elapsed = start.elapsed();
-    let blocks = network.height().await?.saturating_sub(first).max(1);
-    output::progress(&format!("sent within {sent:.1?}, final within {elapsed:.1?}, in {blocks} blocks"));
-    #[expect(clippy::cast_precision_loss, reason = "shown to a person")]
-    let rows = vec![
+    network.send_in_order(&setup).await?;
+    network.wait_for_nonce(cortensor_chain::DEVELOPMENT_ADDRESSES[0], setup.len() as u64).await?;
+    let mut rows = vec![
         Row::new("consensus/empty_block_p50", percentile(&mut empty, 50), "ms"),
         Row::new("consensus/empty_block_p99", percentile(&mut empty, 99), "ms"),
-        Row::new("consensus/erc20_transfers", transfers as f64 / elapsed.as_secs_f64(), "tx/s"),
-        Row::new("consensus/loaded_block_mean", elapsed.as_secs_f64() * 1e3 / blocks as f64, "ms"),
     ];
+    let half = load.nonce() / 2;
+    rows.extend(network.measure("erc20_to_new_holders", &to_new_holders, &senders, half).await?);
+    rows.extend(network.measure("erc20_to_holders", &to_holders, &senders, load.nonce()).await?);
     Ok(rows)
 }
 
@@ -67,13 +62,13 @@ fn percentile(times: &mut [Duration], per_cent: usize) -> f64 {
 /// Four running validators. They end when this is dropped.
 struct Network {
     _folder: tempfile::TempDir,
-    _processes: Vec<Child>,
+    processes: Vec<Child>,
     urls: Vec<String>,
     http: reqwest::Client,
 }
 
 impl Network {
-    async fn start(load: &Load) -> eyre::Result<Self> {
+    async fn start(senders: &[Address]) -> eyre::Result<Self> {
         let folder = tempfile::tempdir().wrap_err("cannot make a temporary folder")?;
         let (rpc_port, peer_port) = free_ports()?;
         let arguments = ChainInitArgs {
@@ -83,14 +78,19 @@ impl Network {
             host: "127.0.0.1".to_owned(),
             rpc_port,
             peer_port,
+            metrics_port: None,
             empty_block_ms: 0,
-            fund: load.senders.clone(),
+            fund: senders.to_vec(),
             fund_test_accounts: true,
+            founder: None,
+            supply: 0,
+            public: false,
+            bare: true,
             validators_contract: None,
             epoch_blocks: 1_000,
         };
         let (mut processes, mut urls) = (Vec::new(), Vec::new());
-        for (home, member) in validator::write_network(&arguments, None)? {
+        for (home, member) in network::write_network(&arguments, None).await? {
             processes.push(spawn(&home)?);
             urls.push(format!("http://{}", member.rpc));
         }
@@ -102,7 +102,7 @@ impl Network {
                 bail!("a validator did not start");
             }
         }
-        Ok(Self { _folder: folder, _processes: processes, urls, http: reqwest::Client::new() })
+        Ok(Self { _folder: folder, processes, urls, http: reqwest::Client::new() })
     }
 
     async fn post(&self, validator: usize, body: &Value) -> eyre::Result<Value> {
@@ -137,7 +137,7 @@ impl Network {
         Ok(times)
     }
 
-    async fn wait_for_nonce(&self, account: alloy::primitives::Address, nonce: u64) -> eyre::Result<()> {
+    async fn wait_for_nonce(&self, account: Address, nonce: u64) -> eyre::Result<()> {
         let start = Instant::now();
         while self.quantity("eth_getTransactionCount", json!([account, "latest"])).await? < nonce {
             if start.elapsed() > PATIENCE {
@@ -148,32 +148,98 @@ impl Network {
         Ok(())
     }
 
-    async fn send_in_order(&self, transactions: &[alloy::primitives::Bytes]) -> eyre::Result<()> {
+    async fn send_in_order(&self, transactions: &[Bytes]) -> eyre::Result<()> {
         for chunk in transactions.chunks(BATCH) {
             self.send(0, chunk).await?;
         }
         Ok(())
     }
 
-    async fn send(&self, validator: usize, transactions: &[alloy::primitives::Bytes]) -> eyre::Result<()> {
+    async fn send(&self, validator: usize, transactions: &[Bytes]) -> eyre::Result<()> {
         let call = |transaction| json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_sendRawTransaction", "params": [transaction] });
         let answer = self.post(validator, &transactions.iter().map(call).collect()).await?;
         let refused = answer.as_array().into_iter().flatten().find(|one| one.get("error").is_some());
         refused.map_or(Ok(()), |refused| Err(eyre!("a transfer was refused: {refused}")))
     }
 
-    /// A quarter of the senders to each validator, all at the same time.
-    async fn send_to_all(&self, transactions: &[alloy::primitives::Bytes]) -> eyre::Result<()> {
+    /// Sends transfers until all are final: how many a second, how far blocks are apart, and what a transfer costs all four.
+    async fn measure(
+        &self,
+        name: &str,
+        transfers: &[Bytes],
+        senders: &[Address],
+        nonce: u64,
+    ) -> eyre::Result<[Row; 4]> {
+        let (start, used) = (Instant::now(), self.processor_seconds()?);
+        let all_final = async {
+            self.send_to_all(transfers).await?;
+            for sender in senders {
+                self.wait_for_nonce(*sender, nonce).await?;
+            }
+            Ok::<_, eyre::Report>(start.elapsed())
+        };
+        tokio::pin!(all_final);
+        let mut times = Vec::new();
+        let elapsed = tokio::select! {
+            elapsed = &mut all_final => elapsed?,
+            error = self.watch_blocks(&mut times) => return Err(error),
+        };
+        let used = self.processor_seconds()? - used;
+        #[expect(clippy::cast_precision_loss, reason = "shown to a person")]
+        let count = transfers.len() as f64;
+        Ok([
+            Row::new(&format!("consensus/{name}"), count / elapsed.as_secs_f64(), "tx/s"),
+            Row::new(&format!("consensus/{name}_block_p50"), percentile(&mut times, 50), "ms"),
+            Row::new(&format!("consensus/{name}_block_p99"), percentile(&mut times, 99), "ms"),
+            Row::new(&format!("consensus/{name}_processor"), used / count * 1e6, "us/tx, all four"),
+        ])
+    }
+
+    /// Notes the times between blocks, and ends only with an error.
+    async fn watch_blocks(&self, times: &mut Vec<Duration>) -> eyre::Report {
+        loop {
+            match self.block_times(1).await {
+                Ok(more) => times.extend(more),
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Processor time of all validators so far, from the `stat` files of proc(5).
+    fn processor_seconds(&self) -> eyre::Result<f64> {
+        let mut ticks = 0.0;
+        for id in self.processes.iter().filter_map(Child::id) {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).wrap_err("cannot read a processor time")?;
+            // The name in parentheses may hold blanks; user and system time are the 12th and 13th fields after it.
+            let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+            ticks += fields.map(str::parse::<f64>).sum::<Result<f64, _>>()?;
+        }
+        Ok(ticks / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// A quarter of the senders to each validator, all at the same time, each as long as its pool is not full.
+    async fn send_to_all(&self, transactions: &[Bytes]) -> eyre::Result<()> {
         let count = self.urls.len();
         let lanes = (0..count).map(async |validator| {
             // The number of senders is a multiple of the number of validators, so each sender stays with one.
             let own: Vec<_> = transactions.iter().skip(validator).step_by(count).cloned().collect();
             for chunk in own.chunks(BATCH) {
+                while self.waiting(validator).await? > WAITING_MAX {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
                 self.send(validator, chunk).await?;
             }
             Ok::<_, eyre::Report>(())
         });
         futures::future::try_join_all(lanes).await.map(|_| ())
+    }
+
+    /// Transactions in a validator's pool.
+    async fn waiting(&self, validator: usize) -> eyre::Result<u64> {
+        let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "txpool_status", "params": [] });
+        let answer = self.post(validator, &call).await?;
+        let text = answer["result"]["pending"].as_str().ok_or_else(|| eyre!("txpool_status: {answer}"))?;
+        Ok(u64::from_str_radix(text.trim_start_matches("0x"), 16)?)
     }
 }
 

@@ -10,7 +10,9 @@ use std::process::ExitCode;
 
 pub(crate) async fn run(arguments: ChainArgs) -> eyre::Result<ExitCode> {
     match arguments.command {
-        Some(ChainCommand::Init(arguments)) => return super::validator::init(&arguments),
+        Some(ChainCommand::Init(arguments)) => return Box::pin(super::network::init(arguments)).await,
+        Some(ChainCommand::Join(arguments)) => return super::network::join(&arguments),
+        Some(ChainCommand::Validator { command }) => return Box::pin(super::operator::run(command)).await,
         Some(ChainCommand::Run(arguments)) => return super::validator::run(arguments).await,
         Some(ChainCommand::Status { home }) => return super::validator::status(&home).await,
         None => {}

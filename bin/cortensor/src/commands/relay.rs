@@ -2,7 +2,7 @@
 
 use super::{
     up::stop_signal,
-    wallet::{load_deployment, open_keystore},
+    wallet::{load_deployment, open_keystore_with},
 };
 use crate::{
     cli::{RelayCommand, RelayDeployArgs},
@@ -99,13 +99,16 @@ async fn relay(path: &Path) -> eyre::Result<ExitCode> {
     let upper = wallet(&file.upper, Some(settlement.upper.chain_id)).await?;
     let lower = wallet(&file.lower, Some(settlement.lower.chain_id)).await?;
     let attester = match &file.attest {
-        Some(section) => Some(open_keystore(&section.keystore).await?),
+        Some(section) => Some(open_keystore_with(&section.keystore, section.password_file.as_deref()).await?),
         None => None,
     };
     let certificates = Arc::new(RpcCertificates(lower.provider().clone()));
     let relay =
         Relay::new(&settlement, deployment.validators, (upper, lower), certificates, attester, file.relay.clone());
-    output::progress("relaying");
+    output::say(format!(
+        "relaying between chain {} and chain {}",
+        settlement.upper.chain_id, settlement.lower.chain_id
+    ));
     let stop = CancellationToken::new();
     let running = tokio::spawn(relay.run(stop.clone()));
     signal.await;
@@ -116,7 +119,7 @@ async fn relay(path: &Path) -> eyre::Result<ExitCode> {
 
 /// The account that pays for gas on one of the chains; the chain is the one that the contracts stand on, where there are any.
 async fn wallet(end: &EndSection, chain_id: Option<u64>) -> eyre::Result<Wallet> {
-    let signer = open_keystore(&end.keystore).await?;
+    let signer = open_keystore_with(&end.keystore, end.password_file.as_deref()).await?;
     let wallet = Wallet::new(connect_as(&end.rpc, &signer).await?, signer).await?;
     let found = wallet.chain_id();
     if let Some(expected) = chain_id.filter(|expected| *expected != found) {

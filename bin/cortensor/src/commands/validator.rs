@@ -1,141 +1,45 @@
-//! `cortensor chain init|run|status`: validators that decide a chain together.
+//! `cortensor chain run|status`: one of the validators that decide a chain together.
 
-use super::up::stop_signal;
-use crate::{
-    cli::{ChainInitArgs, ChainRunArgs},
-    output,
+use super::{
+    node_metrics::{self, Sources},
+    up::stop_signal,
 };
-use alloy::primitives::{Address, B256, U256};
-use cortensor_chain::{DEVELOPMENT_ADDRESSES, WEI_PER_COIN};
-use cortensor_consensus::{
-    home::{self, Network, NetworkMembers, Node},
-    set::NamedPower,
+use crate::{cli::ChainRunArgs, output};
+use alloy::{primitives::U256, signers::local::PrivateKeySigner};
+use cortensor_chain::MetricsSnapshot;
+use cortensor_consensus::home::{self, Network, Node, Running};
+use cortensor_contracts::{
+    ConnectError, Deployment, Wallet, access_token, connect_as,
+    keystore::{self, PasswordSource},
 };
-use cortensor_contracts::keystore::{self, Password, PasswordSource, Strength};
-use cortensor_net::{NodeAddress, TransportSecret};
-use eyre::{Context, bail, eyre};
-use std::{
-    collections::BTreeMap,
-    fs::OpenOptions,
-    io::Write,
-    net::{IpAddr, SocketAddr},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use cortensor_node::validator::Duties;
+use eyre::Context;
+use std::{path::Path, process::ExitCode, time::Duration};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
-/// All powers together, as the Validators contract has them.
-const TOTAL_POWER: u64 = 1_000_000_000;
-const COINS_FUNDED: u64 = 10_000;
-const GAS_LIMIT: u64 = 120_000_000;
-
-/// A validator whose folder is being written.
-pub(crate) struct Member {
-    /// What it signs votes with.
-    pub(crate) address: Address,
-    /// Where its peers reach it.
-    pub(crate) peer: NodeAddress,
-    /// Where its JSON-RPC server listens.
-    pub(crate) rpc: SocketAddr,
-    listen: SocketAddr,
-}
-
-pub(crate) fn init(arguments: &ChainInitArgs) -> eyre::Result<ExitCode> {
-    for (home, member) in write_network(arguments, None)? {
-        output::say(format!("{}  {}  JSON-RPC http://{}", home.display(), member.address, member.rpc));
-    }
-    output::say(
-        "Each validator runs with `cortensor chain run --home FOLDER`; more than two thirds are needed for a block.",
-    );
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Writes the folders of a network's validators, and tells where they are. With `permissions` only members may use it, and its
-/// nodes can be read from elsewhere.
-pub(crate) fn write_network(
-    arguments: &ChainInitArgs,
-    permissions: Option<NetworkMembers>,
-) -> eyre::Result<Vec<(PathBuf, Member)>> {
-    let folder = &arguments.folder;
-    std::fs::create_dir_all(folder).wrap_err_with(|| format!("cannot make {}", folder.display()))?;
-    let count = arguments.validators;
-    let members = (0..count).map(|index| write_keys(arguments, index)).collect::<eyre::Result<Vec<_>>>()?;
-    let network = Network { members: permissions, ..network(arguments, &members)? };
-    let peers: Vec<_> = members.iter().map(|member| member.peer.clone()).collect();
-    let mut written = Vec::with_capacity(members.len());
-    for (index, member) in members.into_iter().enumerate() {
-        let home = folder.join(format!("node-{index}"));
-        let mut node = Node::new(member.rpc, member.listen, peers.clone());
-        node.empty_block_ms = arguments.empty_block_ms;
-        if network.members.is_some() && !member.listen.ip().is_loopback() {
-            node.rpc = SocketAddr::new(member.listen.ip(), member.rpc.port());
-            node.rpc_names = vec![format!("{}:{}", arguments.host, member.rpc.port())];
-        }
-        home::write(&home.join(home::NETWORK_FILE), &network)?;
-        home::write(&home.join(home::NODE_FILE), &node)?;
-        written.push((home, member));
-    }
-    Ok(written)
-}
-
-/// Makes the keys of one validator, encrypted under a random password that lies beside them.
-fn write_keys(arguments: &ChainInitArgs, index: u16) -> eyre::Result<Member> {
-    let home = arguments.folder.join(format!("node-{index}"));
-    if home.join(home::NETWORK_FILE).exists() {
-        bail!("{} holds a node already", home.display());
-    }
-    std::fs::create_dir_all(&home).wrap_err_with(|| format!("cannot make {}", home.display()))?;
-    let password: B256 = B256::from(rand::random::<[u8; 32]>());
-    write_secret(&home.join(home::PASSWORD_FILE), &password.to_string())?;
-    let password = Password::new(password.to_string())?;
-    // A random password of 256 bits needs no costly derivation.
-    let strength = Strength::DevelopmentOnly;
-    let signer = keystore::create(&home.join(home::VALIDATOR_KEY_FILE), &password, strength)?;
-    let transport = TransportSecret::generate();
-    write_secret(&home.join(home::TRANSPORT_KEY_FILE), &B256::from(*transport.to_bytes()).to_string())?;
-    let port = |first: u16| first.checked_add(index).ok_or_else(|| eyre!("there are no ports above 65535"));
-    let ip: IpAddr = if arguments.host == "127.0.0.1" { [127, 0, 0, 1].into() } else { [0, 0, 0, 0].into() };
-    let (rpc, listen) = (port(arguments.rpc_port)?, port(arguments.peer_port)?);
-    Ok(Member {
-        address: signer.address(),
-        peer: NodeAddress::new(transport.public(), &arguments.host, listen)?,
-        rpc: SocketAddr::new([127, 0, 0, 1].into(), rpc),
-        listen: SocketAddr::new(ip, listen),
-    })
-}
-
-fn network(arguments: &ChainInitArgs, members: &[Member]) -> eyre::Result<Network> {
-    let funded = arguments.fund.iter().copied();
-    let test_accounts = DEVELOPMENT_ADDRESSES.into_iter().filter(|_| arguments.fund_test_accounts);
-    let balance = WEI_PER_COIN * U256::from(COINS_FUNDED);
-    let count = members.len() as u64;
-    let power = |index: usize| TOTAL_POWER / count + if index == 0 { TOTAL_POWER % count } else { 0 };
-    let named = members.iter().enumerate();
-    Ok(Network {
-        chain_id: arguments.chain_id,
-        timestamp: SystemTime::now().duration_since(UNIX_EPOCH).wrap_err("the clock is before 1970")?.as_secs(),
-        gas_limit: GAS_LIMIT,
-        validators: named.map(|(index, one)| NamedPower { address: one.address, power: power(index) }).collect(),
-        epoch_blocks: arguments.epoch_blocks,
-        validators_contract: arguments.validators_contract,
-        members: None,
-        balances_wei: funded.chain(test_accounts).map(|address| (address, balance)).collect::<BTreeMap<_, _>>(),
-    })
-}
-
-/// Writes a file that only its owner may read and that must not be there yet.
-pub(crate) fn write_secret(path: &Path, text: &str) -> eyre::Result<()> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = file.wrap_err_with(|| format!("cannot make {}", path.display()))?;
-    writeln!(file, "{text}").wrap_err_with(|| format!("cannot write {}", path.display()))
-}
+/// Where the contracts stand, in a node's folder.
+pub(crate) const DEPLOYMENT_FILE: &str = "deployment.json";
+/// Longest and shortest time between two looks at what a validator has to do beside voting.
+const LOOK_MAX: Duration = Duration::from_secs(1);
+const LOOK_MIN: Duration = Duration::from_millis(100);
+/// For how long a token for one look at a node counts.
+const TOKEN_SECONDS: u64 = 60;
 
 pub(crate) async fn run(arguments: ChainRunArgs) -> eyre::Result<ExitCode> {
     let stop = stop_signal()?;
     let key = if arguments.follow { None } else { validator_key(&arguments.home)? };
     let signs = key.is_some();
-    let node = home::start(&arguments.home, key, arguments.new_log).await?;
+    let bytes = key.as_ref().map(PrivateKeySigner::to_bytes);
+    let node = home::start(&arguments.home, bytes, arguments.new_log).await?;
+    let stop_duties = CancellationToken::new();
+    let duties = match key {
+        Some(key) => duties(&arguments.home, key, &node).await?,
+        None => None,
+    };
+    let watched = duties.as_ref().map(Duties::metrics);
+    let duties = duties.map(|duties| tokio::spawn(duties.run(stop_duties.clone())));
+    let listener = metrics_listener(&arguments.home).await?;
     let chain = &node.chain;
     if arguments.json {
         output::json(&serde_json::json!({
@@ -147,16 +51,60 @@ pub(crate) async fn run(arguments: ChainRunArgs) -> eyre::Result<ExitCode> {
         output::say(format!("chain {} at block {}, {role}", chain.chain_id(), chain.head().number));
         output::say(format!("  JSON-RPC {}   {}", chain.http_url(), chain.ws_url()));
     }
+    let sources = Sources { chain: || chain.metrics(), consensus: node.metrics.clone(), duties: watched };
     tokio::select! {
         () = stop => output::progress("stopping"),
+        () = serve_metrics(listener, sources) => {}
         () = chain.stopped() => output::progress("the chain stopped by itself; see the log above"),
     }
+    stop_duties.cancel();
+    if let Some(duties) = duties {
+        duties.await.wrap_err("the validator's duties ended abnormally")?;
+    }
+    let head = chain.head().number;
     node.chain.shutdown().await?;
+    output::progress(&format!("stopped at block {head} or the one after it; what was signed beyond is in the log"));
     Ok(ExitCode::SUCCESS)
 }
 
+/// Where `node.json` says that counters are to be served.
+async fn metrics_listener(home: &Path) -> eyre::Result<Option<TcpListener>> {
+    let node: Node = home::read(&home.join(home::NODE_FILE))?;
+    match node.metrics {
+        Some(address) => {
+            let listener = TcpListener::bind(address).await;
+            Ok(Some(listener.wrap_err_with(|| format!("cannot serve metrics at {address}"))?))
+        }
+        None => Ok(None),
+    }
+}
+
+async fn serve_metrics<C: Fn() -> MetricsSnapshot>(listener: Option<TcpListener>, sources: Sources<C>) {
+    match listener {
+        Some(listener) => node_metrics::serve(listener, sources).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the validator does beside voting, where the contracts are known.
+async fn duties(home: &Path, key: PrivateKeySigner, node: &Running) -> eyre::Result<Option<Duties>> {
+    let Some(deployment) = Deployment::load(&home.join(DEPLOYMENT_FILE))? else { return Ok(None) };
+    let file: Node = home::read(&home.join(home::NODE_FILE))?;
+    let provider = match connect_as(&node.chain.http_url(), &key).await {
+        Err(error @ ConnectError::Private { .. }) => {
+            tracing::warn!(%error, "this validator votes and does nothing else: start it again when it is a member");
+            return Ok(None);
+        }
+        answered => answered?,
+    };
+    let contracts = deployment.contracts(&provider);
+    let wallet = Wallet::new(provider, key).await?;
+    let every = Duration::from_millis(file.empty_block_ms).clamp(LOOK_MIN, LOOK_MAX);
+    Ok(Some(Duties::new(wallet, contracts, &home.join(home::EVIDENCE_FILE), every)))
+}
+
 /// The validator's key of a folder, opened with the password beside it or, without that, one that a person gives.
-pub(crate) fn validator_key(home: &Path) -> eyre::Result<Option<B256>> {
+pub(crate) fn validator_key(home: &Path) -> eyre::Result<Option<PrivateKeySigner>> {
     let path = home.join(home::VALIDATOR_KEY_FILE);
     if !path.exists() {
         return Ok(None);
@@ -164,16 +112,22 @@ pub(crate) fn validator_key(home: &Path) -> eyre::Result<Option<B256>> {
     let file = home.join(home::PASSWORD_FILE);
     let ask = || rpassword::prompt_password(format!("password of {}: ", path.display()));
     let source = if file.exists() { PasswordSource::File(file) } else { PasswordSource::Prompt(&ask) };
-    let signer = keystore::open(&path, &source.get()?)?;
-    Ok(Some(signer.to_bytes()))
+    Ok(Some(keystore::open(&path, &source.get()?)?))
 }
 
 pub(crate) async fn status(home: &Path) -> eyre::Result<ExitCode> {
     let node: Node = home::read(&home.join(home::NODE_FILE))?;
     let network: Network = home::read(&home.join(home::NETWORK_FILE))?;
+    // A private network answers whoever the folder belongs to.
+    let reader = match &network.members {
+        Some(_) => super::l3::account_of(home)?.map_or_else(|| validator_key(home), |key| Ok(Some(key)))?,
+        None => None,
+    };
+    let token = reader.map(|reader| access_token(&reader, network.chain_id, &node.rpc.to_string(), TOKEN_SECONDS));
     let call = async |method: &str, params: serde_json::Value| -> eyre::Result<serde_json::Value> {
         let body = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         let request = reqwest::Client::new().post(format!("http://{}", node.rpc)).timeout(Duration::from_secs(5));
+        let request = token.iter().fold(request, |request, token| request.bearer_auth(token));
         let answer = request.header("content-type", "application/json").body(body).send().await;
         let text = answer.wrap_err_with(|| format!("no node answers at {}", node.rpc))?.text().await?;
         Ok(serde_json::from_str::<serde_json::Value>(&text)?["result"].take())

@@ -59,10 +59,19 @@ fn ask(new: bool) -> eyre::Result<Result<Password, PasswordError>> {
 
 /// Opens a keystore.
 pub(crate) async fn open_keystore(path: &Path) -> eyre::Result<PrivateKeySigner> {
+    open_keystore_with(path, None).await
+}
+
+/// Opens a keystore whose password may be in a file of its own.
+pub(crate) async fn open_keystore_with(path: &Path, file: Option<&Path>) -> eyre::Result<PrivateKeySigner> {
     let shown = path.display().to_string();
-    let path = path.to_owned();
+    let (path, file) = (path.to_owned(), file.map(Path::to_owned));
+    let secret = move || match file {
+        Some(file) => Ok(PasswordSource::File(file).get()?),
+        None => password(false),
+    };
     // Deriving the key takes a second of computing, and a person takes longer to type.
-    let opened = tokio::task::spawn_blocking(move || Ok::<_, eyre::Report>(keystore::open(&path, &password(false)?)?));
+    let opened = tokio::task::spawn_blocking(move || Ok::<_, eyre::Report>(keystore::open(&path, &secret()?)?));
     opened.await?.wrap_err_with(|| format!("cannot open the keystore {shown}"))
 }
 

@@ -14,7 +14,6 @@ use alloy::{
 use jsonrpsee::{Methods, core::RpcResult, proc_macros::rpc};
 
 use super::{Api, error::RpcError};
-use crate::transaction::VerifiedTransaction;
 
 /// Storage slots that one proof request may name.
 const PROOF_SLOTS_MAX: usize = 1_024;
@@ -337,7 +336,7 @@ impl EthServer for EthApi {
 
 impl Api {
     fn send(&self, encoded: Bytes) -> Result<B256, RpcError> {
-        Ok(self.core.submit(VerifiedTransaction::decode(encoded)?)?)
+        Ok(self.core.submit(self.core.verify(encoded)?)?)
     }
 }
 

@@ -1,13 +1,18 @@
 //! The database: blocks, receipts, indices, code, current state and trie nodes in one redb file.
 //!
-//! Guarantees: [`Store::commit`] writes everything that belongs to a block in one transaction with immediate
-//! durability, so after a crash a block is there completely or not at all; a [`Snapshot`] shows the chain exactly as
-//! it was after one block, whatever is committed meanwhile. Trie nodes are never deleted, so every past state stays
-//! readable and the file grows by the nodes that each block rewrites (an archive node). After a crash, opening verifies the
-//! whole file before anything is served, which takes time in proportion to its size. It interprets no transaction.
+//! Guarantees: [`Store::commit`] writes a block with its transactions, receipts and certificate in one transaction with
+//! immediate durability, so after a crash a block is there completely or not at all; a [`Snapshot`] shows the chain
+//! exactly as it was after one block, whatever is committed meanwhile. The state that follows from a block waits in memory
+//! (`layers.rs`) and is written with that of its neighbours; whoever opens the database executes again what was not
+//! written (`replay.rs`). Trie nodes are never deleted, so every past state stays readable and the file grows by the nodes
+//! that each block rewrites (an archive node). After a crash, opening verifies the whole file before anything is served,
+//! which takes time in proportion to its size. It interprets no transaction.
 
+mod export;
+mod layers;
 mod record;
 mod snapshot;
+mod write;
 
 pub(crate) use record::{Receipt, StoredHeader};
 pub(crate) use snapshot::Snapshot;
@@ -17,19 +22,17 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use alloy::{
     consensus::{Header, Sealed},
     primitives::{Address, B256, Bytes, U256},
-    rlp,
 };
-use parking_lot::RwLock;
-use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
-};
+use parking_lot::{Mutex, RwLock};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use revm::bytecode::Bytecode;
 use thiserror::Error;
 
+use self::layers::{Layer, Layers, NodeCache};
 use crate::{config::Storage, state::StateUpdate, transaction::VerifiedTransaction};
 
 /// The layout below; a file with another number is refused.
-const SCHEMA_VERSION: u64 = 1;
+const SCHEMA_VERSION: u64 = 2;
 /// The name of the database inside its directory.
 const FILE_NAME: &str = "chain.redb";
 /// Contracts whose analysed code is kept in memory.
@@ -45,7 +48,12 @@ const CERTIFICATES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("cert
 const CODES: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("codes");
 const ACCOUNTS: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("accounts");
 const SLOTS: TableDefinition<'_, &[u8; 52], &[u8; 32]> = TableDefinition::new("slots");
-const NODES: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("nodes");
+/// Where a trie node begins: its chunk, and the byte in it. A node says itself where it ends.
+const NODES: TableDefinition<'_, &[u8; 32], (u64, u32)> = TableDefinition::new("nodes");
+const NODE_CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("node chunks");
+
+/// The block in META whose state the tables show.
+const STATE_NUMBER: &str = "state";
 
 /// A database operation that failed. The chain stops making blocks when it sees one: guessing would be worse.
 #[derive(Debug, Error)]
@@ -113,6 +121,14 @@ pub enum OpenError {
         /// The genesis hash that the configuration gives.
         expected: B256,
     },
+    /// A stored block does not give its own header when it is executed.
+    #[error(
+        "block {number} does not follow from the state before it; restore the data from a copy, or remove it and let this node catch up"
+    )]
+    Replay {
+        /// The block.
+        number: u64,
+    },
     /// Reading or writing failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -163,6 +179,9 @@ impl CodeCache {
 pub(crate) struct Store {
     database: Database,
     codes: Arc<CodeCache>,
+    cache: Arc<NodeCache>,
+    /// What the tables do not show yet.
+    layers: Mutex<Layers>,
 }
 
 impl Store {
@@ -179,26 +198,58 @@ impl Store {
             }
             Storage::Directory(directory) => open_file(&builder, directory.clone())?,
         };
-        let store = Self { database, codes: Arc::default() };
+        let store = Self { database, codes: Arc::default(), cache: Arc::default(), layers: Mutex::default() };
         store.check_schema()?;
         Ok(store)
     }
 
-    /// The chain as of the last committed block; none when there is not even a genesis block.
+    /// The chain as of the last block whose state is known, which is the last one unless the data was just opened; none when
+    /// there is not even a genesis block.
     pub(crate) fn snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
-        Snapshot::open(&self.database.begin_read()?, Arc::clone(&self.codes))
+        let layers = self.layers.lock().clone();
+        Snapshot::open(&self.database.begin_read()?, layers, Arc::clone(&self.codes), Arc::clone(&self.cache))
     }
 
     /// Writes one block. When this returns, the block survives a crash of the process or the machine.
-    pub(crate) fn commit(&self, block: &BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn commit(&self, block: BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
+        let genesis = block.header.number == 0;
         let transaction = self.database.begin_write()?;
-        write_block(&transaction, block, certificate)?;
-        write_state(&transaction, block)?;
+        write::block(&transaction, &block, certificate)?;
+        let layers = self.with(block);
+        let settled = genesis || layers.are_full();
+        if settled {
+            write::state(&transaction, &layers)?;
+        }
         transaction.commit()?;
+        self.stand_on(layers, settled);
+        Ok(())
+    }
+
+    /// Takes in the state of a block that is stored already.
+    pub(crate) fn restore(&self, block: BlockWrite) {
+        let layers = self.with(block);
+        self.stand_on(layers, false);
+    }
+
+    /// The layers with one more.
+    fn with(&self, block: BlockWrite) -> Layers {
         for (hash, code) in &block.codes {
             self.codes.put(*hash, Bytecode::new_raw(code.clone()));
         }
-        Ok(())
+        let mut layers = self.layers.lock().clone();
+        layers.push(Layer::of(block));
+        layers
+    }
+
+    fn stand_on(&self, layers: Layers, settled: bool) {
+        if !settled {
+            *self.layers.lock() = layers;
+            return;
+        }
+        for (hash, node) in layers.oldest_first().flat_map(|layer| &layer.nodes) {
+            self.cache.put(*hash, node);
+        }
+        *self.layers.lock() = Layers::default();
     }
 
     fn check_schema(&self) -> Result<(), OpenError> {
@@ -208,7 +259,7 @@ impl Store {
             let found = meta.get("schema")?.map(|value| value.value().try_into().map(u64::from_be_bytes));
             if found.is_none() {
                 meta.insert("schema", SCHEMA_VERSION.to_be_bytes().as_slice())?;
-                create_tables(&transaction)?;
+                write::create_tables(&transaction)?;
             }
             drop(meta);
             transaction.commit()?;
@@ -231,79 +282,6 @@ fn open_file(builder: &Builder, directory: PathBuf) -> Result<Database, OpenErro
         Err(DatabaseError::DatabaseAlreadyOpen) => Err(OpenError::InUse { path }),
         Err(error) => Err(OpenError::File { path, source: Box::new(error.into()) }),
     }
-}
-
-/// Readers fail on a table that was never opened for writing.
-fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
-    transaction.open_table(HEADERS)?;
-    transaction.open_table(NUMBERS)?;
-    transaction.open_table(TRANSACTIONS)?;
-    transaction.open_table(RECEIPTS)?;
-    transaction.open_table(POSITIONS)?;
-    transaction.open_table(CERTIFICATES)?;
-    transaction.open_table(CODES)?;
-    transaction.open_table(ACCOUNTS)?;
-    transaction.open_table(SLOTS)?;
-    transaction.open_table(NODES)?;
-    Ok(())
-}
-
-fn write_block(transaction: &WriteTransaction, block: &BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
-    let number = block.header.number;
-    let hash = block.header.hash();
-    let header = StoredHeader::encode(&block.header, block.size, block.transactions.len());
-    transaction.open_table(HEADERS)?.insert(number, header.as_slice())?;
-    transaction.open_table(NUMBERS)?.insert(&hash.0, number)?;
-    if !certificate.is_empty() {
-        transaction.open_table(CERTIFICATES)?.insert(number, certificate)?;
-    }
-    let mut transactions = transaction.open_table(TRANSACTIONS)?;
-    let mut receipts = transaction.open_table(RECEIPTS)?;
-    let mut positions = transaction.open_table(POSITIONS)?;
-    for (index, (signed, receipt)) in (0_u32..).zip(block.transactions.iter().zip(&block.receipts)) {
-        let place = (number, index);
-        transactions.insert(place, record::encode_transaction(signed).as_slice())?;
-        receipts.insert(place, rlp::encode(receipt).as_slice())?;
-        positions.insert(&signed.hash().0, place)?;
-    }
-    Ok(())
-}
-
-fn write_state(transaction: &WriteTransaction, block: &BlockWrite) -> Result<(), StoreError> {
-    let mut codes = transaction.open_table(CODES)?;
-    for (hash, code) in &block.codes {
-        codes.insert(&hash.0, code.as_ref())?;
-    }
-    let mut accounts = transaction.open_table(ACCOUNTS)?;
-    for (address, account) in &block.state.accounts {
-        match account {
-            Some(account) => accounts.insert(&address.0.0, rlp::encode(account).as_slice())?,
-            None => accounts.remove(&address.0.0)?,
-        };
-    }
-    let mut table = transaction.open_table(SLOTS)?;
-    for SlotWrite { address, wiped, slots } in &block.slots {
-        if *wiped {
-            let (first, last) = (slot_key(*address, U256::ZERO), slot_key(*address, U256::MAX));
-            table.retain_in::<&[u8; 52], _>(&first..=&last, |_, _| false)?;
-        }
-        for (slot, value) in slots {
-            let key = slot_key(*address, *slot);
-            if value.is_zero() {
-                table.remove(&key)?;
-            } else {
-                table.insert(&key, &value.to_be_bytes::<32>())?;
-            }
-        }
-    }
-    // Neighbouring keys share pages, so sorted insertion touches each page once.
-    let mut sorted: Vec<_> = block.state.nodes.iter().collect();
-    sorted.sort_unstable_by_key(|(hash, _)| *hash);
-    let mut nodes = transaction.open_table(NODES)?;
-    for (hash, node) in sorted {
-        nodes.insert(&hash.0, node.as_slice())?;
-    }
-    Ok(())
 }
 
 fn slot_key(address: Address, slot: U256) -> [u8; 52] {

@@ -3,7 +3,10 @@
 //! A snapshot is cheap to hold for the length of a request. While one is held the database cannot reuse the pages that
 //! it shows, so nothing keeps one across an `await` on a client.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use alloy::{
     consensus::{TrieAccount, constants::KECCAK_EMPTY},
@@ -14,8 +17,11 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _};
 use revm::bytecode::Bytecode;
 
 use super::{
-    ACCOUNTS, CERTIFICATES, CODES, CodeCache, HEADERS, NODES, NUMBERS, POSITIONS, RECEIPTS, Receipt, SLOTS, StoreError,
-    StoredHeader, TRANSACTIONS, record, slot_key,
+    ACCOUNTS, CERTIFICATES, CODES, CodeCache, HEADERS, META, NODE_CHUNKS, NODES, NUMBERS, POSITIONS, RECEIPTS, Receipt,
+    SLOTS, STATE_NUMBER, StoreError, StoredHeader, TRANSACTIONS,
+    export::parse_slot_key,
+    layers::{Layers, NodeCache},
+    record, slot_key,
 };
 use crate::{
     state::{NodeReader, StateError},
@@ -34,8 +40,11 @@ pub(crate) struct Snapshot {
     code_table: ReadOnlyTable<&'static [u8; 32], &'static [u8]>,
     accounts: ReadOnlyTable<&'static [u8; 20], &'static [u8]>,
     slots: ReadOnlyTable<&'static [u8; 52], &'static [u8; 32]>,
-    nodes: ReadOnlyTable<&'static [u8; 32], &'static [u8]>,
+    nodes: ReadOnlyTable<&'static [u8; 32], (u64, u32)>,
+    node_chunks: ReadOnlyTable<u64, &'static [u8]>,
+    layers: Layers,
     codes: Arc<CodeCache>,
+    cache: Arc<NodeCache>,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -45,11 +54,21 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn open(transaction: &ReadTransaction, codes: Arc<CodeCache>) -> Result<Option<Self>, StoreError> {
-        let headers = transaction.open_table(HEADERS)?;
-        let Some(head) = headers.last()?.map(|(_, record)| StoredHeader::decode(record.value())).transpose()? else {
-            return Ok(None);
+    pub(super) fn open(
+        transaction: &ReadTransaction,
+        layers: Layers,
+        codes: Arc<CodeCache>,
+        cache: Arc<NodeCache>,
+    ) -> Result<Option<Self>, StoreError> {
+        let settled = match transaction.open_table(META)?.get(STATE_NUMBER)? {
+            Some(number) => number.value().try_into().map(u64::from_be_bytes),
+            None => return Ok(None),
         };
+        let settled = settled.map_err(|_| StoreError::Damaged { what: "number of the state's block" })?;
+        let headers = transaction.open_table(HEADERS)?;
+        let record = headers.get(layers.head().unwrap_or(settled))?.ok_or(StoreError::Damaged { what: "head" })?;
+        let head = StoredHeader::decode(record.value())?;
+        drop(record);
         Ok(Some(Self {
             head,
             headers,
@@ -62,7 +81,10 @@ impl Snapshot {
             accounts: transaction.open_table(ACCOUNTS)?,
             slots: transaction.open_table(SLOTS)?,
             nodes: transaction.open_table(NODES)?,
+            node_chunks: transaction.open_table(NODE_CHUNKS)?,
+            layers,
             codes,
+            cache,
         }))
     }
 
@@ -78,7 +100,10 @@ impl Snapshot {
     }
 
     pub(crate) fn number(&self, hash: B256) -> Result<Option<u64>, StoreError> {
-        Ok(self.numbers.get(&hash.0)?.map(|number| number.value()))
+        match self.layers.number(hash) {
+            Some(number) => Ok(Some(number)),
+            None => Ok(self.numbers.get(&hash.0)?.map(|number| number.value())),
+        }
     }
 
     pub(crate) fn block_hash(&self, number: u64) -> Result<Option<B256>, StoreError> {
@@ -86,7 +111,10 @@ impl Snapshot {
     }
 
     pub(crate) fn position(&self, transaction: B256) -> Result<Option<(u64, u32)>, StoreError> {
-        Ok(self.positions.get(&transaction.0)?.map(|place| place.value()))
+        match self.layers.position(transaction) {
+            Some(place) => Ok(Some(place)),
+            None => Ok(self.positions.get(&transaction.0)?.map(|place| place.value())),
+        }
     }
 
     pub(crate) fn transaction(&self, number: u64, index: u32) -> Result<Option<VerifiedTransaction>, StoreError> {
@@ -116,6 +144,9 @@ impl Snapshot {
 
     /// The account as of the head.
     pub(crate) fn account(&self, address: Address) -> Result<Option<TrieAccount>, StoreError> {
+        if let Some(account) = self.layers.account(address) {
+            return Ok(account);
+        }
         let record = self.accounts.get(&address.0.0)?;
         let decode = |mut record: &[u8]| TrieAccount::decode(&mut record);
         record.map(|record| decode(record.value()).map_err(|_| StoreError::Damaged { what: "account" })).transpose()
@@ -123,8 +154,43 @@ impl Snapshot {
 
     /// The slot as of the head.
     pub(crate) fn slot(&self, address: Address, slot: U256) -> Result<U256, StoreError> {
+        if let Some(value) = self.layers.slot(address, slot) {
+            return Ok(value);
+        }
         let record = self.slots.get(&slot_key(address, slot))?;
         Ok(record.map_or(U256::ZERO, |record| U256::from_be_bytes(*record.value())))
+    }
+
+    /// Everyone who has an account as of the head.
+    pub(super) fn addresses(&self) -> Result<BTreeSet<Address>, StoreError> {
+        let rows = self.accounts.iter()?;
+        let mut addresses =
+            rows.map(|row| Ok(Address::from(row?.0.value()))).collect::<Result<BTreeSet<_>, StoreError>>()?;
+        for (address, account) in self.layers.oldest_first().flat_map(|layer| &layer.accounts) {
+            if account.is_some() {
+                addresses.insert(*address)
+            } else {
+                addresses.remove(address)
+            };
+        }
+        Ok(addresses)
+    }
+
+    /// Every slot that is not zero as of the head.
+    pub(super) fn all_slots(&self) -> Result<BTreeMap<(Address, U256), U256>, StoreError> {
+        let mut slots = BTreeMap::new();
+        for row in self.slots.iter()? {
+            let (key, value) = row?;
+            slots.insert(parse_slot_key(key.value()), U256::from_be_bytes(*value.value()));
+        }
+        for (address, changes) in self.layers.oldest_first().flat_map(|layer| &layer.slots) {
+            if changes.wiped {
+                slots.retain(|(owner, _), _| owner != address);
+            }
+            slots.extend(changes.written.iter().map(|(slot, value)| ((*address, *slot), *value)));
+        }
+        slots.retain(|_, value| !value.is_zero());
+        Ok(slots)
     }
 
     /// The code with this hash, analysed.
@@ -135,19 +201,43 @@ impl Snapshot {
         if let Some(code) = self.codes.get(hash) {
             return Ok(code);
         }
-        let record = self.code_table.get(&hash.0)?.ok_or(StoreError::Damaged { what: "code reference" })?;
-        let code = Bytecode::new_raw_checked(Bytes::copy_from_slice(record.value()))
-            .map_err(|_| StoreError::Damaged { what: "code" })?;
+        let raw = match self.layers.code(hash) {
+            Some(code) => code.clone(),
+            None => {
+                let record = self.code_table.get(&hash.0)?.ok_or(StoreError::Damaged { what: "code reference" })?;
+                Bytes::copy_from_slice(record.value())
+            }
+        };
+        let code = Bytecode::new_raw_checked(raw).map_err(|_| StoreError::Damaged { what: "code" })?;
         self.codes.put(hash, code.clone());
         Ok(code)
     }
 }
 
+impl Snapshot {
+    fn stored_node(&self, hash: B256) -> Result<Option<Vec<u8>>, StoreError> {
+        let damaged = || StoreError::Damaged { what: "trie node" };
+        let Some((chunk, offset)) = self.nodes.get(&hash.0)?.map(|place| place.value()) else { return Ok(None) };
+        let chunk = self.node_chunks.get(chunk)?.ok_or_else(damaged)?;
+        let rest = usize::try_from(offset).ok().and_then(|offset| chunk.value().get(offset..)).ok_or_else(damaged)?;
+        // A node is an RLP list, which begins with its length.
+        let header = alloy::rlp::Header::decode(&mut &*rest).map_err(|_| damaged())?;
+        Ok(Some(rest.get(..header.length_with_payload()).ok_or_else(damaged)?.to_vec()))
+    }
+}
+
 impl NodeReader for Snapshot {
     fn node(&self, hash: B256) -> Result<Option<Vec<u8>>, StateError> {
-        let read = || -> Result<Option<Vec<u8>>, StoreError> {
-            Ok(self.nodes.get(&hash.0)?.map(|record| record.value().to_vec()))
-        };
-        read().map_err(|error| StateError::Read(Box::new(error)))
+        if let Some(node) = self.layers.node(hash) {
+            return Ok(Some(node.to_vec()));
+        }
+        if let Some(node) = self.cache.get(hash) {
+            return Ok(Some(node.to_vec()));
+        }
+        let node = self.stored_node(hash).map_err(|error| StateError::Read(Box::new(error)))?;
+        if let Some(node) = &node {
+            self.cache.put(hash, node);
+        }
+        Ok(node)
     }
 }

@@ -152,6 +152,51 @@ async fn a_restarted_chain_goes_on_where_it_stopped() {
     assert!(matches!(error, StartError::Open(OpenError::Genesis { .. })), "{error:?}");
 }
 
+/// The state of the last blocks is only in memory when the process ends; what is on disk is executed again.
+#[tokio::test]
+async fn however_many_blocks_wait_for_their_state_to_be_written_none_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config::development(CHAIN_ID).with_directory(directory.path());
+    let (mut heads, mut receipts, mut token) = (Vec::new(), Vec::new(), None);
+    // After 1, 3, 16, 17 and 40 blocks, which lie before, on and behind the moments of writing.
+    for transfers in [0, 2, 13, 1, 23_u64] {
+        let world = World::with(config.clone()).await;
+        assert_eq!(world.chain.head().number, heads.len() as u64);
+        let token = match token {
+            Some(token) => token,
+            None => *token.insert(world.client.deploy_token().await),
+        };
+        heads.extend((heads.is_empty()).then(|| world.chain.head()));
+        for _ in 0..transfers {
+            let call = request(token, Token::transferCall { to: RECIPIENT, value: U256::from(1) });
+            receipts.push(world.client.send(call).await);
+            heads.push(world.chain.head());
+        }
+        world.chain.shutdown().await.unwrap();
+    }
+    let token = token.unwrap();
+    let mut fees = config.clone();
+    fees.fees.change_denominator += 1;
+    let error = Chain::start(fees).await.expect_err("other rules give other headers");
+    assert!(matches!(error, StartError::Open(OpenError::Replay { .. })), "{error:?}");
+    let world = World::with(config).await;
+    let client = &world.client;
+    for (transferred, head) in (0_u64..).zip(&heads) {
+        let balance = Token::balanceOfCall { account: RECIPIENT };
+        let block = client.provider.get_block_by_hash(head.hash()).await.unwrap().unwrap();
+        assert_eq!(block.header.number, head.number);
+        let past = request(token, balance);
+        let answer = client.provider.call(past).block(BlockId::number(head.number)).await.unwrap();
+        assert_eq!(U256::from_be_slice(&answer), U256::from(transferred), "after block {}", head.number);
+        let proof = client.provider.get_proof(token, vec![balance_slot(RECIPIENT)]).number(head.number).await.unwrap();
+        verify(head.state_root, &proof);
+    }
+    for receipt in receipts {
+        let again = client.provider.get_transaction_receipt(receipt.transaction_hash).await.unwrap();
+        assert_eq!(again, Some(receipt));
+    }
+}
+
 #[tokio::test]
 async fn a_second_server_on_the_same_port_is_refused() {
     let world = World::new().await;

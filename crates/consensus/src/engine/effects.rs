@@ -6,6 +6,7 @@
 use std::{collections::HashSet, fmt::Debug};
 
 use alloy::primitives::{B256, Bytes};
+use cortensor_protocol::consensus::{Domain, ValidatorSet};
 use malachite::{ConsensusMsg, Effect, Input, LivenessMsg, Resumable as _, Resume, SignedConsensusMsg};
 use malachite_types::{
     CertificateError, CommitCertificate, CommitSignature, PolkaCertificate, PolkaSignature, Round, RoundCertificate,
@@ -14,11 +15,11 @@ use malachite_types::{
 
 use super::{Evidence, Output, Timer, blocks::Blocks, watch::Watch};
 use crate::{
-    certificate::Certificate,
+    certificate,
     message::{LogEntry, Message, parts},
-    set::ValidatorSet,
-    signing::{Domain, Signer, recover},
-    types::{Ctx, Height, Signature, SignedProposal, SignedVote, ValidatorAddress},
+    set::CoreSet,
+    signing::{Signer, is_signed_by, proposal_digest, vote_digest},
+    types::{Ctx, Height, Signature, SignedProposal, SignedVote, ValidatorAddress, round_number},
 };
 
 /// Signatures remembered as good, so that a certificate of votes seen before costs nothing.
@@ -106,7 +107,7 @@ impl Effects {
             }
             Effect::StartRound(height, round, proposer, role, resume) => {
                 tracing::debug!(%height, %round, %proposer, ?role, "a round begins");
-                self.outputs.push(Output::Round { height: height.0, round: round.as_u32().unwrap_or_default() });
+                self.outputs.push(Output::Round { height: height.0, round: round_number(round) });
                 resume.resume_with(())
             }
             Effect::PublishConsensusMsg(message, resume) => {
@@ -132,8 +133,7 @@ impl Effects {
             Effect::GetValue(_, round, _, resume) => {
                 self.build = Some(round);
                 if !self.replaying {
-                    self.outputs
-                        .push(Output::Build { height: self.height.0, round: round.as_u32().unwrap_or_default() });
+                    self.outputs.push(Output::Build { height: self.height.0, round: round_number(round) });
                 }
                 resume.resume_with(())
             }
@@ -172,7 +172,7 @@ impl Effects {
                         vote.validator == address && self.verify_vote(&SignedMessage::new(vote, signature))
                     }
                     ConsensusMsg::Proposal(proposal) => {
-                        self.verify(self.domain.proposal_digest(&proposal), address, signature)
+                        self.verify(proposal_digest(&self.domain, &proposal), address, signature)
                     }
                 })
             }
@@ -226,7 +226,7 @@ impl Effects {
                 LogEntry::Timeout(timeout)
             }
             Input::ProposedValue(value, _) => LogEntry::Verdict {
-                round: value.round.as_u32().unwrap_or_default(),
+                round: round_number(value.round),
                 proposer: value.proposer.0,
                 block: value.value.0,
                 validity: value.validity,
@@ -251,7 +251,7 @@ impl Effects {
     }
 
     fn decide(&mut self, decided: CommitCertificate<Ctx>) {
-        let certificate = Certificate::new(&decided, &self.set);
+        let certificate = certificate::from_core(&decided, &self.set);
         let block = self.blocks.get(certificate.block_hash);
         self.certified = Some(certificate.encode());
         self.decided = Some(decided);
@@ -275,7 +275,7 @@ impl Effects {
         if self.verified.contains(&key) {
             return true;
         }
-        let good = recover(digest, &signature) == Some(address);
+        let good = is_signed_by(address, digest, &signature);
         if good && self.verified.len() < VERIFIED_MAX {
             self.verified.insert(key);
         }
@@ -284,7 +284,7 @@ impl Effects {
 
     /// Verifies a vote and holds it against all others.
     pub(super) fn verify_vote(&mut self, vote: &SignedVote) -> bool {
-        let good = self.verify(self.domain.vote_digest(&vote.message), vote.message.validator, vote.signature);
+        let good = self.verify(vote_digest(&self.domain, &vote.message), vote.message.validator, vote.signature);
         if good && let Some(evidence) = self.watch.see(vote) {
             self.outputs.push(Output::Evidence(Box::new(evidence)));
         }
@@ -294,7 +294,7 @@ impl Effects {
     /// Verifies votes of distinct members and adds up their power.
     fn weigh(
         &mut self,
-        set: &ValidatorSet,
+        set: &CoreSet,
         votes: impl Iterator<Item = SignedVote>,
         invalid: impl Fn(&SignedVote) -> CertificateError<Ctx>,
     ) -> Result<u64, CertificateError<Ctx>> {
@@ -316,7 +316,7 @@ impl Effects {
     fn verify_commit(
         &mut self,
         certificate: &CommitCertificate<Ctx>,
-        set: &ValidatorSet,
+        set: &CoreSet,
         thresholds: ThresholdParams,
     ) -> Verdict {
         let block = malachite_types::NilOrVal::Val(certificate.value_id);
@@ -340,7 +340,7 @@ impl Effects {
     fn verify_polka(
         &mut self,
         certificate: &PolkaCertificate<Ctx>,
-        set: &ValidatorSet,
+        set: &CoreSet,
         thresholds: ThresholdParams,
     ) -> Verdict {
         let invalid = |vote: &SignedVote| {
@@ -353,7 +353,7 @@ impl Effects {
     fn verify_round(
         &mut self,
         certificate: &RoundCertificate<Ctx>,
-        set: &ValidatorSet,
+        set: &CoreSet,
         thresholds: ThresholdParams,
     ) -> Verdict {
         let over = certificate.cert_type == RoundCertificateType::Precommit;
@@ -382,7 +382,7 @@ impl Effects {
     }
 }
 
-fn enough(signed: u64, set: &ValidatorSet, threshold: malachite_types::ThresholdParam) -> Verdict {
+fn enough(signed: u64, set: &CoreSet, threshold: malachite_types::ThresholdParam) -> Verdict {
     let total = set.total_power();
     if threshold.is_met(signed, total) {
         return Ok(());

@@ -16,6 +16,7 @@ mod watch;
 use std::{collections::HashMap, time::Duration};
 
 use alloy::primitives::{B256, Bytes};
+use cortensor_protocol::consensus::{Certificate, Domain, ValidatorSet};
 use malachite::{Error as CoreError, LocallyProposedValue, Params, ProposedValue, State, process};
 use malachite_types::{
     LinearTimeouts, Round, ThresholdParams, Timeout, TimeoutKind, Validity, ValueOrigin, ValuePayload,
@@ -24,11 +25,11 @@ use malachite_types::{
 
 use self::{catch_up::CatchUp, effects::Effects};
 use crate::{
-    certificate::Certificate,
+    certificate,
     message::{DecidedBlock, LogEntry, Message, parts},
-    set::ValidatorSet,
-    signing::{Domain, Signer},
-    types::{BlockHash, Ctx, Height, SignedProposal, SignedVote, ValidatorAddress},
+    set::CoreSet,
+    signing::Signer,
+    types::{BlockHash, Ctx, Height, SignedProposal, SignedVote, ValidatorAddress, round_number},
 };
 
 /// Another node, by its transport key.
@@ -239,7 +240,7 @@ impl Engine {
             enabled: signer.is_some(),
         };
         // Nothing is ever queued inside the core: what comes early waits in `ahead`.
-        let state = State::new(Ctx, Height(height), set.clone(), params, 1, 1);
+        let state = State::new(Ctx, Height(height), CoreSet::from(&set), params, 1, 1);
         let effects = Effects::new(domain, signer, timeouts, Height(height), set);
         let catch_up = CatchUp::new(catch_up_every);
         let mut engine =
@@ -307,7 +308,7 @@ impl Engine {
     }
 
     fn start_core(&mut self) {
-        let (height, set) = (self.effects.height, self.effects.set.clone());
+        let (height, set) = (self.effects.height, CoreSet::from(&self.effects.set));
         self.core(malachite::Input::StartHeight(height, set, true, None, VoteExtensionPolicy::Disabled));
     }
 
@@ -327,7 +328,7 @@ impl Engine {
         // A block that the core asked for while old entries were replayed is wanted only if none was proposed after all.
         let (round, proposing) = (self.state.round(), self.state.driver.step_is_propose());
         if proposing && self.effects.build == Some(round) {
-            let (height, round) = (self.height(), round.as_u32().unwrap_or_default());
+            let (height, round) = (self.height(), round_number(round));
             self.effects.outputs.push(Output::Build { height, round });
         }
     }
@@ -405,7 +406,7 @@ impl Engine {
     /// Holds the votes of another's certificate against those that this node saw. Nothing else follows from it.
     fn on_certified(&mut self, certificate: &[u8]) {
         let Ok(certificate) = Certificate::decode(certificate) else { return };
-        for vote in certificate.votes() {
+        for vote in certificate::votes(&certificate) {
             if self.effects.watch.contradicts(&vote) {
                 self.effects.verify_vote(&vote);
             }

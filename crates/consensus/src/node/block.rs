@@ -10,9 +10,10 @@ use alloy::{
 };
 use alloy_rlp::{RlpDecodable, RlpEncodable};
 use cortensor_chain::ProposedBlock;
+use cortensor_protocol::consensus::Domain;
 
 use crate::{
-    signing::{Domain, recover},
+    signing::is_signed_by,
     types::{Signature, ValidatorAddress},
 };
 
@@ -33,13 +34,18 @@ impl Envelope {
         alloy_rlp::encode(self).into()
     }
 
-    /// A block whose header has this hash and whose transactions are those that the header commits to.
+    /// A block whose header has this hash. Its transactions may be others than those that the header commits to: executing
+    /// it shows that too, and whoever finds it not valid asks [`Self::holds_its_transactions`] whose fault it is.
     pub(crate) fn decode(mut bytes: &[u8], hash: B256) -> Option<(Self, Sealed<Header>)> {
         let envelope = Self::decode_rlp(&mut bytes).filter(|_| bytes.is_empty())?;
         let header = envelope.block.header.clone().seal_slow();
-        let transactions = &envelope.block.transactions;
-        let root = ordered_trie_root_with_encoder(transactions, |tx, out| out.extend_from_slice(tx));
-        (header.hash() == hash && root == header.transactions_root).then_some((envelope, header))
+        (header.hash() == hash).then_some((envelope, header))
+    }
+
+    /// Whether the transactions are those that the header commits to.
+    pub(crate) fn holds_its_transactions(&self) -> bool {
+        let root = ordered_trie_root_with_encoder(&self.block.transactions, |tx, out| out.extend_from_slice(tx));
+        root == self.block.header.transactions_root
     }
 
     fn decode_rlp(bytes: &mut &[u8]) -> Option<Self> {
@@ -49,8 +55,8 @@ impl Envelope {
     /// Whether the beacon's value in the header comes from the parent's and the beneficiary's signature.
     pub(crate) fn beacon_holds(&self, domain: &Domain, parent: &Header) -> bool {
         let header = &self.block.header;
-        let signer = recover(domain.beacon_digest(header.number), &self.beacon);
-        signer == Some(ValidatorAddress(header.beneficiary)) && header.mix_hash == mix(parent.mix_hash, &self.beacon)
+        is_signed_by(ValidatorAddress(header.beneficiary), domain.beacon(header.number), &self.beacon)
+            && header.mix_hash == mix(parent.mix_hash, &self.beacon)
     }
 }
 

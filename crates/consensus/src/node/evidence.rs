@@ -5,7 +5,7 @@ use std::{fs::OpenOptions, io, io::Write as _, path::Path};
 use crate::{
     engine::Evidence,
     signing::WireVote,
-    types::{SignedProposal, SignedVote},
+    types::{SignedProposal, SignedVote, round_number},
 };
 
 /// The file grows no further than this: one proof is enough to convict.
@@ -41,7 +41,7 @@ fn proposal(signed: &SignedProposal) -> serde_json::Value {
     let message = &signed.message;
     serde_json::json!({
         "height": message.height.0,
-        "round": message.round.as_u32(),
+        "round": round_number(message.round),
         "validRound": message.valid_round.as_i64(),
         "blockHash": message.block.0,
         "signature": signed.signature,

@@ -90,9 +90,8 @@ struct Taken {
 
 fn take_all(access: &Access, transactions: &[Bytes]) -> Taken {
     let unknown: Vec<_> = transactions.iter().filter(|one| !access.knows(keccak256(one))).collect();
-    let decode = |chunk: &[&Bytes]| -> Vec<_> {
-        chunk.iter().map(|encoded| VerifiedTransaction::decode((*encoded).clone())).collect()
-    };
+    let decode =
+        |chunk: &[&Bytes]| -> Vec<_> { chunk.iter().map(|encoded| access.verify((*encoded).clone())).collect() };
     let decoded: Vec<_> = std::thread::scope(|scope| {
         let workers: Vec<_> = unknown
             .chunks(CHUNK.max(unknown.len().div_ceil(4)))

@@ -21,12 +21,15 @@ use std::{
 
 use alloy::{
     consensus::{Header, Sealed},
-    primitives::{Bytes, U256, hex},
+    primitives::{Bytes, hex},
 };
 use async_trait::async_trait;
 use cortensor_chain::{Access, BlockProducer, Consensus, ConsensusError, ShowCertificate};
 use cortensor_net::{Lane, PeerEvent, Peers, PeersConfig, PeersEvents};
-use cortensor_protocol::TransportKey;
+use cortensor_protocol::{
+    TransportKey,
+    consensus::{Certificate, Domain, ValidatorSet},
+};
 use malachite_types::LinearTimeouts;
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -41,11 +44,9 @@ use self::{
 };
 pub use self::{metrics::Metrics, wal::WalError, worker::PowersFrom};
 use crate::{
-    certificate::Certificate,
     engine::{Engine, Evidence, Input, Output, Peer, Settings},
     message::{DecidedBlock, Message},
-    set::ValidatorSet,
-    signing::{Domain, Signer},
+    signing::Signer,
 };
 
 /// Jobs and results that wait between the engine and the worker. The engine has at most one of each kind under way for
@@ -61,6 +62,8 @@ const SERVED_BLOCKS_MAX: u64 = 32;
 const SERVED_BYTES_MAX: usize = 8 << 20;
 /// Requests for decided blocks served at once.
 const SERVED_AT_ONCE_MAX: usize = 4;
+/// How long a node that is to stop waits for the block being decided.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// After so many faults a peer is cut off.
 const FAULTS_MAX: u32 = 20;
 /// For how long.
@@ -172,11 +175,7 @@ impl Consensus for Bft {
 fn show_certificate(header: &Sealed<Header>, bytes: &[u8]) -> Option<serde_json::Value> {
     let certificate = Certificate::decode(bytes).ok()?;
     let (validators, powers) = certificate.set.parts();
-    let (mut signers, mut signatures) = (U256::ZERO, Vec::new());
-    for (index, signature) in certificate.signatures.iter().enumerate().filter(|(_, signature)| !signature.is_zero()) {
-        signers.set_bit(index, true);
-        signatures.extend_from_slice(signature.as_slice());
-    }
+    let (signers, signatures) = certificate.packed_signatures();
     let powers: Vec<_> = powers.into_iter().map(|power| format!("{power:#x}")).collect();
     Some(serde_json::json!({
         "header": hex::encode_prefixed(alloy_rlp::encode(header.inner())),
@@ -184,7 +183,7 @@ fn show_certificate(header: &Sealed<Header>, bytes: &[u8]) -> Option<serde_json:
         "validators": validators,
         "powers": powers,
         "signers": format!("{signers:#x}"),
-        "signatures": hex::encode_prefixed(signatures),
+        "signatures": signatures,
     }))
 }
 
@@ -263,10 +262,16 @@ impl Shell {
         stop: CancellationToken,
     ) -> Result<(), ConsensusError> {
         self.carry_out(outputs).await?;
+        // Once told to stop, it finishes the block that it may have voted for, if the others let it in time.
+        let mut drained_by = None;
         loop {
             let input = tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled(), if drained_by.is_none() => {
+                    drained_by = Some(tokio::time::Instant::now() + DRAIN_MAX);
+                    None
+                }
+                () = drain_ends(drained_by) => return Ok(()),
                 ended = &mut worker => return ended.map_err(|error| ConsensusError::Writer(error.to_string()))?,
                 Some(answer) = answers.recv() => Some(answer),
                 Some(event) = events.urgent.recv() => self.hear(event),
@@ -275,6 +280,9 @@ impl Shell {
                 Some(event) = events.bulk.recv() => self.hear(event),
             };
             let Some(input) = input else { continue };
+            if drained_by.is_some() && matches!(input, Input::Committed { .. }) {
+                return Ok(());
+            }
             let mut outputs = self.engine.handle(input);
             // What is here already shares the next sync.
             for _ in 0..BATCH_MAX {
@@ -448,6 +456,13 @@ impl Shell {
         {
             tracing::error!(%error, path = %path.display(), "the proof of it could not be written");
         }
+    }
+}
+
+async fn drain_ends(by: Option<tokio::time::Instant>) {
+    match by {
+        Some(by) => tokio::time::sleep_until(by).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -9,15 +9,14 @@ use alloy::{
     sol_types::SolCall as _,
 };
 use cortensor_chain::{BlockProducer, CheckError, ConsensusError, Proposal};
+use cortensor_protocol::consensus::{Certificate, Domain, ValidatorSet};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::block::{Envelope, mix};
 use crate::{
-    certificate::Certificate,
     engine::{Input, Peer, Verdict},
-    set::ValidatorSet,
-    signing::{Domain, Signer},
-    types::{Signature, ValidatorAddress},
+    signing::Signer,
+    types::Signature,
 };
 
 sol! {
@@ -190,16 +189,19 @@ impl Worker {
         if !envelope.beacon_holds(&self.domain, &self.producer.head()) {
             return Ok(Verdict::NotTheBlock);
         }
-        let member = self.set.get(&ValidatorAddress(header.beneficiary)).is_some();
+        let member = self.set.power_of(header.beneficiary).is_some();
         if !member || header.extra_data[..] != self.set_after_next().hash()[..] {
-            return Ok(Verdict::Invalid);
+            return Ok(blame(&envelope));
         }
-        match self.producer.check(envelope.block).await {
+        match self.producer.check(envelope.block.clone()).await {
             Ok(proposal) => {
                 self.keep(hash, proposal);
                 Ok(Verdict::Valid)
             }
-            Err(error) => invalid(&header, error),
+            Err(error) => {
+                of_the_block(&header, error)?;
+                Ok(blame(&envelope))
+            }
         }
     }
 
@@ -234,19 +236,24 @@ impl Worker {
         }
         match self.producer.check_decided(envelope.block).await {
             Ok(proposal) => Ok(Some(proposal)),
-            Err(error) => invalid(&header, error).map(|_| None),
+            Err(error) => of_the_block(&header, error).map(|()| None),
         }
     }
 }
 
+/// Who is at fault for a block that does not hold: its proposer, or whoever sent other transactions with its header.
+fn blame(envelope: &Envelope) -> Verdict {
+    if envelope.holds_its_transactions() { Verdict::Invalid } else { Verdict::NotTheBlock }
+}
+
 /// What is wrong with a block is the block's fault; what is wrong with this node stops it.
-fn invalid(header: &Sealed<Header>, error: CheckError) -> Result<Verdict, ConsensusError> {
+fn of_the_block(header: &Sealed<Header>, error: CheckError) -> Result<(), ConsensusError> {
     match error {
         CheckError::Writer(problem) => Err(ConsensusError::Writer(problem)),
         CheckError::Execute(cortensor_chain::ExecuteError::Store(error)) => Err(error.into()),
         error => {
             tracing::warn!(number = header.number, hash = %header.hash(), %error, "a proposed block is not valid");
-            Ok(Verdict::Invalid)
+            Ok(())
         }
     }
 }

@@ -17,10 +17,10 @@ use alloy::{
 use cortensor_chain::{DEVELOPMENT_ADDRESSES, DEVELOPMENT_KEYS, WEI_PER_COIN};
 use cortensor_consensus::{
     home::{self, Network, Node},
-    set::NamedPower,
-    signing::{Domain, Signer},
+    signing::Signer,
 };
 use cortensor_net::{NodeAddress, TransportSecret};
+use cortensor_protocol::consensus::{Domain, Validator};
 use serde_json::{Value, json};
 
 pub const CHAIN_ID: u64 = 4_242;
@@ -61,10 +61,11 @@ impl Cluster {
             chain_id: CHAIN_ID,
             timestamp: 1_700_000_000,
             gas_limit: 120_000_000,
-            validators: (0..validators).map(|index| NamedPower { address: address(index), power: 100 }).collect(),
+            validators: (0..validators).map(|index| Validator { address: address(index), power: 100 }).collect(),
             epoch_blocks: 100,
             validators_contract: None,
             members: None,
+            accounts: std::collections::BTreeMap::new(),
             balances_wei: DEVELOPMENT_ADDRESSES.iter().map(|one| (*one, WEI_PER_COIN * U256::from(10_000))).collect(),
         };
         let secrets: Vec<_> = (0..validators + followers).map(|_| TransportSecret::generate()).collect();

@@ -1,7 +1,7 @@
 //! The certificate of `contracts/artifacts/consensus.json`, which the contract `Checkpoints` accepts, proves its block here too.
 
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
-use cortensor_consensus::{certificate::Certificate, set::ValidatorSet, signing::Domain, types::Signature};
+use cortensor_protocol::consensus::{Certificate, Domain, Signature, ValidatorSet};
 use serde_json::Value;
 
 fn parsed<T: serde::de::DeserializeOwned>(value: &Value) -> T {
@@ -21,13 +21,7 @@ fn what_a_contract_takes_for_decided_is_decided_here() {
     assert_eq!(keccak256(header), block_hash);
 
     let (signers, packed): (U256, Bytes) = (parsed(&vectors["signers"]), parsed(&vectors["signatures"]));
-    let mut packed = packed.chunks_exact(65);
-    let signature = |index: usize, packed: &mut dyn Iterator<Item = &[u8]>| -> Signature {
-        let none = [0; 65];
-        let bytes = if signers.bit(index) { packed.next().unwrap().try_into().unwrap() } else { none };
-        Signature::new(bytes)
-    };
-    let signatures = (0..addresses.len()).map(|index| signature(index, &mut packed)).collect();
+    let signatures = Certificate::unpack_signatures(signers, &packed, addresses.len()).unwrap();
     let (height, round) = (parsed(&vectors["height"]), parsed(&vectors["round"]));
     let mut certificate = Certificate { height, round, block_hash, set, signatures };
     let domain = Domain::new(parsed(&vectors["chainId"]));

@@ -12,13 +12,12 @@ use std::{
 
 use alloy::primitives::{B256, Bytes, keccak256};
 use cortensor_consensus::{
-    certificate::Certificate,
     engine::{Engine, Evidence, Input, Output, Peer, Settings, Timer, Verdict},
     message::{DecidedBlock, LogEntry, Message},
-    set::{Validator, ValidatorSet},
-    signing::{Domain, Signer},
+    signing::Signer,
     types::{SignedVote, ValidatorAddress},
 };
+use cortensor_protocol::consensus::{Certificate, Domain, Validator, ValidatorSet};
 use malachite_types::{LinearTimeouts, NilOrVal, VoteType};
 
 use crate::byzantine::Lie;
@@ -175,7 +174,7 @@ impl World {
         let power = |index: usize| self.powers[(index + shift) % self.powers.len()];
         let validators = self.nodes.iter().enumerate();
         let validators =
-            validators.map(|(index, node)| Validator { address: node.signer.address(), power: power(index) });
+            validators.map(|(index, node)| Validator { address: node.signer.address().0, power: power(index) });
         ValidatorSet::new(validators.collect()).unwrap()
     }
 

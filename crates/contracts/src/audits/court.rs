@@ -122,6 +122,16 @@ impl Court {
         self.0.send(wallet, "announce a proof", &sol::announceCall { commitment }).await
     }
 
+    /// The block in which the wallet announced this proof with this salt; none while it has not.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn announced_in(&self, by: Address, item: B256, salt: B256) -> Result<Option<u64>, AuditsError> {
+        let commitment = keccak256((item, by, salt).abi_encode());
+        let block = self.0.read("an announcement", &sol::announcedInCall { commitment }).await?;
+        Ok(Some(block.saturating_to()).filter(|block| *block != 0))
+    }
+
     /// Slashes a miner by its own signature; the wallet earns the reporter's part if it announced the proof in an earlier
     /// block, else the guards' pool does.
     ///

@@ -10,7 +10,7 @@ mod clients;
 mod message;
 mod settlement;
 
-pub use certificate::{CertificateError, CertifiedBlock, foreign_digest, precommit_digest};
+pub use certificate::{CertifiedBlock, CertifiedBlockError};
 pub use clients::{Bridge, Checkpoints, EpochTrust, ForeignBlocks, Inbox, Outbox, StateProof};
 pub use message::{Inclusion, Message, Messages};
 pub use settlement::{

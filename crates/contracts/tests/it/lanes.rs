@@ -9,11 +9,12 @@ use alloy::{
     sol_types::SolConstructor as _,
 };
 use cortensor_contracts::{
-    ChainTime as _, ValidatorSet, Wallet, artifact,
+    ChainTime as _, Wallet, artifact,
     bindings::checkpoints::Checkpoints as sol,
     connect,
-    lanes::{CertifiedBlock, Checkpoints, Message, Messages, foreign_digest, precommit_digest},
+    lanes::{CertifiedBlock, Checkpoints, Message, Messages},
 };
+use cortensor_protocol::consensus::{Domain, ValidatorSet, VoteKind};
 use serde_json::json;
 
 const CHAIN: u64 = 31_338;
@@ -26,7 +27,7 @@ fn keys(count: u16, salt: u16) -> Vec<PrivateKeySigner> {
 }
 
 fn set_of(keys: &[PrivateKeySigner]) -> ValidatorSet {
-    ValidatorSet::equal(&keys.iter().map(PrivateKeySigner::address).collect::<Vec<_>>())
+    ValidatorSet::equal(&keys.iter().map(PrivateKeySigner::address).collect::<Vec<_>>()).unwrap()
 }
 
 fn header(number: u64, timestamp: u64, next: &ValidatorSet) -> Bytes {
@@ -38,11 +39,11 @@ fn header(number: u64, timestamp: u64, next: &ValidatorSet) -> Bytes {
 /// Signed by just more than two thirds, those of the front of the set.
 fn certify(header: Bytes, number: u64, keys: &[PrivateKeySigner]) -> CertifiedBlock {
     let set = set_of(keys);
-    let digest = precommit_digest(CHAIN, number, 1, keccak256(&header));
-    let front = &set.validators[..keys.len() * 2 / 3 + 1];
+    let digest = Domain::new(CHAIN).vote(VoteKind::Precommit, number, 1, keccak256(&header));
+    let front = &set.parts().0[..keys.len() * 2 / 3 + 1];
     let signers = keys.iter().filter(|key| front.contains(&key.address()));
     let signed: Vec<_> = signers.map(|key| (key.address(), key.sign_hash_sync(&digest).unwrap().as_bytes())).collect();
-    CertifiedBlock::assemble(header, 1, set, &signed)
+    CertifiedBlock::assemble(header, 1, set, &signed).unwrap()
 }
 
 #[test]
@@ -64,19 +65,20 @@ fn vectors_are_those_of_the_contracts() {
         assert!(messages.push(message(index), message(index).leaf(CHAIN, outbox, FOREIGN)));
     }
     let (proved, place) = (message(3), messages.inclusion(3, 5).unwrap());
+    let (signers, signatures) = block.certificate.packed_signatures();
     let vectors = json!({
         "chainId": CHAIN,
         "timestamp": time,
-        "set": { "validators": set.validators, "powers": set.powers, "hash": set.hash() },
+        "set": { "validators": set.parts().0, "powers": set.parts().1, "hash": set.hash() },
         "anchor": anchor,
         "header": block.header,
         "height": 7,
         "round": 1,
         "blockHash": block.hash(),
-        "precommitDigest": precommit_digest(CHAIN, 7, 1, block.hash()),
-        "signers": block.signers,
-        "signatures": block.signatures,
-        "foreign": { "chainId": FOREIGN, "number": 9, "digest": foreign_digest(CHAIN, FOREIGN, 9, block.hash()) },
+        "precommitDigest": Domain::new(CHAIN).vote(VoteKind::Precommit, 7, 1, block.hash()),
+        "signers": signers,
+        "signatures": signatures,
+        "foreign": { "chainId": FOREIGN, "number": 9, "digest": Domain::new(CHAIN).foreign_block(FOREIGN, 9, block.hash()) },
         "message": {
             "outbox": outbox,
             "index": proved.index,
@@ -133,7 +135,7 @@ async fn a_checkpoint_costs_what_the_documents_say() {
         assert_eq!(trust.set_hash, set_of(&next).hash());
         current = next;
     }
-    let zero = CertifiedBlock { signers: U256::ZERO, signatures: Bytes::new(), ..certify(Bytes::new(), 0, &current) };
+    let zero = CertifiedBlock::assemble(header(99, time, &set_of(&current)), 1, set_of(&current), &[]).unwrap();
     let error = checkpoints.submit(&wallet, &zero).await.unwrap_err();
     assert!(error.revert().is_some(), "{error}");
     assert_eq!(checkpoints.block_hash(1).await.unwrap(), None::<B256>);

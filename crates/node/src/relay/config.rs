@@ -15,6 +15,8 @@ pub struct EndSection {
     pub rpc: String,
     /// Keystore of the account that pays for gas there.
     pub keystore: PathBuf,
+    /// File with its password; without one it comes from the environment, or from a person.
+    pub password_file: Option<PathBuf>,
 }
 
 /// What a validator adds.
@@ -23,6 +25,8 @@ pub struct EndSection {
 pub struct AttestSection {
     /// Keystore of the consensus key.
     pub keystore: PathBuf,
+    /// File with its password; without one it comes from the environment, or from a person.
+    pub password_file: Option<PathBuf>,
 }
 
 /// Which block of the upper chain is final.

@@ -9,7 +9,7 @@ use alloy::{
     rlp,
     signers::SignerSync as _,
 };
-use cortensor_contracts::lanes::foreign_digest;
+use cortensor_protocol::consensus::Domain;
 
 impl Relay {
     pub(super) async fn step_down(&mut self, done: &mut Progress) -> Result<(), RelayError> {
@@ -59,13 +59,15 @@ impl Relay {
         let epoch = self.validators.current_epoch().await?;
         let height = head("lower", &self.lower.provider).await?;
         let set = self.validators.set_at(height).await?;
-        let Some(place) = set.validators.iter().position(|member| *member == key.address()) else { return Ok(()) };
+        let Some(place) = set.validators().iter().position(|member| member.address == key.address()) else {
+            return Ok(());
+        };
         if self.foreign.has_attested(epoch, number, key.address()).await? {
             return Ok(());
         }
         let (hash, _) = self.upper_header(number).await?;
         let (own, foreign) = (self.lower.wallet.chain_id(), self.upper.wallet.chain_id());
-        let digest = foreign_digest(own, foreign, number, hash);
+        let digest = Domain::new(own).foreign_block(foreign, number, hash);
         let signature = key.sign_hash_sync(&digest).expect("a local key signs every hash");
         let signed = [(place, Bytes::copy_from_slice(&signature.as_bytes()))];
         let sent = self.foreign.attest(&self.lower.wallet, number, hash, &signed).await;

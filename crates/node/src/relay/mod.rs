@@ -23,7 +23,7 @@ use alloy::{
 use cortensor_contracts::{
     BlockRange, Provider, Validators, Wallet,
     audits::AuditsError,
-    lanes::{Bridge, CertificateError, Checkpoints, ForeignBlocks, Inbox, Message, Messages, Outbox, Settlement},
+    lanes::{Bridge, CertifiedBlockError, Checkpoints, ForeignBlocks, Inbox, Message, Messages, Outbox, Settlement},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
@@ -51,7 +51,7 @@ pub enum RelayError {
     Source(u64, #[source] SourceError),
     /// The certificate is for nothing.
     #[error("the certificate of block {0} proves nothing")]
-    Certificate(u64, #[source] CertificateError),
+    Certificate(u64, #[source] CertifiedBlockError),
     /// The chain has no certificate for a block that the other end needs.
     #[error("block {0} ends an epoch and has no certificate: no later block can be checkpointed")]
     CertificateMissing(u64),

@@ -20,16 +20,19 @@ use cortensor_chain::{
     BlockProducer, Chain, Config, Consensus, ConsensusError, DEVELOPMENT_ADDRESSES, DEVELOPMENT_KEYS,
 };
 use cortensor_contracts::{
-    BlockRange, DeployParameters, Deployment, Provider, Token, ValidatorSet, Wallet, artifact,
+    BlockRange, DeployParameters, Deployment, Provider, Token, Wallet, artifact,
     bindings::token::CortensorToken,
     connect, deploy,
     lanes::{
         CertifiedBlock, Checkpoints, Ends, Messages, Settlement, SettlementParameters, SettlementTokens,
-        deploy_settlement, precommit_digest,
+        deploy_settlement,
     },
 };
 use cortensor_node::relay::{CertificateSource, FinalBlock, Progress, Relay, RelaySection, SourceError};
-use cortensor_protocol::Wei;
+use cortensor_protocol::{
+    Wei,
+    consensus::{Domain, ValidatorSet, VoteKind},
+};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +50,7 @@ fn validator_keys() -> Vec<PrivateKeySigner> {
 }
 
 fn validator_set() -> ValidatorSet {
-    ValidatorSet::equal(&validator_keys().iter().map(PrivateKeySigner::address).collect::<Vec<_>>())
+    ValidatorSet::equal(&validator_keys().iter().map(PrivateKeySigner::address).collect::<Vec<_>>()).unwrap()
 }
 
 /// Seals what there is, several times a second, with the hash of the validators' set in each header.
@@ -70,6 +73,10 @@ impl Consensus for Sealer {
     }
 }
 
+fn assemble(header: Bytes, set: ValidatorSet, signed: &[(Address, [u8; 65])]) -> CertifiedBlock {
+    CertifiedBlock::assemble(header, 0, set, signed).unwrap()
+}
+
 /// Three of the four validators, who sign whatever the chain sealed.
 struct Voters(Provider);
 
@@ -79,10 +86,10 @@ impl CertificateSource for Voters {
         let Some(block) = self.0.get_block(BlockId::number(height)).await? else { return Ok(None) };
         let (hash, header): (B256, Header) = (block.header.hash, block.header.inner);
         assert_eq!(keccak256(rlp::encode(&header)), hash, "a block's hash is that of its header");
-        let digest = precommit_digest(LOWER_CHAIN, height, 0, hash);
+        let digest = Domain::new(LOWER_CHAIN).vote(VoteKind::Precommit, height, 0, hash);
         let sign = |key: &PrivateKeySigner| (key.address(), key.sign_hash_sync(&digest).unwrap().as_bytes());
         let signed: Vec<_> = validator_keys()[..3].iter().map(sign).collect();
-        Ok(Some(CertifiedBlock::assemble(rlp::encode(&header).into(), 0, validator_set(), &signed)))
+        Ok(Some(assemble(rlp::encode(&header).into(), validator_set(), &signed)))
     }
 }
 
@@ -105,7 +112,7 @@ impl Ground {
         let wallets = Ends { upper: wallet(&upper, 0).await, lower: wallet(&lower, 0).await };
         let account = wallets.upper.address();
         let mut parameters = DeployParameters { initial_supply: Wei::ZERO, ..DeployParameters::development(account) };
-        parameters.validators.bootstrap = validator_set();
+        parameters.validators.bootstrap = Some(validator_set());
         parameters.validators.epoch_length_blocks = EPOCH_BLOCKS;
         let deployment = deploy(&wallets.lower, &parameters).await.unwrap();
         let token = CortensorToken::constructorCall {
@@ -243,23 +250,17 @@ async fn forged_certificates_are_refused() {
     let payer = wallet(&ground.upper, 1).await;
     let height = checkpoints.latest().await.unwrap() + 1;
     let good = Voters(ground.lower.clone()).certificate(height).await.unwrap().unwrap();
-    let digest = |chain| precommit_digest(chain, height, 0, good.hash());
+    let digest = |chain| Domain::new(chain).vote(VoteKind::Precommit, height, 0, good.hash());
     let signed = |keys: &[PrivateKeySigner], digest: B256| -> Vec<(Address, [u8; 65])> {
         keys.iter().map(|key| (key.address(), key.sign_hash_sync(&digest).unwrap().as_bytes())).collect()
     };
     let strangers: Vec<_> = (0..4).map(|_| PrivateKeySigner::random()).collect();
-    let theirs = ValidatorSet::equal(&strangers.iter().map(PrivateKeySigner::address).collect::<Vec<_>>());
+    let theirs = ValidatorSet::equal(&strangers.iter().map(PrivateKeySigner::address).collect::<Vec<_>>()).unwrap();
     let (header, keys) = (good.header.clone(), validator_keys());
     let forgeries = [
-        (CertifiedBlock::assemble(header.clone(), 0, theirs, &signed(&strangers, digest(LOWER_CHAIN))), "SetMismatch"),
-        (
-            CertifiedBlock::assemble(header.clone(), 0, validator_set(), &signed(&keys, digest(LOWER_CHAIN + 1))),
-            "SignerInvalid",
-        ),
-        (
-            CertifiedBlock::assemble(header, 0, validator_set(), &signed(&keys[..2], digest(LOWER_CHAIN))),
-            "QuorumMissing",
-        ),
+        (assemble(header.clone(), theirs, &signed(&strangers, digest(LOWER_CHAIN))), "SetMismatch"),
+        (assemble(header.clone(), validator_set(), &signed(&keys, digest(LOWER_CHAIN + 1))), "SignerInvalid"),
+        (assemble(header, validator_set(), &signed(&keys[..2], digest(LOWER_CHAIN))), "QuorumMissing"),
     ];
     for (forged, refusal) in forgeries {
         let error = checkpoints.submit(&payer, &forged).await.unwrap_err();

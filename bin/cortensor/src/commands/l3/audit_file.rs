@@ -1,7 +1,7 @@
 //! The lines of an audit export (docs/spec/private-networks.md, section 6), and what each block's receipts tell.
 
 use alloy::{
-    consensus::{ReceiptEnvelope, proofs::ordered_trie_root_with_encoder},
+    consensus::{Header, ReceiptEnvelope, proofs::ordered_trie_root_with_encoder},
     eips::eip2718::Decodable2718 as _,
     primitives::{Address, B256, Bytes, Log, keccak256},
     sol_types::{Eip712Domain, SolStruct as _, eip712_domain},
@@ -93,9 +93,14 @@ impl Told {
     }
 }
 
+/// The block's header, if it is one.
+pub(super) fn header_of(block: &CertifiedBlock) -> eyre::Result<Header> {
+    alloy::rlp::decode_exact(&block.header).wrap_err("the header of a block is none")
+}
+
 /// Holds a block's bytes against its header.
 pub(super) fn check_body(block: &CertifiedBlock, transactions: &[Bytes], receipts: &[Bytes]) -> eyre::Result<()> {
-    let header = block.decode()?;
+    let header = header_of(block)?;
     let root = |items: &[Bytes]| ordered_trie_root_with_encoder(items, |item, buffer| buffer.extend_from_slice(item));
     let number = header.number;
     ensure!(root(transactions) == header.transactions_root, "the transactions of block {number} are not its own");
@@ -115,7 +120,7 @@ pub(super) struct Follower {
 impl Follower {
     /// Begins with block 0, whose header names the first set.
     pub(super) fn new(network: &Network, genesis: &Bytes) -> eyre::Result<Self> {
-        let header: alloy::consensus::Header = alloy::rlp::decode_exact(genesis).wrap_err("block 0")?;
+        let header: Header = alloy::rlp::decode_exact(genesis).wrap_err("block 0")?;
         let first = network.first_set()?.hash();
         ensure!(
             header.number == 0 && header.extra_data[..] == first[..],
@@ -131,7 +136,10 @@ impl Follower {
         let header = block.check(self.chain_id).wrap_err_with(|| format!("the certificate of block {number}"))?;
         ensure!(header.number == number, "block {} stands where block {number} belongs", header.number);
         ensure!(header.parent_hash == self.parent, "block {number} does not follow the one before");
-        ensure!(block.set.hash() == self.set, "block {number} was decided by another set than the block before names");
+        ensure!(
+            block.certificate.set.hash() == self.set,
+            "block {number} was decided by another set than the block before names"
+        );
         let named: [u8; 32] = header.extra_data[..].try_into().map_err(|_| eyre!("block {number} names no set"))?;
         (self.parent, self.set, self.next) = (block.hash(), named.into(), number + 1);
         Ok(())

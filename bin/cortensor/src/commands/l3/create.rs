@@ -6,13 +6,16 @@
 use super::{ACCOUNT_FILE, DEPLOYMENT_FILE, Described, HOME_FILE, write_account};
 use crate::{
     cli::{ChainInitArgs, l3::CreateArgs},
-    commands::validator::{self, Member},
+    commands::{
+        network::{self, Member},
+        validator,
+    },
     output,
 };
 use alloy::{primitives::B256, signers::local::PrivateKeySigner};
 use cortensor_chain::RIGHT_SEND;
 use cortensor_consensus::home::{self, Network, NetworkMembers, Node, Running};
-use cortensor_contracts::{DeployParameters, Deployment, Members, Newcomer, ValidatorSet, Wallet, connect_as, deploy};
+use cortensor_contracts::{DeployParameters, Deployment, Members, Newcomer, Wallet, connect_as, deploy};
 use cortensor_net::TransportSecret;
 use cortensor_node::relay::RELAY_TEMPLATE;
 use eyre::{Context, bail, ensure, eyre};
@@ -40,7 +43,7 @@ pub(super) async fn run(arguments: &CreateArgs) -> eyre::Result<ExitCode> {
     let chain_id = arguments.chain_id.unwrap_or_else(|| u64::from(rand::random::<u32>()).max(2));
     let init = chain_arguments(arguments, chain_id, &founder);
     let members = NetworkMembers { contract: founder.address().create(0), founder: founder.address() };
-    let validators = validator::write_network(&init, Some(members.clone()))?;
+    let validators = network::write_network(&init, Some(members.clone())).await?;
     let transport = write_own_node(arguments, &validators)?;
     let network = Described {
         name: arguments.name.clone(),
@@ -49,8 +52,7 @@ pub(super) async fn run(arguments: &CreateArgs) -> eyre::Result<ExitCode> {
         rpc: validators.iter().map(|(_, member)| format!("http://{}:{}", arguments.host, member.rpc.port())).collect(),
     };
     output::progress("starting the validators to deploy the contracts");
-    let deployment = found(arguments, &validators, &founder, transport).await?;
-    deployment.save(&folder.join(DEPLOYMENT_FILE))?;
+    let deployment = Box::pin(found(arguments, &validators, &founder, transport)).await?;
     name_validators_contract(folder, &validators, &deployment)?;
     if let Some(parent) = &arguments.parent_rpc {
         write_relay(folder, parent, &network.rpc[0])?;
@@ -68,9 +70,15 @@ fn chain_arguments(arguments: &CreateArgs, chain_id: u64, founder: &PrivateKeySi
         host: arguments.host.clone(),
         rpc_port: arguments.rpc_port,
         peer_port: arguments.peer_port,
+        metrics_port: None,
         empty_block_ms: arguments.empty_block_ms,
         fund: vec![founder.address()],
         fund_test_accounts: false,
+        founder: None,
+        supply: 0,
+        public: false,
+        // The contracts come with the first transactions, so that all that is ever logged of members is in blocks.
+        bare: true,
         validators_contract: None,
         epoch_blocks: arguments.epoch_blocks,
     }
@@ -95,7 +103,7 @@ pub(super) fn local(port: u16) -> SocketAddr {
 pub(super) fn write_node(folder: &Path, network: &Network, node: Node) -> eyre::Result<TransportSecret> {
     let transport = TransportSecret::generate();
     let secret = B256::from(*transport.to_bytes()).to_string();
-    validator::write_secret(&folder.join(home::TRANSPORT_KEY_FILE), &secret)?;
+    network::write_secret(&folder.join(home::TRANSPORT_KEY_FILE), &secret)?;
     home::write(&folder.join(home::NETWORK_FILE), network)?;
     home::write(&folder.join(home::NODE_FILE), &node)?;
     Ok(transport)
@@ -110,15 +118,14 @@ async fn found(
 ) -> eyre::Result<Deployment> {
     let mut running = Vec::with_capacity(validators.len());
     for (folder, _) in validators {
-        running.push(home::start(folder, validator::validator_key(folder)?, false).await?);
+        let key = validator::validator_key(folder)?.as_ref().map(PrivateKeySigner::to_bytes);
+        running.push(home::start(folder, key, false).await?);
     }
     let provider = connect_as(&running[0].chain.http_url(), founder).await?;
     let wallet = Wallet::new(provider, founder.clone()).await?;
     let mut first = vec![Newcomer { account: founder.address(), rights: u32::MAX, transport_key: transport.public() }];
-    first.extend(validators.iter().map(|(_, member)| Newcomer {
-        account: member.address,
-        rights: RIGHT_SEND,
-        transport_key: member.peer.key(),
+    first.extend(validators.iter().filter_map(|(_, member)| {
+        member.address.map(|account| Newcomer { account, rights: RIGHT_SEND, transport_key: member.peer.key() })
     }));
     let members = Members::deploy(&wallet, &first).await?;
     let network: Network = home::read(&validators[0].0.join(home::NETWORK_FILE))?;
@@ -138,10 +145,8 @@ fn parameters(arguments: &CreateArgs, network: &Network, founder: &PrivateKeySig
         Some(path) => home::read(path)?,
         None => DeployParameters::development(founder.address()),
     };
-    let (validators, powers) = network.first_set()?.parts();
-    parameters.validators.bootstrap = ValidatorSet { validators, powers };
-    parameters.validators.epoch_length_blocks =
-        u32::try_from(arguments.epoch_blocks).wrap_err("an epoch has at most 10,000,000 blocks")?;
+    parameters.validators.bootstrap = Some(network.first_set()?);
+    parameters.validators.epoch_length_blocks = arguments.epoch_blocks;
     Ok(parameters)
 }
 
@@ -157,10 +162,11 @@ async fn level(running: &[Running]) -> eyre::Result<()> {
     bail!("the validators do not come to one height")
 }
 
-/// From the next start on, powers come from the contract, on all nodes at once.
+/// From the next start on, powers come from the contract, on all nodes at once, and validators do their duties there.
 fn name_validators_contract(folder: &Path, validators: &Validators, deployment: &Deployment) -> eyre::Result<()> {
     let folders = validators.iter().map(|(folder, _)| folder.as_path()).chain([folder]);
     for folder in folders {
+        deployment.save(&folder.join(DEPLOYMENT_FILE))?;
         let path = folder.join(home::NETWORK_FILE);
         let network: Network = home::read(&path)?;
         home::write(&path, &Network { validators_contract: Some(deployment.validators), ..network })?;

@@ -2,7 +2,7 @@
 
 use super::{
     Home,
-    audit_file::{Line, Told, export_hash},
+    audit_file::{Line, Told, export_hash, header_of},
 };
 use crate::{cli::l3::ExportArgs, output};
 use alloy::{
@@ -51,7 +51,7 @@ pub(super) async fn run(arguments: &ExportArgs) -> eyre::Result<ExitCode> {
         let line = line?;
         lines.write(&line)?;
         let Line::Block { block, receipts, .. } = &line else { continue };
-        for event in told.events(block.decode()?.number, receipts)? {
+        for event in told.events(block.certificate.height, receipts)? {
             lines.write(&event)?;
             events += 1;
         }
@@ -87,7 +87,7 @@ async fn block(provider: &Provider, number: u64) -> eyre::Result<Line> {
     let missing = || eyre!("the node has no block {number} with a certificate: was it pruned?");
     let certified: CertifiedBlock = RpcCertificates(provider.clone()).certificate(number).await?.ok_or_else(missing)?;
     let (mut transactions, mut receipts) = (Vec::new(), Vec::new());
-    if certified.decode()?.transactions_root != alloy::consensus::EMPTY_ROOT_HASH {
+    if header_of(&certified)?.transactions_root != alloy::consensus::EMPTY_ROOT_HASH {
         let tag = BlockNumberOrTag::Number(number);
         let full = alloy::providers::Provider::<Ethereum>::get_block_by_number(provider, tag).full().await?;
         let full = full.ok_or_else(missing)?.transactions;

@@ -6,7 +6,7 @@
 use super::{DEPLOYMENT_FILE, Described, HOME_FILE, Home, any_of, create, write_account};
 use crate::{
     cli::l3::{InviteArgs, JoinArgs},
-    commands::validator::write_secret,
+    commands::network::write_secret,
     output,
 };
 use alloy::{

@@ -81,8 +81,8 @@ impl Home {
         let folder = arguments.folder.clone();
         let network: Described = home::read(&folder.join(HOME_FILE))
             .wrap_err("this is no folder that `cortensor l3 create` or `cortensor l3 join` wrote")?;
-        let password = PasswordSource::File(folder.join(PASSWORD_FILE)).get()?;
-        let account = keystore::open(&folder.join(ACCOUNT_FILE), &password)?;
+        let account =
+            account_of(&folder)?.ok_or_else(|| eyre!("there is no {ACCOUNT_FILE} in {}", folder.display()))?;
         Ok(Self { folder, network, account })
     }
 
@@ -109,6 +109,15 @@ impl Home {
     }
 }
 
+/// The account of a member's folder; none where the folder is another's.
+pub(crate) fn account_of(folder: &Path) -> eyre::Result<Option<PrivateKeySigner>> {
+    if !folder.join(ACCOUNT_FILE).exists() {
+        return Ok(None);
+    }
+    let password = PasswordSource::File(folder.join(PASSWORD_FILE)).get()?;
+    Ok(Some(keystore::open(&folder.join(ACCOUNT_FILE), &password)?))
+}
+
 /// The first of these nodes that answers this reader.
 async fn any_of(urls: &[String], reader: &PrivateKeySigner) -> eyre::Result<Provider> {
     let mut refused = None;
@@ -126,7 +135,7 @@ async fn any_of(urls: &[String], reader: &PrivateKeySigner) -> eyre::Result<Prov
 /// Makes an account under a random password that lies beside it.
 fn write_account(folder: &Path) -> eyre::Result<PrivateKeySigner> {
     let password = B256::from(rand::random::<[u8; 32]>()).to_string();
-    super::validator::write_secret(&folder.join(PASSWORD_FILE), &password)?;
+    super::network::write_secret(&folder.join(PASSWORD_FILE), &password)?;
     // A random password of 256 bits needs no costly derivation.
     let strength = keystore::Strength::DevelopmentOnly;
     Ok(keystore::create(&folder.join(ACCOUNT_FILE), &keystore::Password::new(password)?, strength)?)
