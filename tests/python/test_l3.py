@@ -40,8 +40,8 @@ class Private:
         for daemon in self.daemons:
             daemon.ready()
 
-    def start(self, *arguments, env=None, **options):
-        daemon = Daemon(self.folder, *arguments, env=env, cwd=self.folder, **options)
+    def start(self, *arguments, env=None, cwd=None, **options):
+        daemon = Daemon(self.folder, *arguments, env=env, cwd=cwd or self.folder, **options)
         self.daemons.append(daemon)
         return daemon
 
@@ -77,7 +77,7 @@ class Private:
         account = re.search(r"0x[0-9a-fA-F]{40}", said)[0]
         # What the environment of the tests sets is not passed on; this is.
         return {"home": home, "account": account, "rpc": f"http://127.0.0.1:{port}", "env": {
-            "CORTENSOR_PASSWORD_FILE": str(home / "account.password"), "CORTENSOR_ACCESS": str(home / "account.key.json"),
+            "CORTENSOR_PASSWORD_FILE": str(home / "account.password"),
         }}
 
     def remove(self, member):
@@ -324,7 +324,9 @@ def test_the_parent_learns_checkpoints_and_nothing_else(private):
     succeed("relay", "deploy", "--config", "relay.toml", "--token", json.loads(made)["contractAddress"],
             "--governance", founder, "--delay-hours", "1", env=env, cwd=private.home)
     begun = int(cast(rpc, "block-number"))
-    private.start("relay", "run", "--config", private.home / "relay.toml", env=env)
+    config = private.home / "relay.toml"
+    config.write_text(config.read_text().replace("interval_seconds = 10", "interval_seconds = 1"))
+    private.start("relay", "run", "--config", config, env=env, cwd=private.home)
     settlement = json.loads((private.home / "settlement.json").read_text())
     checkpoints = settlement["upper"]["blocks"]
     wait_for(lambda: int(cast(rpc, "block-number")) >= begun + 2, 90, "two checkpoints")
