@@ -123,15 +123,6 @@ impl Text {
             self.counter(&format!("chain_{phase}_processor_microseconds_total"), help, micros);
         }
         self.counter("chain_simulations_total", "Calls, estimates, traces and log queries.", chain.simulations);
-        let name = |phase: &str| format!("chain_{phase}_cpu_microseconds_total");
-        for (phase, help, micros) in [
-            ("recovery", "Processor time for recovering senders.", chain.recovery_cpu_micros),
-            ("execution", "Processor time for running transactions.", chain.execution_cpu_micros),
-            ("root", "Processor time for roots.", chain.root_cpu_micros),
-            ("commit", "Processor time for writing blocks.", chain.commit_cpu_micros),
-        ] {
-            self.counter(&name(phase), help, micros);
-        }
     }
 
     fn consensus(&mut self, metrics: &Metrics) {
