@@ -37,10 +37,11 @@ export async function freePorts(count, bind = bindTcp) {
   throw new Error("no free ports");
 }
 
+// Without contracts in block 0 nobody but the tests sends anything.
 export async function startValidators(folder, { chainId, emptyBlockMs = 1_000, count = 4 }) {
   const program = process.env.CORTENSOR_BIN;
   const places = ["--rpc-port", await freePorts(count), "--peer-port", await freePorts(count, bindUdp)];
-  const options = ["--validators", count, "--chain-id", chainId, "--empty-block-ms", emptyBlockMs, "--fund-test-accounts"];
+  const options = ["--validators", count, "--chain-id", chainId, "--empty-block-ms", emptyBlockMs, "--fund-test-accounts", "--bare"];
   await run(program, ["chain", "init", folder, ...options, ...places].map(String));
   const urls = await Promise.all(Array.from({ length: count }, async (_, index) => {
     const child = spawn(program, ["chain", "run", "--home", `${folder}/node-${index}`, "--json"], { stdio: ["ignore", "pipe", "inherit"] });

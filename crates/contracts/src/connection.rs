@@ -143,7 +143,7 @@ impl Endpoint {
             Ok(_) => Ok(provider),
             Err(source) if asked_for(&source).is_some() => Err(ConnectError::Private {
                 url: shown(&self.parsed()?),
-                reader: self.reader.as_ref().map(|r| r.address()),
+                reader: self.reader.as_ref().map(PrivateKeySigner::address),
                 source,
             }),
             Err(source) => Err(ConnectError::Unreachable { url: shown(&self.parsed()?), source }),

@@ -27,7 +27,7 @@ pub(crate) async fn run(arguments: RoleArgs) -> eyre::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     roles::must_be_active(&node, RoleSet::GUARD, "guard").await?;
-    serve(file, node, arguments.json).await
+    Box::pin(serve(file, node, arguments.json)).await
 }
 
 async fn serve(file: GuardFile, node: Node, json: bool) -> eyre::Result<ExitCode> {

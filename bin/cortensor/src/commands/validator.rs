@@ -181,7 +181,10 @@ pub(crate) async fn status(home: &Path) -> eyre::Result<ExitCode> {
     let call = async |method: &str, params: serde_json::Value| -> eyre::Result<serde_json::Value> {
         let body = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         let request = reqwest::Client::new().post(format!("http://{}", node.rpc)).timeout(Duration::from_secs(5));
-        let request = token.iter().fold(request, |request, token| request.bearer_auth(token));
+        let request = match &token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
         let answer = request.header("content-type", "application/json").body(body).send().await;
         let text = answer.wrap_err_with(|| format!("no node answers at {}", node.rpc))?.text().await?;
         Ok(serde_json::from_str::<serde_json::Value>(&text)?["result"].take())

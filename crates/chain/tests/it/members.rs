@@ -125,7 +125,10 @@ impl Closed {
     async fn post(&self, token: Option<&str>, body: Value) -> (u16, Value) {
         let client = alloy::transports::http::reqwest::Client::new();
         let request = client.post(self.chain.http_url()).header("content-type", "application/json");
-        let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
         let response = request.body(body.to_string()).send().await.unwrap();
         let status = response.status().as_u16();
         (status, serde_json::from_str(&response.text().await.unwrap()).unwrap_or_default())

@@ -92,7 +92,8 @@ fn write_own_node(arguments: &CreateArgs, validators: &Validators) -> eyre::Resu
     let peers = validators.iter().map(|(_, member)| member.peer.clone()).collect();
     let folder = &arguments.folder;
     let network: Network = home::read(&validators[0].0.join(home::NETWORK_FILE))?;
-    write_node(folder, &network, Node::new(local(rpc), SocketAddr::from(([0, 0, 0, 0], listen)), peers))
+    let node = Node::new(local(rpc), SocketAddr::from(([0, 0, 0, 0], listen)), peers);
+    write_node(folder, &network, &node)
 }
 
 pub(super) fn local(port: u16) -> SocketAddr {
@@ -100,12 +101,12 @@ pub(super) fn local(port: u16) -> SocketAddr {
 }
 
 /// Writes what a node of a member needs beside its account.
-pub(super) fn write_node(folder: &Path, network: &Network, node: Node) -> eyre::Result<TransportSecret> {
+pub(super) fn write_node(folder: &Path, network: &Network, node: &Node) -> eyre::Result<TransportSecret> {
     let transport = TransportSecret::generate();
     let secret = B256::from(*transport.to_bytes()).to_string();
     network::write_secret(&folder.join(home::TRANSPORT_KEY_FILE), &secret)?;
     home::write(&folder.join(home::NETWORK_FILE), network)?;
-    home::write(&folder.join(home::NODE_FILE), &node)?;
+    home::write(&folder.join(home::NODE_FILE), node)?;
     Ok(transport)
 }
 

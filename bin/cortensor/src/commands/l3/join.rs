@@ -88,7 +88,7 @@ pub(super) async fn join(arguments: &JoinArgs) -> eyre::Result<ExitCode> {
     let account = write_account(folder)?;
     let listen = SocketAddr::from(([0, 0, 0, 0], arguments.peer_port));
     let node = Node::new(create::local(arguments.rpc_port), listen, invitation.peers.clone());
-    let transport = create::write_node(folder, &invitation.chain, node)?;
+    let transport = create::write_node(folder, &invitation.chain, &node)?;
     invitation.deployment.save(&folder.join(DEPLOYMENT_FILE))?;
     take_up(&invitation, &account, &transport).await?;
     let mut network = invitation.network;
