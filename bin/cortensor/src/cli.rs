@@ -255,6 +255,8 @@ pub(crate) enum ChainCommand {
     Join(ChainJoinArgs),
     /// Run the validator, or the follower without a key, of a folder
     Run(ChainRunArgs),
+    /// Keep a validator's key in a process of its own, which signs nothing twice; its node names the socket in `node.json`
+    Sign(ChainSignArgs),
     /// Become a validator, leave, come back from jail, or see who validates
     Validator {
         /// What to do
@@ -393,6 +395,16 @@ pub(crate) struct ChainJoinArgs {
     pub(crate) follow: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ChainSignArgs {
+    /// The folder with `network.json`, the validator's key and, from the first signature on, the book of what was signed
+    #[arg(long, value_name = "DIR")]
+    pub(crate) home: PathBuf,
+    /// Where to listen; without it `signer.sock` in the folder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ValidatorCommand {
     /// Stake, and offer the folder's key as a validator; its power comes with the next sets
@@ -454,6 +466,9 @@ pub(crate) struct ChainRunArgs {
     /// The node's folder
     #[arg(long, value_name = "DIR")]
     pub(crate) home: PathBuf,
+    /// Keystore of the account that stakes: it pays for signs of life where the validator's key is in another process
+    #[arg(long, value_name = "FILE")]
+    pub(crate) operator: Option<PathBuf>,
     /// Follow without signing, even if there is a validator's key
     #[arg(long)]
     pub(crate) follow: bool,
@@ -820,6 +835,9 @@ pub(crate) struct BenchArgs {
     /// chain: token holders up to which to measure, from a thousand on
     #[arg(long, value_name = "N", default_value = "100000")]
     pub(crate) holders: NonZeroU32,
+    /// consensus: an anvil to send the same transfers to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) peer_anvil: Option<PathBuf>,
     /// engine: rounds, of which the best counts
     #[arg(long, value_name = "N", default_value = "9")]
     pub(crate) rounds: NonZeroU32,

@@ -5,6 +5,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use alloy::primitives::B256;
+use cortensor_consensus::home::{self, KeyFrom};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -22,9 +23,9 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let key = std::fs::read_to_string(folder.join("validator.hex")).ok();
     let key = key.map(|text| text.trim().parse::<B256>()).transpose()?;
     if std::env::args().nth(2).as_deref() == Some("--sync-snapshot") {
-        cortensor_consensus::home::begin_with_copy(&folder).await?;
+        home::begin_with_copy(&folder).await?;
     }
-    let node = cortensor_consensus::home::start(&folder, key, false).await?;
+    let node = home::start(&folder, key.map_or(KeyFrom::Nobody, KeyFrom::Key), false).await?;
     println!("{}", node.chain.http_url());
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {

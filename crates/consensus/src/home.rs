@@ -2,7 +2,13 @@
 //!
 //! `network.json` is equal on all nodes and gives block 0; `node.json` is each node's own. Keys are in files of their own.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use alloy::primitives::{Address, B256, U256};
 use cortensor_chain::{Chain, ChainHandle, Config, Genesis, GenesisAccount, Import, StartError};
@@ -15,7 +21,7 @@ use thiserror::Error;
 
 use crate::{
     node::{Bft, BftConfig, Metrics, PowersFrom},
-    signing::Signer,
+    signing::{Keeper, RemoteSigner, Signer, SigningError},
     snapshot::{self, Begin, SnapshotError},
     upgrade::{self, Upgrade, UpgradeError},
 };
@@ -73,6 +79,9 @@ pub enum HomeError {
     /// The validator's key is not one of secp256k1.
     #[error(transparent)]
     Key(#[from] crate::signing::KeyError),
+    /// The process that keeps the key does not sign.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// The chain does not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -176,6 +185,9 @@ pub struct Node {
     pub peers: Vec<NodeAddress>,
     /// Most peers beside those.
     pub strangers_max: usize,
+    /// The socket of the process that keeps the validator's key (`cortensor chain sign`); without it the key is in the folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<PathBuf>,
     /// Where counters are served in Prometheus' text form; nowhere without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
@@ -203,6 +215,7 @@ impl Node {
             listen,
             peers,
             strangers_max: 64,
+            signer: None,
             metrics: None,
             empty_block_ms: 1_000,
             propose_ms: 2_000,
@@ -229,30 +242,53 @@ impl Node {
     }
 }
 
+/// Where a validator's signatures come from.
+#[derive(Clone, Debug)]
+pub enum KeyFrom {
+    /// Nowhere: the node only follows.
+    Nobody,
+    /// From this key.
+    Key(B256),
+    /// From the process at this socket.
+    Socket(PathBuf),
+}
+
+impl KeyFrom {
+    fn keeper(self, chain_id: u64) -> Result<Option<Keeper>, HomeError> {
+        Ok(match self {
+            Self::Nobody => None,
+            Self::Key(key) => Some(Signer::new(&key, Domain::new(chain_id))?.into()),
+            Self::Socket(socket) => Some(Keeper::Remote(RemoteSigner::connect(&socket, chain_id)?)),
+        })
+    }
+}
+
 /// A node at work.
 #[derive(Debug)]
 pub struct Running {
+    /// Whose votes it signs; nobody's where it only follows.
+    pub validator: Option<Address>,
     /// Its chain.
     pub chain: ChainHandle,
     /// Counters of its consensus.
     pub metrics: Arc<Metrics>,
 }
 
-/// Starts the node of a folder. `key` is the validator's, without which the node only follows; `new_log` as in
-/// [`BftConfig`].
+/// Starts the node of a folder; `new_log` as in [`BftConfig`].
 ///
 /// # Errors
 /// When its files cannot be used, or its chain does not start.
-pub async fn start(folder: &Path, key: Option<B256>, new_log: bool) -> Result<Running, HomeError> {
+pub async fn start(folder: &Path, key: KeyFrom, new_log: bool) -> Result<Running, HomeError> {
     let network: Network = read(&folder.join(NETWORK_FILE))?;
     let node: Node = read(&folder.join(NODE_FILE))?;
     let secret = transport_secret(&folder.join(TRANSPORT_KEY_FILE))?;
-    let domain = Domain::new(network.chain_id);
+    let signer = key.keeper(network.chain_id)?;
+    let validator = signer.as_ref().map(|signer| signer.address().0);
     let mut net = NetConfig::new(secret, node.listen);
     net.limits.dead_after = DEAD_AFTER;
     let bft = Bft::new(BftConfig {
         chain_id: network.chain_id,
-        signer: key.map(|key| Signer::new(&key, domain)).transpose()?,
+        signer,
         first_set: network.first_set()?,
         powers: network.powers_from(),
         log: folder.join(LOG_FILE),
@@ -267,7 +303,7 @@ pub async fn start(folder: &Path, key: Option<B256>, new_log: bool) -> Result<Ru
     });
     let metrics = bft.metrics();
     let chain = Chain::start_with(network.chain(node.rpc, &folder.join(DATA_FOLDER))?, Box::new(bft)).await?;
-    Ok(Running { chain, metrics })
+    Ok(Running { validator, chain, metrics })
 }
 
 /// Begins the data of a folder that has none with a copy of a recent state, fetched from its peers; the number of the

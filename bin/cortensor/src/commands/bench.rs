@@ -44,7 +44,7 @@ pub(crate) async fn run(arguments: BenchArgs) -> eyre::Result<ExitCode> {
         show(&chain(&arguments).await?, arguments.json)?;
     }
     if wants("consensus") {
-        show(&super::bench_consensus::run(arguments.smoke).await?, arguments.json)?;
+        show(&super::bench_consensus::run(arguments.smoke, arguments.peer_anvil.as_deref()).await?, arguments.json)?;
     }
     if wants("router") {
         show(&super::bench_router::run(&arguments).await?, arguments.json)?;

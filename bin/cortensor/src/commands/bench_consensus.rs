@@ -4,7 +4,10 @@
 //! four. Final means that the last transfer is in a block that a validator shows, which it does when the block is durable.
 
 use super::{bench::Row, network};
-use crate::{cli::ChainInitArgs, output};
+use crate::{
+    cli::{ChainInitArgs, ChainJoinArgs},
+    output,
+};
 use alloy::primitives::{Address, Bytes};
 use cortensor_chain::bench::{Load, To};
 use eyre::{Context, bail, eyre};
@@ -25,10 +28,12 @@ const VALIDATORS: u16 = 4;
 const BATCH: usize = 200;
 /// Transactions that wait in a pool, about two full blocks, before the client waits too.
 const WAITING_MAX: u64 = 5_000;
+/// What a validator's processor time is divided into; the rest is consensus, the network and JSON-RPC.
+const PHASES: [&str; 4] = ["recovery", "execution", "roots", "writing"];
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub(super) async fn run(smoke: bool) -> eyre::Result<Vec<Row>> {
+pub(super) async fn run(smoke: bool, anvil: Option<&Path>) -> eyre::Result<Vec<Row>> {
     cortensor_contracts::install_tls();
     output::progress("consensus: four validators as processes");
     let (empty_blocks, count) = if smoke { (10, 256) } else { (400, 40_000) };
@@ -50,6 +55,18 @@ pub(super) async fn run(smoke: bool) -> eyre::Result<Vec<Row>> {
     let half = load.nonce() / 2;
     rows.extend(network.measure("erc20_to_new_holders", &to_new_holders, &senders, half).await?);
     rows.extend(network.measure("erc20_to_holders", &to_holders, &senders, load.nonce()).await?);
+    rows.push(network.catch_up(setup.len() + to_new_holders.len() + to_holders.len()).await?);
+    drop(network);
+    if let Some(program) = anvil {
+        output::progress(
+            "consensus: the same transfers to anvil, which is one process, decides alone and writes nothing",
+        );
+        let peer = Network::anvil(program, &senders).await?;
+        peer.send_in_order(&setup).await?;
+        peer.wait_for_nonce(cortensor_chain::DEVELOPMENT_ADDRESSES[0], setup.len() as u64).await?;
+        rows.extend(peer.measure("anvil/erc20_to_new_holders", &to_new_holders, &senders, half).await?);
+        rows.extend(peer.measure("anvil/erc20_to_holders", &to_holders, &senders, load.nonce()).await?);
+    }
     Ok(rows)
 }
 
@@ -61,16 +78,19 @@ fn percentile(times: &mut [Duration], per_cent: usize) -> f64 {
 
 /// Four running validators. They end when this is dropped.
 struct Network {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     processes: Vec<Child>,
     urls: Vec<String>,
+    metrics: Vec<String>,
+    /// A free port for JSON-RPC and one for peers, for a fifth node.
+    spare: (u16, u16),
     http: reqwest::Client,
 }
 
 impl Network {
     async fn start(senders: &[Address]) -> eyre::Result<Self> {
         let folder = tempfile::tempdir().wrap_err("cannot make a temporary folder")?;
-        let (rpc_port, peer_port) = free_ports()?;
+        let (rpc_port, peer_port, metrics_port) = free_ports()?;
         let arguments = ChainInitArgs {
             folder: folder.path().to_owned(),
             validators: VALIDATORS,
@@ -78,7 +98,7 @@ impl Network {
             host: "127.0.0.1".to_owned(),
             rpc_port,
             peer_port,
-            metrics_port: None,
+            metrics_port: Some(metrics_port),
             empty_block_ms: 0,
             fund: senders.to_vec(),
             fund_test_accounts: true,
@@ -95,14 +115,80 @@ impl Network {
             urls.push(format!("http://{}", member.rpc));
         }
         for process in &mut processes {
-            let out = process.stdout.take().ok_or_else(|| eyre!("a validator has no output"))?;
-            let mut line = String::new();
-            tokio::time::timeout(PATIENCE, BufReader::new(out).read_line(&mut line)).await??;
-            if line.is_empty() {
-                bail!("a validator did not start");
+            ready(process).await?;
+        }
+        let metrics =
+            (0..VALIDATORS).map(|index| format!("http://127.0.0.1:{}/metrics", metrics_port + index)).collect();
+        let spare = (rpc_port + 3 * VALIDATORS, rpc_port + 4 * VALIDATORS);
+        Ok(Self { folder, processes, urls, metrics, spare, http: reqwest::Client::new() })
+    }
+
+    /// anvil with four blocks a second and no limit on their gas.
+    async fn anvil(program: &Path, senders: &[Address]) -> eyre::Result<Self> {
+        let folder = tempfile::tempdir().wrap_err("cannot make a temporary folder")?;
+        let (port, _, _) = free_ports()?;
+        let mut command = Command::new(program);
+        let chain_id = cortensor_node::localnet::L2_CHAIN_ID.to_string();
+        command.args(["--port", &port.to_string(), "--chain-id", &chain_id, "--block-time", "0.25"]);
+        command.args(["--gas-limit", "1000000000000", "--order", "fifo"]);
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn();
+        let process = process.wrap_err_with(|| format!("cannot start {}", program.display()))?;
+        let (urls, spare) = (vec![format!("http://127.0.0.1:{port}")], (0, 0));
+        let peer =
+            Self { folder, processes: vec![process], urls, metrics: Vec::new(), spare, http: reqwest::Client::new() };
+        let start = Instant::now();
+        while peer.height().await.is_err() {
+            if start.elapsed() > PATIENCE {
+                bail!("anvil does not answer");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for sender in senders {
+            let parameters = json!([sender, "0x33b2e3c9fd0803ce8000000"]);
+            let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "anvil_setBalance", "params": parameters });
+            peer.post(0, &call).await?;
+        }
+        Ok(peer)
+    }
+
+    /// How fast a node that has nothing takes over the chain with these transactions.
+    async fn catch_up(&self, transactions: usize) -> eyre::Result<Row> {
+        let (home, (rpc_port, peer_port)) = (self.folder.path().join("late"), self.spare);
+        network::join(&ChainJoinArgs {
+            home: home.clone(),
+            network: self.folder.path().join("node-0"),
+            host: "127.0.0.1".to_owned(),
+            rpc_port,
+            peer_port,
+            follow: true,
+        })?;
+        let (goal, start) = (self.height().await?, Instant::now());
+        let mut process = spawn(&home)?;
+        ready(&mut process).await?;
+        let url = format!("http://127.0.0.1:{rpc_port}");
+        while height_of(&self.http, &url).await? < goal {
+            if start.elapsed() > PATIENCE {
+                bail!("a late node did not catch up");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "shown to a person")]
+        let speed = transactions as f64 / start.elapsed().as_secs_f64();
+        Ok(Row::new("consensus/catch_up", speed, "tx/s"))
+    }
+
+    /// The processor time that all validators spent in each phase so far, in microseconds.
+    async fn phases(&self) -> eyre::Result<[f64; 4]> {
+        let mut sums = [0.0; 4];
+        for url in &self.metrics {
+            let text = self.http.get(url).timeout(PATIENCE).send().await?.text().await?;
+            for (sum, phase) in sums.iter_mut().zip(PHASES) {
+                let name = format!("cortensor_chain_{phase}_processor_microseconds_total ");
+                let value = text.lines().find_map(|line| line.strip_prefix(&name));
+                *sum += value.ok_or_else(|| eyre!("{url} does not show {name}"))?.parse::<f64>()?;
             }
         }
-        Ok(Self { _folder: folder, processes, urls, http: reqwest::Client::new() })
+        Ok(sums)
     }
 
     async fn post(&self, validator: usize, body: &Value) -> eyre::Result<Value> {
@@ -169,8 +255,8 @@ impl Network {
         transfers: &[Bytes],
         senders: &[Address],
         nonce: u64,
-    ) -> eyre::Result<[Row; 4]> {
-        let (start, used) = (Instant::now(), self.processor_seconds()?);
+    ) -> eyre::Result<Vec<Row>> {
+        let (start, used, phases) = (Instant::now(), self.processor_seconds()?, self.phases().await?);
         let all_final = async {
             self.send_to_all(transfers).await?;
             for sender in senders {
@@ -187,12 +273,20 @@ impl Network {
         let used = self.processor_seconds()? - used;
         #[expect(clippy::cast_precision_loss, reason = "shown to a person")]
         let count = transfers.len() as f64;
-        Ok([
+        let mut rows = vec![
             Row::new(&format!("consensus/{name}"), count / elapsed.as_secs_f64(), "tx/s"),
-            Row::new(&format!("consensus/{name}_block_p50"), percentile(&mut times, 50), "ms"),
-            Row::new(&format!("consensus/{name}_block_p99"), percentile(&mut times, 99), "ms"),
-            Row::new(&format!("consensus/{name}_processor"), used / count * 1e6, "us/tx, all four"),
-        ])
+            Row::new(&format!("consensus/{name}/block_p50"), percentile(&mut times, 50), "ms"),
+            Row::new(&format!("consensus/{name}/block_p99"), percentile(&mut times, 99), "ms"),
+            Row::new(&format!("consensus/{name}/processor"), used / count * 1e6, "us/tx, all processes"),
+        ];
+        if self.metrics.is_empty() {
+            return Ok(rows);
+        }
+        for ((phase, before), after) in PHASES.into_iter().zip(phases).zip(self.phases().await?) {
+            let row = format!("consensus/{name}/processor/{phase}");
+            rows.push(Row::new(&row, (after - before) / count, "us/tx, all four"));
+        }
+        Ok(rows)
     }
 
     /// Notes the times between blocks, and ends only with an error.
@@ -250,14 +344,33 @@ fn spawn(home: &Path) -> eyre::Result<Child> {
     command.spawn().wrap_err("cannot start a validator")
 }
 
-/// The first of a few ports in a row that are free now.
-fn free_ports() -> eyre::Result<(u16, u16)> {
-    for base in (21_000..60_000).step_by(16) {
+/// The first ports of three rows that are free now, each as long as there are validators and one more row behind them.
+fn free_ports() -> eyre::Result<(u16, u16, u16)> {
+    for base in (21_000..60_000).step_by(usize::from(8 * VALIDATORS)) {
         let free =
             |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok();
-        if (base..base + 2 * VALIDATORS).all(free) {
-            return Ok((base, base + VALIDATORS));
+        if (base..base + 5 * VALIDATORS).all(free) {
+            return Ok((base, base + VALIDATORS, base + 2 * VALIDATORS));
         }
     }
     Err(eyre!("no free ports"))
+}
+
+/// Waits until a node says that it runs.
+async fn ready(process: &mut Child) -> eyre::Result<()> {
+    let out = process.stdout.take().ok_or_else(|| eyre!("a validator has no output"))?;
+    let mut line = String::new();
+    tokio::time::timeout(PATIENCE, BufReader::new(out).read_line(&mut line)).await??;
+    if line.is_empty() {
+        bail!("a validator did not start");
+    }
+    Ok(())
+}
+
+async fn height_of(http: &reqwest::Client, url: &str) -> eyre::Result<u64> {
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber", "params": [] });
+    let request = http.post(url).timeout(PATIENCE).header("content-type", "application/json");
+    let answer: Value = serde_json::from_str(&request.body(call.to_string()).send().await?.text().await?)?;
+    let text = answer["result"].as_str().ok_or_else(|| eyre!("eth_blockNumber: {answer}"))?;
+    Ok(u64::from_str_radix(text.trim_start_matches("0x"), 16)?)
 }

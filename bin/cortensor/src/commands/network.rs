@@ -81,7 +81,7 @@ pub(crate) fn join(arguments: &ChainJoinArgs) -> eyre::Result<ExitCode> {
     let member = write_keys(&arguments.home, &place, !arguments.follow)?;
     let mut peers = model.peers;
     peers.push(member.peer.clone());
-    let node = Node { rpc: member.rpc, listen: member.listen, peers, metrics: None, ..model };
+    let node = Node { rpc: member.rpc, listen: member.listen, peers, signer: None, metrics: None, ..model };
     write_home(&arguments.home, &network, &node, deployment.as_ref())?;
     let home = arguments.home.display();
     output::say(format!("{home}  {}  JSON-RPC http://{}", member.peer, member.rpc));

@@ -114,6 +114,14 @@ impl Text {
         self.counter("chain_pool_invalid_total", "Transactions taken that proved impossible.", chain.pool_invalid);
         self.counter("chain_build_microseconds_total", "Time spent executing blocks.", chain.build_micros);
         self.counter("chain_commit_microseconds_total", "Time spent making blocks durable.", chain.commit_micros);
+        for (phase, help, micros) in [
+            ("recovery", "Processor time for decoding transactions and recovering senders.", chain.recovery_cpu_micros),
+            ("execution", "Processor time for running transactions.", chain.execution_cpu_micros),
+            ("roots", "Processor time for roots.", chain.root_cpu_micros),
+            ("writing", "Processor time for writing blocks.", chain.commit_cpu_micros),
+        ] {
+            self.counter(&format!("chain_{phase}_processor_microseconds_total"), help, micros);
+        }
         self.counter("chain_simulations_total", "Calls, estimates, traces and log queries.", chain.simulations);
     }
 

@@ -3,46 +3,54 @@
 use super::{
     node_metrics::{self, Sources},
     up::stop_signal,
+    wallet::open_keystore,
 };
 use crate::{
-    cli::{ChainRunArgs, ChainSync},
+    cli::{ChainRunArgs, ChainSignArgs, ChainSync},
     output,
 };
 use alloy::{primitives::U256, signers::local::PrivateKeySigner};
 use cortensor_chain::MetricsSnapshot;
-use cortensor_consensus::home::{self, Network, Node, Running};
+use cortensor_consensus::{
+    home::{self, KeyFrom, Network, Node, Running},
+    signing::{Signer, SigningServer},
+};
 use cortensor_contracts::{
     Deployment, Wallet, connect,
     keystore::{self, PasswordSource},
 };
 use cortensor_node::validator::Duties;
-use eyre::Context;
+use cortensor_protocol::consensus::Domain;
+use eyre::{Context, eyre};
 use std::{path::Path, process::ExitCode, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Where the contracts stand, in a node's folder.
 pub(crate) const DEPLOYMENT_FILE: &str = "deployment.json";
+/// Where a signer listens, and what it has signed, in the folder that holds its key.
+const SIGNER_SOCKET: &str = "signer.sock";
+const SIGNED_FILE: &str = "signed.json";
 /// Longest and shortest time between two looks at what a validator has to do beside voting.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 const LOOK_MIN: Duration = Duration::from_millis(100);
 
 pub(crate) async fn run(arguments: ChainRunArgs) -> eyre::Result<ExitCode> {
     let stop = stop_signal()?;
-    let key = if arguments.follow { None } else { validator_key(&arguments.home)? };
-    let signs = key.is_some();
-    let bytes = key.as_ref().map(PrivateKeySigner::to_bytes);
+    let (from, key) = key_from(&arguments)?;
     if arguments.sync == ChainSync::Snapshot
         && let Some(block) = home::begin_with_copy(&arguments.home).await?
     {
         output::progress(&format!("began with a copy of the state after block {block}"));
     }
-    let node = home::start(&arguments.home, bytes, arguments.new_log).await?;
+    let node = home::start(&arguments.home, from, arguments.new_log).await?;
+    let signs = node.validator.is_some();
     let stop_duties = CancellationToken::new();
-    let duties = match key {
-        Some(key) => duties(&arguments.home, key, &node).await?,
-        None => None,
+    let payer = match &arguments.operator {
+        Some(keystore) => Some(open_keystore(keystore).await?),
+        None => key,
     };
+    let duties = duties(&arguments.home, payer, &node).await?;
     let watched = duties.as_ref().map(Duties::metrics);
     let duties = duties.map(|duties| tokio::spawn(duties.run(stop_duties.clone())));
     let listener = metrics_listener(&arguments.home).await?;
@@ -67,9 +75,40 @@ pub(crate) async fn run(arguments: ChainRunArgs) -> eyre::Result<ExitCode> {
     if let Some(duties) = duties {
         duties.await.wrap_err("the validator's duties ended abnormally")?;
     }
-    let head = chain.head().number;
     node.chain.shutdown().await?;
-    output::progress(&format!("stopped at block {head} or the one after it; what was signed beyond is in the log"));
+    output::progress("stopped: what this node signed is in a block or in its log");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where signatures come from, and the key itself where it is in this process.
+fn key_from(arguments: &ChainRunArgs) -> eyre::Result<(KeyFrom, Option<PrivateKeySigner>)> {
+    let home = &arguments.home;
+    let node: Node = home::read(&home.join(home::NODE_FILE))?;
+    if arguments.follow {
+        return Ok((KeyFrom::Nobody, None));
+    }
+    if let Some(socket) = node.signer {
+        return Ok((KeyFrom::Socket(home.join(socket)), None));
+    }
+    let key = validator_key(home)?;
+    let from = key.as_ref().map_or(KeyFrom::Nobody, |key| KeyFrom::Key(key.to_bytes()));
+    Ok((from, key))
+}
+
+/// Keeps a validator's key apart from its node.
+pub(crate) async fn sign(arguments: ChainSignArgs) -> eyre::Result<ExitCode> {
+    let stop = stop_signal()?;
+    let home = &arguments.home;
+    let network: Network = home::read(&home.join(home::NETWORK_FILE))?;
+    let key = validator_key(home)?.ok_or_else(|| eyre!("there is no validator's key in {}", home.display()))?;
+    let signer = Signer::new(&key.to_bytes(), Domain::new(network.chain_id))?;
+    let socket = arguments.socket.unwrap_or_else(|| home.join(SIGNER_SOCKET));
+    let server = SigningServer::open(signer, network.chain_id, &home.join(SIGNED_FILE), &socket)?;
+    output::say(format!("signing for {} at {}", key.address(), socket.display()));
+    tokio::select! {
+        () = stop => output::progress("stopping"),
+        () = server.run() => {}
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -92,15 +131,22 @@ async fn serve_metrics<C: Fn() -> MetricsSnapshot>(listener: Option<TcpListener>
     }
 }
 
-/// What the validator does beside voting, where the contracts are known.
-async fn duties(home: &Path, key: PrivateKeySigner, node: &Running) -> eyre::Result<Option<Duties>> {
+/// What the validator does beside voting, where the contracts are known and an account is there to pay for it.
+async fn duties(home: &Path, payer: Option<PrivateKeySigner>, node: &Running) -> eyre::Result<Option<Duties>> {
+    let Some(key) = node.validator else { return Ok(None) };
     let Some(deployment) = Deployment::load(&home.join(DEPLOYMENT_FILE))? else { return Ok(None) };
+    let Some(payer) = payer else {
+        tracing::warn!(
+            "no signs of life, as no account pays for them: name the operator's with --operator, or be jailed"
+        );
+        return Ok(None);
+    };
     let file: Node = home::read(&home.join(home::NODE_FILE))?;
     let provider = connect(&node.chain.http_url()).await?;
     let contracts = deployment.contracts(&provider);
-    let wallet = Wallet::new(provider, key).await?;
+    let wallet = Wallet::new(provider, payer).await?;
     let every = Duration::from_millis(file.empty_block_ms).clamp(LOOK_MIN, LOOK_MAX);
-    Ok(Some(Duties::new(wallet, contracts, &home.join(home::EVIDENCE_FILE), every)))
+    Ok(Some(Duties::new(key, wallet, contracts, &home.join(home::EVIDENCE_FILE), every)))
 }
 
 /// The validator's key of a folder, opened with the password beside it or, without that, one that a person gives.

@@ -44,6 +44,11 @@ impl Daemon {
     /// `kill -9`.
     pub(crate) fn kill(self) {}
 
+    /// Waits until it ends by itself, and how it did.
+    pub(crate) fn wait(mut self) -> i32 {
+        self.0.wait().unwrap().code().unwrap_or(-1)
+    }
+
     /// SIGTERM, and how it ended.
     pub(crate) fn terminate(mut self) -> i32 {
         let id = self.0.id().to_string();
@@ -161,6 +166,10 @@ impl Node {
         self.process.take().unwrap().terminate()
     }
 
+    pub(crate) fn wait(&mut self) -> i32 {
+        self.process.take().unwrap().wait()
+    }
+
     /// What the validator signs with.
     pub(crate) fn key(&self) -> Address {
         keystore::account(&self.home.join("validator.key.json")).unwrap().unwrap()
@@ -246,7 +255,7 @@ impl Network {
     }
 
     fn ports(&self, index: usize) -> (u16, u16) {
-        let (index, half) = (index as u16, self.first_capacity());
+        let (index, half) = (u16::try_from(index).unwrap(), self.first_capacity());
         (self.first_port + index, self.first_port + half + index)
     }
 

@@ -22,7 +22,7 @@ use std::{
 };
 
 const EPOCH_BLOCKS: u32 = 40;
-const BLOCK_MS: u32 = 90;
+const BLOCK_MS: u32 = 50;
 const STRIDE: u64 = 4;
 const PATIENCE: Duration = Duration::from_secs(90);
 const PASSWORD: &str = "a password of a test";

@@ -12,7 +12,7 @@ use cortensor_protocol::{Operator, Wei};
 use std::{path::PathBuf, time::Duration};
 
 const EPOCH_BLOCKS: u32 = 40;
-const BLOCK_MS: u32 = 90;
+const BLOCK_MS: u32 = 50;
 /// Longest wait for what takes a few epochs.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -18,7 +18,7 @@ use crate::{
     certificate,
     message::{LogEntry, Message, parts},
     set::CoreSet,
-    signing::{Signer, is_signed_by, proposal_digest, vote_digest},
+    signing::{Keeper, SigningError, is_signed_by, proposal_digest, vote_digest},
     types::{Ctx, Height, Signature, SignedProposal, SignedVote, ValidatorAddress, round_number},
 };
 
@@ -34,7 +34,7 @@ pub(super) struct Unexpected(#[expect(dead_code, reason = "shown by Debug in the
 /// What the core's effects act on.
 pub(super) struct Effects {
     pub(super) domain: Domain,
-    pub(super) signer: Option<Signer>,
+    pub(super) signer: Option<Keeper>,
     pub(super) timeouts: malachite_types::LinearTimeouts,
     pub(super) height: Height,
     pub(super) set: ValidatorSet,
@@ -56,7 +56,7 @@ pub(super) struct Effects {
 impl Effects {
     pub(super) fn new(
         domain: Domain,
-        signer: Option<Signer>,
+        signer: Option<Keeper>,
         timeouts: malachite_types::LinearTimeouts,
         height: Height,
         set: ValidatorSet,
@@ -159,11 +159,13 @@ impl Effects {
         Ok(match effect {
             Effect::SignVote(vote, resume) => {
                 let signer = self.signer.as_ref().ok_or(Unexpected("a vote without a key"))?;
-                resume.resume_with(signer.vote(vote))
+                let signed = signer.vote(vote);
+                resume.resume_with(self.signed(signed)?)
             }
             Effect::SignProposal(proposal, resume) => {
                 let signer = self.signer.as_ref().ok_or(Unexpected("a proposal without a key"))?;
-                resume.resume_with(signer.proposal(proposal))
+                let signed = signer.proposal(proposal);
+                resume.resume_with(self.signed(signed)?)
             }
             Effect::VerifySignature(message, address, resume) => {
                 let SignedMessage { message, signature } = message;
@@ -191,6 +193,14 @@ impl Effects {
             }
             // Decided blocks from peers do not go through the core.
             _ => return Err(Unexpected("the core's own synchronisation")),
+        })
+    }
+
+    /// What was signed. Without a signature the validator cannot know what its key stands for: it stops.
+    fn signed<T>(&mut self, outcome: Result<T, SigningError>) -> Result<T, Unexpected> {
+        outcome.map_err(|error| {
+            self.outputs.push(Output::Halt(format!("nothing was signed: {error}")));
+            Unexpected("no signature")
         })
     }
 

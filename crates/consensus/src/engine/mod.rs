@@ -28,7 +28,7 @@ use crate::{
     certificate,
     message::{DecidedBlock, LogEntry, Message, parts},
     set::CoreSet,
-    signing::Signer,
+    signing::Keeper,
     types::{BlockHash, Ctx, Height, SignedProposal, SignedVote, ValidatorAddress, round_number},
 };
 
@@ -202,7 +202,7 @@ pub struct Settings {
     /// Which chain.
     pub domain: Domain,
     /// The validator's key; none for a node that only follows.
-    pub signer: Option<Signer>,
+    pub signer: Option<Keeper>,
     /// How long each step may take.
     pub timeouts: LinearTimeouts,
     /// How often a node looks whether others are ahead.
@@ -232,7 +232,7 @@ impl Engine {
     #[must_use]
     pub fn start(settings: Settings, height: u64, set: ValidatorSet, log: Vec<LogEntry>) -> (Self, Vec<Output>) {
         let Settings { domain, signer, timeouts, catch_up_every } = settings;
-        let address = signer.as_ref().map_or(ValidatorAddress(alloy::primitives::Address::ZERO), Signer::address);
+        let address = signer.as_ref().map_or(ValidatorAddress(alloy::primitives::Address::ZERO), Keeper::address);
         let params = Params {
             address,
             threshold_params: ThresholdParams::default(),

@@ -48,7 +48,7 @@ use self::{
 use crate::{
     engine::{Engine, Evidence, Input, Output, Peer, Settings},
     message::{DecidedBlock, Message},
-    signing::Signer,
+    signing::Keeper,
     snapshot::{Service, SnapshotMessage},
     upgrade::Unknown,
 };
@@ -81,7 +81,7 @@ pub struct BftConfig {
     /// EIP-155 chain identifier.
     pub chain_id: u64,
     /// The validator's key; none for a node that only follows.
-    pub signer: Option<Signer>,
+    pub signer: Option<Keeper>,
     /// Who decides the first epoch.
     pub first_set: ValidatorSet,
     /// Where powers come from.

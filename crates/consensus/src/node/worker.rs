@@ -15,7 +15,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::block::{Envelope, mix};
 use crate::{
     engine::{Input, Peer, Verdict},
-    signing::Signer,
+    signing::Keeper,
     types::Signature,
     upgrade::Unknown,
 };
@@ -65,7 +65,7 @@ impl PowersFrom {
 pub(crate) struct Worker {
     producer: BlockProducer,
     domain: Domain,
-    signer: Option<Signer>,
+    signer: Option<Keeper>,
     powers: PowersFrom,
     /// How long a block without transactions is put off.
     empty_every: Duration,
@@ -82,7 +82,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(
         producer: BlockProducer,
-        signer: Option<Signer>,
+        signer: Option<Keeper>,
         domain: Domain,
         powers: PowersFrom,
         empty_every: Duration,
@@ -175,8 +175,8 @@ impl Worker {
         }
     }
 
-    async fn build(&mut self, height: u64, round: u32, signer: &Signer) -> Result<Input, ConsensusError> {
-        let beacon = signer.beacon(height);
+    async fn build(&mut self, height: u64, round: u32, signer: &Keeper) -> Result<Input, ConsensusError> {
+        let beacon = signer.beacon(height).map_err(|error| ConsensusError::Engine(error.to_string()))?;
         let head = self.producer.head();
         let mut attributes = self.producer.attributes();
         attributes.coinbase = signer.address().0;

@@ -258,7 +258,7 @@ impl World {
         };
         let settings = Settings {
             domain: Domain::new(CHAIN_ID),
-            signer: Some(self.nodes[node].signer.clone()),
+            signer: Some(self.nodes[node].signer.clone().into()),
             timeouts,
             catch_up_every: Duration::from_millis(100),
         };

@@ -24,7 +24,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 const GAS_AN_EPOCH: u64 = 1_500_000;
 /// A block may be so much newer than this clock before it is worth a warning; validators refuse one 15 s ahead.
 const AHEAD_MAX_S: u64 = 3;
-/// And so much older, beyond the time between two looks.
+/// And so much older, once this node has had as long to catch up.
 const BEHIND_MAX_S: u64 = 10;
 /// Fewer epochs than these are worth a warning when gas for them is left.
 const EPOCHS_PAID_MIN: u64 = 20;
@@ -79,6 +79,7 @@ pub struct DutyMetrics {
 /// One validator's duties.
 #[derive(Debug)]
 pub struct Duties {
+    key: Address,
     wallet: Wallet,
     contracts: Contracts,
     reports: Reports,
@@ -88,6 +89,7 @@ pub struct Duties {
     alive_in: Option<u64>,
     /// The epoch that was last seen, and in which epoch each warning was last given.
     epoch: u64,
+    started: Instant,
     warned: HashMap<&'static str, u64>,
 }
 
@@ -101,11 +103,12 @@ struct Clock {
 }
 
 impl Duties {
-    /// For the validator whose key the wallet holds. Proofs are read from `evidence`; what became of them is kept beside it.
-    /// Looks every `every`.
+    /// For the validator that votes with `key`; the wallet is that account's, or its operator's. Proofs are read from `evidence`;
+    /// what became of them is kept beside it. Looks every `every`.
     #[must_use]
-    pub fn new(wallet: Wallet, contracts: Contracts, evidence: &Path, every: Duration) -> Self {
+    pub fn new(key: Address, wallet: Wallet, contracts: Contracts, evidence: &Path, every: Duration) -> Self {
         Self {
+            key,
             reports: Reports::new(evidence),
             wallet,
             contracts,
@@ -113,6 +116,7 @@ impl Duties {
             metrics: Arc::default(),
             alive_in: None,
             epoch: 0,
+            started: Instant::now(),
             warned: HashMap::new(),
         }
     }
@@ -196,7 +200,7 @@ impl Duties {
         if ahead > AHEAD_MAX_S {
             let text = format!("the newest block is {ahead} s ahead of this clock: a clock here or there is wrong");
             self.warn("clock", &text);
-        } else if behind > self.every.as_secs() + BEHIND_MAX_S {
+        } else if behind > BEHIND_MAX_S && self.started.elapsed() > Duration::from_secs(BEHIND_MAX_S) {
             let text = format!("the newest block is {behind} s old: the chain stands still, or this clock is ahead");
             self.warn("clock", &text);
         }
@@ -205,11 +209,11 @@ impl Duties {
 
     /// Once an epoch, in its first half: where in it, the key and the epoch say.
     async fn give_sign_of_life(&mut self, clock: Clock) -> Result<(), DutyError> {
-        if self.alive_in == Some(clock.epoch) || clock.passed < delay(self.wallet.address(), clock) {
+        if self.alive_in == Some(clock.epoch) || clock.passed < delay(self.key, clock) {
             return Ok(());
         }
         let validators = &self.contracts.validators;
-        let operator = validators.operator_of(self.wallet.address()).await?;
+        let operator = validators.operator_of(self.key).await?;
         let candidate = match operator {
             Some(operator) => validators.candidate(operator).await?,
             None => None,
@@ -239,9 +243,8 @@ impl Duties {
             return Ok(());
         }
         let set = self.contracts.validators.set_at(clock.epoch * clock.length + clock.passed).await?;
-        let own = self.wallet.address();
         let members = set.validators();
-        let Some(place) = members.iter().position(|member| member.address == own) else { return Ok(()) };
+        let Some(place) = members.iter().position(|member| member.address == self.key) else { return Ok(()) };
         if !is_turn(place as u64, members.len() as u64, clock) {
             return Ok(());
         }

@@ -3,6 +3,16 @@
 //! A contract recovers the same signatures with `ecrecover`. Signing is deterministic (RFC 6979) and gives the low `s`;
 //! the other form is refused, so that a signature cannot be altered into another valid one.
 
+mod book;
+mod keeper;
+mod remote;
+mod server;
+mod wire;
+
+pub use keeper::{Keeper, SigningError};
+pub use remote::RemoteSigner;
+pub use server::{SignerError, SigningServer};
+
 use alloy::primitives::{Address, B256};
 use alloy_rlp::{RlpDecodable, RlpEncodable};
 use cortensor_protocol::consensus::{Domain, VoteKind, recover};
@@ -102,6 +112,10 @@ impl Signer {
     #[must_use]
     pub fn beacon(&self, height: u64) -> Signature {
         self.sign(self.domain.beacon(height))
+    }
+
+    fn domain(&self) -> &Domain {
+        &self.domain
     }
 
     fn sign(&self, digest: B256) -> Signature {
