@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
+import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
@@ -9,14 +10,14 @@ import {EnumerableSet} from "@openzeppelin/contracts/utils/structs/EnumerableSet
 import {IMembers} from "./interfaces/IMembers.sol";
 
 /// @title Members
-/// @dev Holds no money. The owner decides alone who belongs.
+/// @dev Holds no money: coins that come with a joining go on to who joins. The owner decides alone who belongs.
 contract Members is IMembers, Ownable2Step, EIP712 {
     using EnumerableSet for EnumerableSet.AddressSet;
 
     uint64 public constant MAX_LIFETIME = 90 days;
     uint256 public constant MAX_MEMBERS = 10_000;
     uint256 public constant MAX_PAGE = 100;
-    bytes32 private constant JOIN_TYPEHASH = keccak256("Join(address account,bytes32 transportKey)");
+    bytes32 private constant JOIN_TYPEHASH = keccak256("Join(address invitation,bytes32 transportKey)");
 
     EnumerableSet.AddressSet private _accounts;
     mapping(address account => Member) private _members;
@@ -26,12 +27,11 @@ contract Members is IMembers, Ownable2Step, EIP712 {
     bytes32 private _head;
     uint64 private _length;
 
-    /// @param first account of who founds the network; a member with all rights
-    constructor(address initialOwner, address first, bytes32 transportKey)
-        Ownable(initialOwner)
-        EIP712("Cortensor Members", "1")
-    {
-        _add(first, Rights.wrap(type(uint32).max), transportKey);
+    /// @param first those who are members from the start: the founder, and the nodes without which nobody could join
+    constructor(address initialOwner, Newcomer[] memory first) Ownable(initialOwner) EIP712("Cortensor Members", "1") {
+        for (uint256 i; i < first.length; ++i) {
+            _add(first[i].account, first[i].rights, first[i].transportKey);
+        }
     }
 
     /// @inheritdoc IMembers
@@ -51,16 +51,17 @@ contract Members is IMembers, Ownable2Step, EIP712 {
     }
 
     /// @inheritdoc IMembers
-    function join(bytes32 transportKey, bytes calldata signature) external {
+    function join(address account, bytes32 transportKey, bytes calldata signature) external payable {
         bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(JOIN_TYPEHASH, msg.sender, transportKey)));
-        (address key, ECDSA.RecoverError failure,) = ECDSA.tryRecoverCalldata(digest, signature);
-        if (failure != ECDSA.RecoverError.NoError) revert SignatureInvalid();
-        bytes32 invitation = keccak256(abi.encode(key));
+        (address signer, ECDSA.RecoverError failure,) = ECDSA.tryRecoverCalldata(digest, signature);
+        if (failure != ECDSA.RecoverError.NoError || signer != account) revert SignatureInvalid();
+        bytes32 invitation = keccak256(abi.encode(msg.sender));
         Invitation memory open = _invitations[invitation];
         if (open.until == 0) revert InvitationUnknown(invitation);
         if (block.timestamp > open.until) revert InvitationOver(open.until);
         _use(invitation);
-        _add(msg.sender, open.rights, transportKey);
+        _add(account, open.rights, transportKey);
+        Address.sendValue(payable(account), msg.value);
     }
 
     /// @inheritdoc IMembers

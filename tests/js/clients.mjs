@@ -9,6 +9,7 @@ import { after } from "node:test";
 const require = createRequire(new URL("../../crates/chain/tests/js/package.json", import.meta.url));
 export const ethers = require("ethers");
 export const viem = require("viem");
+export const WebSocket = require("ws");
 export const { privateKeyToAccount } = require("viem/accounts");
 
 export const KEYS = [

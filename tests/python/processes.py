@@ -154,6 +154,20 @@ def free_port(kind=socket.SOCK_STREAM):
         return probe.getsockname()[1]
 
 
+def free_ports(count, kind=socket.SOCK_STREAM):
+    """The first of some neighbouring ports that nobody uses just now."""
+    for _ in range(100):
+        first = free_port(kind)
+        try:
+            for port in range(first, first + count):
+                with socket.socket(socket.AF_INET, kind) as probe:
+                    probe.bind(("127.0.0.1", port))
+            return first
+        except (OSError, OverflowError):
+            continue
+    raise AssertionError("no free ports")
+
+
 def foundry(name):
     """A program of Foundry, from its npm package."""
     return CONTRACTS / "node_modules" / ".bin" / name

@@ -2,9 +2,13 @@
 
 import json
 import re
+import signal
+import socket
 
 import pytest
-from processes import CONTRACTS, OTHER, RICH, RICH_KEY, Daemon, cast, fail, foundry, run, send, succeed, wait_for
+from processes import (
+    CONTRACTS, OTHER, RICH, RICH_KEY, Daemon, cast, fail, foundry, free_ports, run, send, succeed, wait_for,
+)
 
 BILLION = str(10**27)
 
@@ -26,6 +30,29 @@ def any_chain(request, chain, tmp_path_factory):
         yield wait_for(listening, 60, "anvil")
     finally:
         daemon.end()
+
+
+@pytest.fixture(scope="module", params=["one", "four"])
+def our_chain(request, chain, tmp_path_factory):
+    """Our chain of one validator, and one that four decide together."""
+    if request.param == "one":
+        yield chain
+        return
+    folder = tmp_path_factory.mktemp("four")
+    places = ("--rpc-port", free_ports(4), "--peer-port", free_ports(4, socket.SOCK_DGRAM))
+    succeed("chain", "init", folder / "net", "--validators", "4", "--fund-test-accounts", *places)
+    daemons = [Daemon(folder, "chain", "run", "--home", folder / "net" / f"node-{i}", "--json") for i in range(4)]
+    try:
+        # Not the first one: what any of them is told reaches all.
+        facts = [daemon.ready() for daemon in daemons][2]
+        wait_for(lambda: cast(facts["rpc"], "rpc", "net_peerCount") == '"0x3"', 60, "the validators to meet")
+        yield facts
+        for daemon in daemons:
+            daemon.signal(signal.SIGTERM)
+        assert [daemon.stop() for daemon in daemons] == [0] * 4
+    finally:
+        for daemon in daemons:
+            daemon.end()
 
 
 def check_wiring(rpc, contracts, owner):
@@ -68,24 +95,24 @@ def test_deploy_says_what_is_wrong(chain, tmp_path):
     assert "nothing.json" in missing
 
 
-def test_a_foundry_script(chain, tmp_path):
+def test_a_foundry_script(our_chain, tmp_path):
     """Deploys with the contracts' own script."""
     output = succeed(
-        "script", "script/Deploy.s.sol", "--rpc-url", chain["rpc"], "--broadcast", "--private-key", RICH_KEY, "--json",
+        "script", "script/Deploy.s.sol", "--rpc-url", our_chain["rpc"], "--broadcast", "--private-key", RICH_KEY, "--json",
         program=foundry("forge"), cwd=CONTRACTS, env={"FOUNDRY_BROADCAST": str(tmp_path / "broadcast")}, seconds=280,
     )
     lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     returns = next(line["returns"] for line in lines if "returns" in line)
     # A struct of addresses, of which the first four are looked at here.
     addresses = re.findall(r"0x[0-9a-fA-F]{40}", returns["all"]["value"])
-    check_wiring(chain["rpc"], dict(zip(("token", "registry", "models", "sessions"), addresses)), RICH)
+    check_wiring(our_chain["rpc"], dict(zip(("token", "registry", "models", "sessions"), addresses)), RICH)
 
 
-def test_cast(chain, tmp_path):
+def test_cast(our_chain, tmp_path):
     """What crates/chain/tests/js does not ask with cast: blocks, receipts and a trace of a contract of ours."""
-    rpc = chain["rpc"]
+    rpc = our_chain["rpc"]
     token = json.loads(succeed("deploy", "--rpc", rpc, "--out", tmp_path / "deployment.json", "--json"))["token"]
-    assert cast(rpc, "chain-id") == str(chain["chain_id"])
+    assert cast(rpc, "chain-id") == str(our_chain["chain_id"])
     sent = send(rpc, token, "transfer(address,uint256)", OTHER, "7")
     block = json.loads(cast(rpc, "block", sent["blockHash"], "--json"))
     assert block["transactions"] == [sent["transactionHash"]]

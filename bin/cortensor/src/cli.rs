@@ -2,6 +2,8 @@
 //!
 //! Keys, passwords and API keys are never flags: they come from keystores, files and the environment.
 
+pub(crate) mod l3;
+
 use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand};
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
@@ -16,6 +18,9 @@ pub(crate) struct Cli {
     /// Say more on standard error; twice for everything. CORTENSOR_LOG takes filters.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// Keystore of the member that reads, where a private network's chain answers members only
+    #[arg(long, global = true, value_name = "KEYSTORE", env = "CORTENSOR_ACCESS")]
+    pub(crate) access: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -40,6 +45,9 @@ pub(crate) enum Command {
     /// Carry checkpoints and messages between a chain of validators and the chain that it settles on
     #[command(subcommand)]
     Relay(RelayCommand),
+    /// Make a private network, invite its members, show what was done in it
+    #[command(subcommand)]
+    L3(l3::L3Command),
     /// Make and look at accounts
     #[command(subcommand)]
     Wallet(WalletCommand),

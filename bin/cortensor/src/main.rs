@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     output::start_log(cli.verbose, matches!(cli.command, Command::Demo(_)));
     open_more_files();
+    commands::access::read_with(cli.access.clone());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::failed(&eyre::eyre!("cannot start the async runtime: {error}")),
@@ -51,6 +52,7 @@ async fn run(cli: Cli) -> eyre::Result<ExitCode> {
         Command::Miner(arguments) => Box::pin(commands::miner::run(arguments)).await,
         Command::Guard(arguments) => Box::pin(commands::guard::run(arguments)).await,
         Command::Relay(command) => Box::pin(commands::relay::run(command)).await,
+        Command::L3(command) => Box::pin(commands::l3::run(command)).await,
         Command::Wallet(command) => commands::wallet::run(command).await,
         Command::Session(command) => commands::session::run(command).await,
         Command::Node(NodeCommand::Benchmark(arguments)) => commands::benchmark::run(arguments).await,

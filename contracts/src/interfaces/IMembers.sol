@@ -2,8 +2,8 @@
 pragma solidity ^0.8.28;
 
 /// @title Who belongs to a permissioned network
-/// @notice The owner invites by the hash of a one-time key, so that an invitation says nothing about who takes it up; who holds the key joins by
-/// signing its own account with it. Every change is in a chain of hashes whose head stands here, so that an exported log can be checked.
+/// @notice The owner invites by the hash of a one-time account, so that an invitation says nothing about who takes it up; who holds that account's
+/// key has an account of its own join through it. Every change is in a chain of hashes whose head stands here, so that an exported log can be checked.
 interface IMembers {
     /// @notice What a member may do: bits, whose meaning is the network's. None of them means reading.
     type Rights is uint32;
@@ -14,6 +14,13 @@ interface IMembers {
         Joined,
         Removed,
         RightsChanged
+    }
+
+    /// @notice A member from the start.
+    struct Newcomer {
+        address account;
+        Rights rights;
+        bytes32 transportKey;
     }
 
     /// @param joinedAt block of the joining; 0 for never
@@ -48,18 +55,19 @@ interface IMembers {
     error PageTooLong(uint256 limit);
     error Full();
 
-    /// @notice Invites whoever holds a one-time key. Only the owner.
-    /// @param invitation `keccak256(abi.encode(address of the key))`
+    /// @notice Invites whoever holds the key of a one-time account. Only the owner.
+    /// @param invitation `keccak256(abi.encode(that account))`
     function invite(bytes32 invitation, Rights rights, uint64 lifetime) external;
 
     /// @notice Takes an invitation back. Only the owner.
     function revoke(bytes32 invitation) external;
 
-    /// @notice Joins with a one-time key.
+    /// @notice Has an account join. Called by the one-time account that was invited; coins that come along go on to the new member, who has
+    /// none yet to pay gas with.
     /// @param transportKey the member's ed25519 key on the network
-    /// @param signature of the one-time key over EIP-712 `Join(address account,bytes32 transportKey)`, domain {"Cortensor Members", "1", chain,
-    /// this}: who copies it can only make the same account join
-    function join(bytes32 transportKey, bytes calldata signature) external;
+    /// @param signature of the new member over EIP-712 `Join(address invitation,bytes32 transportKey)`, domain {"Cortensor Members", "1",
+    /// chain, this}: nobody joins without wanting to
+    function join(address account, bytes32 transportKey, bytes calldata signature) external payable;
 
     /// @notice Ends a membership: from the next block on. By the owner, or the member itself.
     function remove(address account) external;

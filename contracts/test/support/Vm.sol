@@ -9,6 +9,7 @@ interface Vm {
     function roll(uint256 number) external;
     function prevrandao(bytes32 value) external;
     function chainId(uint256 id) external;
+    function deal(address account, uint256 balance) external;
     function prank(address sender) external;
     function startPrank(address sender) external;
     function stopPrank() external;

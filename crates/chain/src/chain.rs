@@ -141,7 +141,7 @@ fn open(config: Config) -> Result<Core, OpenError> {
         return Err(OpenError::Genesis { found, expected });
     }
     let head = replay::catch_up(&store, &trie, &Rules::of(&config), head)?;
-    Ok(Core::new(config, store, trie, head))
+    Ok(Core::new(config, store, trie, head)?)
 }
 
 /// Takes transactions into a chain's pool. Holding it does not keep the chain running, but does keep its data open.

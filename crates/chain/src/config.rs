@@ -11,6 +11,8 @@ use alloy::primitives::{Address, B256, Bytes, U256, address, bytes};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::members::Permissions;
+
 /// One ether, token or other native coin, in wei.
 pub const WEI_PER_COIN: U256 = U256::from_limbs([1_000_000_000_000_000_000, 0, 0, 0]);
 
@@ -83,6 +85,8 @@ pub struct Config {
     pub coinbase: Address,
     /// Bounds of pool, server and simulation.
     pub limits: Limits,
+    /// Who may use the chain; none when everybody may. Equal on all nodes but for the server's names.
+    pub permissions: Option<Permissions>,
     /// Serves `evm_*` and `anvil_*` methods that move time and force blocks, and accepts legacy transactions
     /// without a chain identifier. Never set it on a network that others rely on.
     pub dev: bool,
@@ -104,6 +108,7 @@ impl Config {
             fees: Fees::default(),
             coinbase: Address::ZERO,
             limits: Limits::default(),
+            permissions: None,
             dev: true,
         }
     }

@@ -18,7 +18,7 @@ use alloy_rlp::{RlpDecodable, RlpEncodable};
 use async_trait::async_trait;
 use thiserror::Error;
 use tokio::{
-    sync::{broadcast, mpsc, oneshot},
+    sync::{broadcast, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::{
     core::{Core, SubmitError},
     execute::ExecuteError,
     export::{ExportError, Exports, Manifest},
+    members::Roll,
     store::{BlockWrite, StoreError},
     transaction::{DecodeError, VerifiedTransaction},
 };
@@ -87,6 +88,14 @@ pub enum CheckError {
         index: usize,
         /// What is wrong with it.
         source: DecodeError,
+    },
+    /// The chain is permissioned, and a transaction is not of one of its members.
+    #[error("transaction {index} of the block is of {sender}, who may not send any")]
+    NotMember {
+        /// Its position.
+        index: usize,
+        /// Who sent it.
+        sender: Address,
     },
     /// It does not build on the head.
     #[error("the block builds on {parent}, the head is {head}")]
@@ -243,6 +252,9 @@ impl BlockProducer {
     }
 }
 
+/// A node whose head is older than this catches up, or waits with everybody else.
+const BEHIND_SECONDS: u64 = 60;
+
 /// Reads blocks, takes and gives transactions. Clones share the chain.
 #[derive(Clone)]
 pub struct Access(Arc<Core>);
@@ -313,9 +325,36 @@ impl Access {
         self.0.submit_from_peer(Arc::new(transaction))
     }
 
+    /// Whether the node with this transport key may be connected to now. `listed`: this node names it as a peer, which is what
+    /// counts while a permissioned chain has no members yet, and while this node catches up.
+    #[must_use]
+    pub fn may_connect(&self, transport_key: B256, listed: bool) -> bool {
+        let Some(admission) = &self.0.admission else { return true };
+        let head = self.0.snapshot().head().header.timestamp;
+        let behind = self.0.clock.now() > head.saturating_add(BEHIND_SECONDS);
+        admission.roll().may_connect(transport_key, listed, behind)
+    }
+
+    /// Follows who may connect; none on a chain that everybody may use.
+    #[must_use]
+    pub fn admission_changes(&self) -> Option<AdmissionChanges> {
+        self.0.admission.as_ref().map(|admission| AdmissionChanges(admission.changes()))
+    }
+
     /// Tells JSON-RPC clients how many peers there are.
     pub fn set_peers(&self, count: u64) {
         self.0.peers.store(count, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// Follows who may use a permissioned chain.
+#[derive(Debug)]
+pub struct AdmissionChanges(watch::Receiver<Arc<Roll>>);
+
+impl AdmissionChanges {
+    /// Resolves when somebody joined or left since the last time; false when the chain is gone.
+    pub async fn next(&mut self) -> bool {
+        self.0.changed().await.is_ok()
     }
 }
 
@@ -381,7 +420,11 @@ fn check(core: &Core, block: ProposedBlock, latest: u64) -> Result<BlockWrite, C
         prev_randao: header.mix_hash,
         extra_data: header.extra_data.clone(),
     };
-    let rebuilt = core.rebuild(&attributes, verify_transactions(core, transactions)?)?;
+    let transactions = verify_transactions(core, transactions)?;
+    if let Some(index) = core.first_refused(&transactions).map_err(ExecuteError::from)? {
+        return Err(CheckError::NotMember { index, sender: transactions[index].sender() });
+    }
+    let rebuilt = core.rebuild(&attributes, transactions)?;
     let claimed = header.seal_slow().hash();
     let computed = rebuilt.header.hash();
     if computed == claimed { Ok(rebuilt) } else { Err(CheckError::Header { computed, claimed }) }

@@ -13,10 +13,9 @@ use std::{
 
 use alloy::{
     consensus::constants::KECCAK_EMPTY,
-    primitives::{Address, B256, Bytes, TxKind, map::HashMap},
+    primitives::{Address, B256, Bytes, map::HashMap},
 };
 use parking_lot::{Mutex, RwLock};
-use revm::{ExecuteEvm as _, MainBuilder as _, context::TxEnv, database::CacheDB};
 use thiserror::Error;
 use tokio::sync::{Notify, broadcast, watch};
 
@@ -25,6 +24,7 @@ use crate::{
     evm::{self, StateView},
     execute::{BlockAttributes, ExecuteError, Executed, OnInvalid, Rules, execute},
     export::{ExportError, Exports, Manifest},
+    members::{Admission, Roll},
     metrics::Metrics,
     pool::{Pool, PoolError, PoolRules, SenderAccount},
     state::StateStore,
@@ -36,8 +36,6 @@ use crate::{
 const ANNOUNCEMENTS_BUFFERED: usize = 16_384;
 /// The least gas that a transaction uses, which bounds how many fit into a block.
 const TRANSACTION_GAS_MIN: u64 = 21_000;
-/// The gas of a call that the consensus engine makes. Part of the rules: every node must come to the same answer.
-const READ_GAS: u64 = 100_000_000;
 
 /// Why a transaction was not taken.
 #[derive(Debug, Error)]
@@ -49,6 +47,9 @@ pub enum SubmitError {
     /// The sender's account could not be read.
     #[error("the sender's account could not be read")]
     Store(#[from] StoreError),
+    /// The chain is permissioned.
+    #[error("{0} is not a member of this network that may send transactions")]
+    NotMember(Address),
     /// The chain makes no more blocks.
     #[error("the chain has stopped and takes no transactions")]
     Stopped,
@@ -95,6 +96,8 @@ pub(crate) struct Core {
     pub(crate) rules: Rules,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
+    /// Who may use the chain; none when everybody may.
+    pub(crate) admission: Option<Admission>,
     store: Store,
     trie: Arc<dyn StateStore>,
     head: RwLock<Arc<Snapshot>>,
@@ -115,7 +118,16 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(config: Config, store: Store, trie: Arc<dyn StateStore>, head: Snapshot) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        store: Store,
+        trie: Arc<dyn StateStore>,
+        head: Snapshot,
+    ) -> Result<Self, StoreError> {
+        let head = Arc::new(head);
+        let view = StateView::head(Arc::clone(&head), Arc::clone(&trie));
+        let admission = |permissions| Admission::new(&view, config.chain_id, permissions);
+        let admission = config.permissions.clone().map(admission).transpose()?;
         let pool_rules = PoolRules {
             chain_id: config.chain_id,
             // The smallest, so that no transaction waits for a block that could hold it and never comes.
@@ -124,14 +136,15 @@ impl Core {
             allow_unprotected: config.dev,
             limits: config.limits,
         };
-        Self {
+        Ok(Self {
             rules: Rules::of(&config),
             clock: Clock::default(),
             metrics: Metrics::default(),
+            admission,
             store,
             trie,
             head_number: watch::Sender::new(head.head().header.number),
-            head: RwLock::new(Arc::new(head)),
+            head: RwLock::new(head),
             pool: Mutex::new(Pool::new(pool_rules)),
             pool_rules,
             ready: Notify::new(),
@@ -140,7 +153,7 @@ impl Core {
             announcements: broadcast::Sender::new(ANNOUNCEMENTS_BUFFERED),
             running: watch::Sender::new(true),
             config,
-        }
+        })
     }
 
     /// The chain as of its last block.
@@ -195,6 +208,9 @@ impl Core {
         let now = self.clock.now();
         let added = {
             let mut pool = self.pool.lock();
+            if self.first_refused(std::slice::from_ref(&transaction))?.is_some() {
+                return Err(SubmitError::NotMember(transaction.sender()));
+            }
             let account = sender_account(&self.snapshot(), transaction.sender())?;
             pool.add(transaction, account, now)?
         };
@@ -241,7 +257,7 @@ impl Core {
     /// Executes the best waiting transactions on the head. What can never run leaves the pool.
     pub(crate) fn build(&self, attributes: &BlockAttributes) -> Result<BlockWrite, ExecuteError> {
         let start = Instant::now();
-        let (view, transactions) = {
+        let (view, mut transactions) = {
             let mut pool = self.pool.lock();
             pool.expire(self.clock.now());
             let view = self.head_view();
@@ -250,6 +266,7 @@ impl Core {
             let count_max = usize::try_from(gas_limit / TRANSACTION_GAS_MIN).unwrap_or(usize::MAX);
             (view, pool.best(base_fee, count_max))
         };
+        self.leave_out_refused(&view, &mut transactions)?;
         let Executed { block, invalid } =
             execute(&view, &self.rules, attributes, transactions, OnInvalid::Skip, &self.metrics)?;
         if !invalid.is_empty() {
@@ -274,23 +291,58 @@ impl Core {
         Ok(execute(&view, &self.rules, attributes, transactions, OnInvalid::Fail, &self.metrics)?.block)
     }
 
-    /// What a contract answers in the state after the head, within [`READ_GAS`].
+    /// What a contract answers in the state after the head.
     pub(crate) fn read(&self, contract: Address, input: Bytes) -> Result<Bytes, ExecuteError> {
+        evm::read(self.head_view(), self.rules.chain_id, contract, input)
+    }
+
+    /// Whether an account may read; on a chain without permissions everybody may.
+    pub(crate) fn may_read(&self, account: Address) -> bool {
+        self.admission.as_ref().is_none_or(|admission| admission.roll().may_read(account))
+    }
+
+    /// The first of these transactions that the block after the head may not hold.
+    pub(crate) fn first_refused(&self, transactions: &[Arc<VerifiedTransaction>]) -> Result<Option<usize>, StoreError> {
+        let Some(admission) = &self.admission else { return Ok(None) };
         let view = self.head_view();
-        let block = evm::block_env(&view.snapshot().head().header);
-        let mut state = CacheDB::new(view);
-        let mut context = evm::context(&mut state, self.rules.chain_id, block);
-        context.cfg.disable_base_fee = true;
-        context.cfg.disable_nonce_check = true;
-        context.cfg.disable_block_gas_limit = true;
-        context.cfg.tx_gas_limit_cap = Some(u64::MAX);
-        let (kind, chain_id) = (TxKind::Call(contract), Some(self.rules.chain_id));
-        let tx = TxEnv { kind, data: input, gas_limit: READ_GAS, gas_price: 0, chain_id, ..TxEnv::default() };
-        match context.build_mainnet().transact(tx) {
-            Ok(outcome) if outcome.result.is_success() => Ok(outcome.result.into_output().unwrap_or_default()),
-            Ok(outcome) => Err(ExecuteError::Evm(format!("{contract} refused the call: {:?}", outcome.result))),
-            Err(error) => Err(ExecuteError::Evm(error.to_string())),
+        for (index, transaction) in transactions.iter().enumerate() {
+            if !admission.admits(&view, transaction)? {
+                return Ok(Some(index));
+            }
         }
+        Ok(None)
+    }
+
+    /// Takes those transactions out, here and of the pool, that the block after the head may not hold.
+    fn leave_out_refused(
+        &self,
+        view: &StateView,
+        transactions: &mut Vec<Arc<VerifiedTransaction>>,
+    ) -> Result<(), StoreError> {
+        let Some(admission) = &self.admission else { return Ok(()) };
+        let mut admitted = Vec::with_capacity(transactions.len());
+        for transaction in transactions.drain(..) {
+            if admission.admits(view, &transaction)? {
+                admitted.push(transaction);
+            } else {
+                self.pool.lock().discard(transaction.hash());
+            }
+        }
+        *transactions = admitted;
+        Ok(())
+    }
+
+    /// Whether a block changes who belongs.
+    fn touches_members(&self, block: &BlockWrite) -> bool {
+        let Some(admission) = &self.admission else { return false };
+        block.state.accounts.iter().any(|(address, _)| *address == admission.permissions.members)
+    }
+
+    /// Who belongs in the state after a block that is about to become the head.
+    fn roll_after(&self, head: &Arc<Snapshot>) -> Result<Option<Roll>, StoreError> {
+        let Some(admission) = &self.admission else { return Ok(None) };
+        let view = StateView::head(Arc::clone(head), Arc::clone(&self.trie));
+        Roll::read(&view, admission.chain_id, &admission.permissions).map(Some)
     }
 
     /// Copies the state that the database holds.
@@ -321,11 +373,17 @@ impl Core {
                 (*address, SenderAccount { nonce: account.0, balance: account.1, is_contract: false })
             })
             .collect();
+        let touched = self.touches_members(&block);
         self.store.commit(block, certificate)?;
-        let snapshot = self.store.snapshot()?.ok_or(StoreError::Damaged { what: "head" })?;
+        let snapshot = Arc::new(self.store.snapshot()?.ok_or(StoreError::Damaged { what: "head" })?);
+        let roll = if touched { self.roll_after(&snapshot)? } else { None };
         let mut pool = self.pool.lock();
-        *self.head.write() = Arc::new(snapshot);
+        *self.head.write() = snapshot;
         pool.head_changed(|address| changed.get(&address).copied());
+        if let Some((admission, roll)) = self.admission.as_ref().zip(roll) {
+            pool.retain(|transaction| roll.may_send(transaction.sender()) || admission.is_to_members(transaction));
+            admission.set(roll);
+        }
         Ok(())
     }
 }

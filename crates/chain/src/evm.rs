@@ -7,19 +7,21 @@ use std::sync::Arc;
 
 use alloy::{
     consensus::{Header, Transaction as _, TrieAccount, constants::KECCAK_EMPTY},
-    primitives::{Address, B256, U256},
+    primitives::{Address, B256, Bytes, TxKind, U256},
 };
 use revm::{
-    Context, DatabaseRef, MainContext,
+    Context, DatabaseRef, ExecuteEvm as _, MainBuilder as _, MainContext,
     bytecode::Bytecode,
     context::{BlockEnv, CfgEnv, Journal, TxEnv},
-    context_interface::either::Either,
+    context_interface::{either::Either, result::EVMError},
+    database::CacheDB,
     database_interface::{EmptyDB, WrapDatabaseRef},
     primitives::hardfork::SpecId,
     state::AccountInfo,
 };
 
 use crate::{
+    execute::ExecuteError,
     state::StateStore,
     store::{Snapshot, StoreError},
     transaction::VerifiedTransaction,
@@ -27,6 +29,9 @@ use crate::{
 
 /// The rules of every block.
 pub(crate) const SPEC: SpecId = SpecId::OSAKA;
+
+/// The gas of a call that the consensus engine makes. Part of the rules: every node must come to the same answer.
+const READ_GAS: u64 = 100_000_000;
 
 /// An EVM context over a database.
 pub(crate) type EvmContext<DB> = Context<BlockEnv, TxEnv, CfgEnv, DB, Journal<DB>, ()>;
@@ -156,5 +161,24 @@ pub(crate) fn transaction_env(transaction: &VerifiedTransaction) -> TxEnv {
         authorization_list: tx
             .authorization_list()
             .map_or_else(Vec::new, |list| list.iter().cloned().map(Either::Left).collect()),
+    }
+}
+
+/// What a contract answers in the state after the view's head, within [`READ_GAS`].
+pub(crate) fn read(view: StateView, chain_id: u64, contract: Address, input: Bytes) -> Result<Bytes, ExecuteError> {
+    let block = block_env(&view.snapshot().head().header);
+    let mut state = CacheDB::new(view);
+    let mut context = context(&mut state, chain_id, block);
+    context.cfg.disable_base_fee = true;
+    context.cfg.disable_nonce_check = true;
+    context.cfg.disable_block_gas_limit = true;
+    context.cfg.tx_gas_limit_cap = Some(u64::MAX);
+    let (kind, chain_id) = (TxKind::Call(contract), Some(chain_id));
+    let tx = TxEnv { kind, data: input, gas_limit: READ_GAS, gas_price: 0, chain_id, ..TxEnv::default() };
+    match context.build_mainnet().transact(tx) {
+        Ok(outcome) if outcome.result.is_success() => Ok(outcome.result.into_output().unwrap_or_default()),
+        Ok(outcome) => Err(ExecuteError::Evm(format!("{contract} refused the call: {:?}", outcome.result))),
+        Err(EVMError::Database(error)) => Err(ExecuteError::Store(error)),
+        Err(error) => Err(ExecuteError::Evm(error.to_string())),
     }
 }

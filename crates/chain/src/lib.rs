@@ -17,6 +17,7 @@ mod evm;
 mod execute;
 mod export;
 mod genesis;
+mod members;
 mod metrics;
 mod pool;
 mod receipt;
@@ -29,12 +30,13 @@ mod transaction;
 pub use chain::{Blocks, BlocksEnded, Chain, ChainHandle, StartError, StopError, Submitter};
 pub use config::*;
 pub use consensus::{
-    Access, BlockAttributes, BlockProducer, CheckError, Consensus, ConsensusError, Proposal, ProposedBlock,
-    ShowCertificate, Solo,
+    Access, AdmissionChanges, BlockAttributes, BlockProducer, CheckError, Consensus, ConsensusError, Proposal,
+    ProposedBlock, ShowCertificate, Solo,
 };
 pub use core::SubmitError;
 pub use execute::ExecuteError;
 pub use export::{CHUNK_BYTES_MAX, CHUNKS_MAX, ExportError, Exports, Manifest};
+pub use members::{Permissions, RIGHT_SEND};
 pub use metrics::MetricsSnapshot;
 pub use pool::{PoolError, Shortfall};
 pub use state::{AccountChange, AccountFields, EthTrieStore, NodeReader, StateError, StateStore, StateUpdate};

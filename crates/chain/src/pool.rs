@@ -400,6 +400,19 @@ impl Pool {
         }
     }
 
+    /// Takes out all that `keep` does not want kept.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&VerifiedTransaction) -> bool) {
+        let unwanted = |(nonce, entry): (&u64, &Entry)| (!keep(&entry.transaction)).then_some(*nonce);
+        let unwanted: Vec<(Address, u64)> = self
+            .senders
+            .iter()
+            .flat_map(|(address, sender)| sender.by_nonce.iter().filter_map(unwanted).map(|nonce| (*address, nonce)))
+            .collect();
+        for (address, nonce) in unwanted {
+            self.remove(address, nonce);
+        }
+    }
+
     /// Adjusts to a new head: `account` gives the account of any address that the block changed, none for others.
     pub(crate) fn head_changed(&mut self, account: impl Fn(Address) -> Option<SenderAccount>) {
         let changed: Vec<_> =

@@ -11,7 +11,7 @@ use std::{
 };
 
 use alloy::primitives::{Address, B256, U256};
-use cortensor_chain::{Chain, ChainHandle, Config, Genesis, GenesisAccount, Import, StartError};
+use cortensor_chain::{Chain, ChainHandle, Config, Genesis, GenesisAccount, Import, Permissions, StartError};
 use cortensor_net::{NetConfig, NodeAddress, PeersConfig, TransportSecret};
 use cortensor_protocol::consensus::{Domain, SetError, Validator, ValidatorSet};
 use cortensor_protocol::light::Trusted;
@@ -121,6 +121,19 @@ pub struct Network {
     /// Changes of the rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upgrades: Vec<Upgrade>,
+    /// Who may use the network; without it everybody may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<NetworkMembers>,
+}
+
+/// What makes a network permissioned.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkMembers {
+    /// Where the `Members` contract stands, or will stand.
+    pub contract: Address,
+    /// Who founds the network: until that contract stands, nobody else may send anything.
+    pub founder: Address,
 }
 
 impl Network {
@@ -168,6 +181,11 @@ impl Network {
         config.gas_limit = self.gas_limit;
         let change = |upgrade: &Upgrade| Some((upgrade.height, upgrade.gas_limit?));
         config.gas_limit_changes = self.upgrades.iter().filter_map(change).collect();
+        config.permissions = self.members.as_ref().map(|members| Permissions {
+            members: members.contract,
+            founder: members.founder,
+            server_names: Vec::new(),
+        });
         config.dev = false;
         Ok(config)
     }
@@ -179,6 +197,9 @@ impl Network {
 pub struct Node {
     /// Address of the JSON-RPC server.
     pub rpc: SocketAddr,
+    /// Names, host and port, under which readers of a permissioned network reach that server, beside its address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rpc_names: Vec<String>,
     /// Where peers reach this node (UDP).
     pub listen: SocketAddr,
     /// The peers to dial.
@@ -212,6 +233,7 @@ impl Node {
     pub fn new(rpc: SocketAddr, listen: SocketAddr, peers: Vec<NodeAddress>) -> Self {
         Self {
             rpc,
+            rpc_names: Vec::new(),
             listen,
             peers,
             strangers_max: 64,
@@ -295,14 +317,24 @@ pub async fn start(folder: &Path, key: KeyFrom, new_log: bool) -> Result<Running
         evidence: folder.join(EVIDENCE_FILE),
         new_log,
         unknown: upgrade::first_unknown(&network.upgrades),
-        peers: PeersConfig { net, peers: node.peers.clone(), strangers_max: node.strangers_max },
+        peers: PeersConfig {
+            net,
+            peers: node.peers.clone(),
+            strangers_max: node.strangers_max,
+            // The chain says who may be one; the consensus asks it.
+            admission: None,
+        },
         timeouts: node.timeouts(),
         empty_block_every: Duration::from_millis(node.empty_block_ms),
         copies: folder.join(DATA_FOLDER).join(COPIES_FOLDER),
         copy_every_blocks: node.copy_every_blocks,
     });
     let metrics = bft.metrics();
-    let chain = Chain::start_with(network.chain(node.rpc, &folder.join(DATA_FOLDER))?, Box::new(bft)).await?;
+    let mut config = network.chain(node.rpc, &folder.join(DATA_FOLDER))?;
+    if let Some(permissions) = &mut config.permissions {
+        permissions.server_names.clone_from(&node.rpc_names);
+    }
+    let chain = Chain::start_with(config, Box::new(bft)).await?;
     Ok(Running { validator, chain, metrics })
 }
 
@@ -320,7 +352,7 @@ pub async fn begin_with_copy(folder: &Path) -> Result<Option<u64>, HomeError> {
     }
     let mut net = NetConfig::new(transport_secret(&folder.join(TRANSPORT_KEY_FILE))?, node.listen);
     net.limits.dead_after = DEAD_AFTER;
-    let peers = PeersConfig { net, peers: node.peers, strangers_max: 0 };
+    let peers = PeersConfig { net, peers: node.peers, strangers_max: 0, admission: None };
     let block = snapshot::begin(Begin { peers, trusted: network.trusted()?, chain }).await?;
     crate::node::note_followed(&folder.join(LOG_FILE))
         .map_err(|source| HomeError::Io { file: folder.display().to_string(), source })?;

@@ -2,11 +2,16 @@
 //!
 //! [`connect`] asks for the chain id before it returns, so that a wrong address is found at once and named in the error.
 
-use crate::read::ReadError;
+use crate::{
+    access::{AccessLayer, asked_for},
+    read::ReadError,
+};
 use alloy::{
     eips::BlockId,
+    primitives::Address,
     providers::{Provider as _, RootProvider},
     rpc::client::RpcClient,
+    signers::local::PrivateKeySigner,
     transports::{
         TransportError,
         http::reqwest::{self, Url},
@@ -45,6 +50,16 @@ pub enum ConnectError {
     /// The HTTP client could not be made.
     #[error("cannot set up an HTTP client")]
     Client(#[source] reqwest::Error),
+    /// A private network, and whoever asks does not belong to it.
+    #[error("{url} answers members of its network only, {}", .reader.map_or_else(|| "and nobody was named who reads".to_owned(), |reader| format!("not {reader}")))]
+    Private {
+        /// The endpoint, without credentials and path.
+        url: String,
+        /// Who asked.
+        reader: Option<Address>,
+        /// What the server said.
+        source: TransportError,
+    },
     /// Nothing answers as an Ethereum node there.
     #[error("no Ethereum node answers at {url}; is it running?")]
     Unreachable {
@@ -64,13 +79,22 @@ pub struct Endpoint {
     pub connect_timeout: Duration,
     /// Longest wait for one answer.
     pub request_timeout: Duration,
+    /// Who reads, where the server answers only members of its network.
+    pub reader: Option<PrivateKeySigner>,
 }
 
 impl Endpoint {
     /// An endpoint with 5 seconds to connect and 30 to answer.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), connect_timeout: Duration::from_secs(5), request_timeout: Duration::from_secs(30) }
+        let (connect_timeout, request_timeout) = (Duration::from_secs(5), Duration::from_secs(30));
+        Self { url: url.into(), connect_timeout, request_timeout, reader: None }
+    }
+
+    /// The same for this reader.
+    #[must_use]
+    pub fn read_by(self, reader: PrivateKeySigner) -> Self {
+        Self { reader: Some(reader), ..self }
     }
 
     /// A connection, without checking that anything answers.
@@ -78,6 +102,18 @@ impl Endpoint {
     /// # Errors
     /// When the URL is malformed or no HTTP client can be made.
     pub fn provider(&self) -> Result<Provider, ConnectError> {
+        let (client, url) = self.client()?;
+        Ok(RootProvider::new(RpcClient::new_http_with_client(client, url)))
+    }
+
+    /// A connection that shows a token with each request.
+    fn provider_with_token(&self, reader: &PrivateKeySigner, chain_id: u64) -> Result<Provider, ConnectError> {
+        let (client, url) = self.client()?;
+        let layer = AccessLayer::new(reader.clone(), chain_id, &url);
+        Ok(RootProvider::new(RpcClient::builder().layer(layer).http_with_client(client, url)))
+    }
+
+    fn client(&self) -> Result<(reqwest::Client, Url), ConnectError> {
         install_tls();
         let url = self.parsed()?;
         let mut client = reqwest::Client::builder()
@@ -87,8 +123,7 @@ impl Endpoint {
         if is_loopback(&url) {
             client = client.no_proxy();
         }
-        let client = client.build().map_err(ConnectError::Client)?;
-        Ok(RootProvider::new(RpcClient::new_http_with_client(client, url)))
+        Ok((client.build().map_err(ConnectError::Client)?, url))
     }
 
     /// A connection to an endpoint that answers.
@@ -96,9 +131,21 @@ impl Endpoint {
     /// # Errors
     /// When the URL is malformed or nothing answers there as an Ethereum node.
     pub async fn connect(&self) -> Result<Provider, ConnectError> {
-        let provider = self.provider()?;
-        match provider.get_chain_id().await {
+        let mut provider = self.provider()?;
+        let mut answer = provider.get_chain_id().await;
+        if let Err(error) = &answer
+            && let Some((chain_id, reader)) = asked_for(error).zip(self.reader.as_ref())
+        {
+            provider = self.provider_with_token(reader, chain_id)?;
+            answer = provider.get_chain_id().await;
+        }
+        match answer {
             Ok(_) => Ok(provider),
+            Err(source) if asked_for(&source).is_some() => Err(ConnectError::Private {
+                url: shown(&self.parsed()?),
+                reader: self.reader.as_ref().map(|r| r.address()),
+                source,
+            }),
             Err(source) => Err(ConnectError::Unreachable { url: shown(&self.parsed()?), source }),
         }
     }
@@ -118,6 +165,14 @@ impl Endpoint {
 /// When the URL is malformed or nothing answers there as an Ethereum node.
 pub async fn connect(url: &str) -> Result<Provider, ConnectError> {
     Endpoint::new(url).connect().await
+}
+
+/// Connects for this reader, who may be asked whether it is a member of a private network.
+///
+/// # Errors
+/// When the URL is malformed, nothing answers there as an Ethereum node, or it does not answer this reader.
+pub async fn connect_as(url: &str, reader: &PrivateKeySigner) -> Result<Provider, ConnectError> {
+    Endpoint::new(url).read_by(reader.clone()).connect().await
 }
 
 /// Chooses the cryptography of TLS for this process, once. [`connect`] does so by itself.

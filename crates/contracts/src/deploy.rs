@@ -307,6 +307,7 @@ async fn create_all(wallet: &Wallet, parameters: &DeployParameters, block: u64) 
         usefulness: unset,
         validators: unset,
         equivocations: unset,
+        members: None,
     };
     let audited = create_audits(wallet, parameters, market).await?;
     let judged = create_judged(wallet, parameters, audited).await?;

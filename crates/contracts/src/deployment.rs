@@ -8,6 +8,7 @@ use crate::{
     audits::{Audits, Batches, Capabilities, Court, Guards, Scores, Usefulness},
     bindings::{self, registry::NodeRegistry, sessions::Sessions},
     connection::Provider,
+    members::Members,
     models::Models,
     read::{ReadError, read},
     registry::Registry,
@@ -67,6 +68,9 @@ pub struct Deployment {
     pub validators: Address,
     /// `Equivocations`.
     pub equivocations: Address,
+    /// `Members`, on a permissioned network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<Address>,
 }
 
 /// Clients for all contracts of one deployment.
@@ -100,6 +104,8 @@ pub struct Contracts {
     pub validators: Validators,
     /// Double votes.
     pub equivocations: Equivocations,
+    /// Who belongs, on a permissioned network.
+    pub members: Option<Members>,
 }
 
 /// Why a deployment record is not true of a chain.
@@ -199,6 +205,7 @@ impl Deployment {
             usefulness: Usefulness::new(provider.clone(), self.usefulness),
             validators: Validators::new(provider.clone(), self.validators),
             equivocations: Equivocations::new(provider.clone(), self.equivocations),
+            members: self.members.map(|address| Members::new(provider.clone(), address)),
         }
     }
 
@@ -238,7 +245,8 @@ impl Deployment {
             ("Validators", self.validators, &artifact::VALIDATORS),
             ("Equivocations", self.equivocations, &artifact::EQUIVOCATIONS),
         ];
-        for (contract, address, artifact) in contracts {
+        let members = self.members.map(|members| ("Members", members, &artifact::MEMBERS));
+        for (contract, address, artifact) in contracts.into_iter().chain(members) {
             let code = provider.get_code_at(address).await.map_err(|error| VerifyError::Read(error.into()))?;
             if code.is_empty() {
                 return Err(VerifyError::NoCode { contract, address });
@@ -434,6 +442,7 @@ mod tests {
             usefulness: Address::repeat_byte(10),
             validators: Address::repeat_byte(11),
             equivocations: Address::repeat_byte(12),
+            members: None,
         }
     }
 

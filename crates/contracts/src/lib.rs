@@ -8,6 +8,7 @@
 //!
 //! Not here: consensus, gossip, any policy on which node to use, and any key that is not an Ethereum account.
 
+mod access;
 pub mod artifact;
 pub mod audits;
 pub mod bindings;
@@ -29,16 +30,17 @@ mod token;
 mod validators;
 mod wallet;
 
+pub use access::{access_token, server_name};
 pub use audits::{
     Audits, AuditsError, AuditsParameters, Batches, Capabilities, CapabilitiesParameters, Court, CourtParameters,
     Guards, GuardsParameters, Scores, ScoresParameters, Usefulness, UsefulnessParameters,
 };
 pub use cache::{CacheError, CacheLimits, RegistryCache};
-pub use connection::{ChainTime, ConnectError, Endpoint, Provider, connect, install_tls};
+pub use connection::{ChainTime, ConnectError, Endpoint, Provider, connect, connect_as, install_tls};
 pub use deploy::{DeployError, DeployParameters, EnsureError, MinimumStakes, deploy, deploy_once};
 pub use deployment::{Contracts, Deployment, DeploymentFileError, VerifyError};
 pub use events::{BlockRange, Equivocation, Payment, RedeemedVoucher, SessionEvent, Shortfall};
-pub use members::{Member, MemberChange, MemberLogEntry, Members, invitation_hash};
+pub use members::{Member, MemberChange, MemberLogEntry, Members, Newcomer, invitation_hash, join_call};
 pub use models::{ModelEntry, ModelTerms, Models, ModelsError, PriceBounds};
 pub use read::ReadError;
 pub use registry::{

@@ -1,9 +1,10 @@
 //! `Members`: who belongs to a permissioned network.
 //!
-//! An invitation is a one-time key: whoever holds it joins, once. Its secret is the caller's to hand over; only the hash of its
-//! address goes on chain.
+//! An invitation is the key of a one-time account: whoever holds it has an account join through it, once. Its secret is the
+//! caller's to hand over; only the hash of its address goes on chain.
 
 use crate::{
+    artifact,
     audits::{AuditsError, Caller},
     bindings::members::{IMembers, Members as sol},
     connection::Provider,
@@ -14,7 +15,7 @@ use alloy::{
     primitives::{Address, B256, Bytes, U256, keccak256},
     rpc::types::Filter,
     signers::{SignerSync as _, local::PrivateKeySigner},
-    sol_types::{SolEvent as _, SolStruct as _, SolValue as _, eip712_domain},
+    sol_types::{SolConstructor as _, SolEvent as _, SolStruct as _, SolValue as _, eip712_domain},
 };
 use cortensor_protocol::TransportKey;
 use serde::{Deserialize, Serialize};
@@ -97,10 +98,48 @@ impl From<IMembers::Member> for Member {
     }
 }
 
+/// A member from the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Newcomer {
+    /// Its account.
+    pub account: Address,
+    /// Bits of the network's own meaning.
+    pub rights: u32,
+    /// Its ed25519 key on the network.
+    pub transport_key: TransportKey,
+}
+
 /// What an invitation is called on chain.
 #[must_use]
 pub fn invitation_hash(key: Address) -> B256 {
     keccak256(key.abi_encode())
+}
+
+/// The call with which the account `invited` has `member` join; for those who cannot read the chain yet and sign it themselves.
+#[must_use]
+pub fn join_call(
+    contract: Address,
+    chain_id: u64,
+    invited: Address,
+    member: &PrivateKeySigner,
+    transport_key: TransportKey,
+) -> sol::joinCall {
+    alloy::sol! {
+        struct Join {
+            address invitation;
+            bytes32 transportKey;
+        }
+    }
+    let domain = eip712_domain! {
+        name: "Cortensor Members",
+        version: "1",
+        chain_id: chain_id,
+        verifying_contract: contract,
+    };
+    let join = Join { invitation: invited, transportKey: transport_key.0 };
+    let signature = member.sign_hash_sync(&join.eip712_signing_hash(&domain)).expect("a local key signs every hash");
+    let signature = Bytes::copy_from_slice(&signature.as_bytes());
+    sol::joinCall { account: member.address(), transportKey: transport_key.0, signature }
 }
 
 /// The member registry at one address.
@@ -109,6 +148,32 @@ pub struct Members(Caller);
 
 /// Owner and members.
 impl Members {
+    /// Deploys the contract for the wallet's account, with these members. On a permissioned chain they include everybody
+    /// without whom it would stand still: its validators.
+    ///
+    /// # Errors
+    /// When the transaction fails.
+    pub async fn deploy(wallet: &Wallet, first: &[Newcomer]) -> Result<Self, AuditsError> {
+        let newcomer = |one: &Newcomer| IMembers::Newcomer {
+            account: one.account,
+            rights: one.rights,
+            transportKey: one.transport_key.0,
+        };
+        let first = first.iter().map(newcomer).collect();
+        let constructor = sol::constructorCall { initialOwner: wallet.address(), first };
+        let code = [artifact::MEMBERS.bytecode.as_ref(), &constructor.abi_encode()].concat();
+        let created = wallet.create(code.into()).await;
+        let (address, _) =
+            created.map_err(|source| AuditsError::Send { what: "deploy the members contract", source })?;
+        Ok(Self::new(wallet.provider().clone(), address))
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn address(&self) -> Address {
+        self.0.address
+    }
+
     /// The contract at `address`.
     #[must_use]
     pub const fn new(provider: Provider, address: Address) -> Self {
@@ -138,33 +203,18 @@ impl Members {
         self.0.send(wallet, "take the invitation back", &sol::revokeCall { invitation: invitation_hash(key) }).await
     }
 
-    /// Makes the wallet's account a member, with the key of an invitation.
+    /// Has `member` join through the invited account of the wallet.
     ///
     /// # Errors
     /// When the transaction fails: `InvitationUnknown` where it was used or taken back, `InvitationOver` where it is too old.
     pub async fn join(
         &self,
-        wallet: &Wallet,
-        key: &PrivateKeySigner,
+        invited: &Wallet,
+        member: &PrivateKeySigner,
         transport_key: TransportKey,
     ) -> Result<Confirmed, AuditsError> {
-        alloy::sol! {
-            struct Join {
-                address account;
-                bytes32 transportKey;
-            }
-        }
-        let domain = eip712_domain! {
-            name: "Cortensor Members",
-            version: "1",
-            chain_id: wallet.chain_id(),
-            verifying_contract: self.0.address,
-        };
-        let join = Join { account: wallet.address(), transportKey: transport_key.0 };
-        let signature = key.sign_hash_sync(&join.eip712_signing_hash(&domain)).expect("a local key signs every hash");
-        let signature = Bytes::copy_from_slice(&signature.as_bytes());
-        let call = sol::joinCall { transportKey: transport_key.0, signature };
-        self.0.send(wallet, "join the network", &call).await
+        let call = join_call(self.0.address, invited.chain_id(), invited.address(), member, transport_key);
+        self.0.send(invited, "join the network", &call).await
     }
 
     /// Ends a membership from the next block on. By the owner or the member.

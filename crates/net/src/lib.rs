@@ -32,6 +32,6 @@ pub use endpoint::{BindError, Discovery, Endpoint, Limits, NetConfig};
 pub use frame::{FrameBuffer, FrameError};
 pub use handshake::{Admission, HandshakeError, OperatorSigner, RouterCheck, WelcomeExtras};
 pub use listener::{AcceptedMiner, ListenConfig, Listener, MinerConnection, OpenError};
-pub use peers::{Lane, PeerEvent, Peers, PeersConfig, PeersEvents};
+pub use peers::{Lane, PeerAdmission, PeerEvent, Peers, PeersConfig, PeersEvents};
 pub use secret::TransportSecret;
 pub use task::{IncomingTask, TaskChannel, TaskControls, TaskReceiver, TaskReplies, TaskSender};

@@ -16,6 +16,7 @@ pub mod journal;
 pub mod ledger;
 pub mod local;
 pub mod localnet;
+pub mod members_view;
 pub mod miner;
 pub mod node;
 mod records;

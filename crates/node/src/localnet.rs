@@ -576,6 +576,7 @@ impl Linker<'_> {
         let endpoint = endpoint(identity).await?;
         let stop = self.stop.child_token();
         let config = LinkConfig {
+            recheck: None,
             chain_id: self.deployment.chain_id,
             registry: self.deployment.registry,
             routers: self.router.node_address().into_iter().collect(),

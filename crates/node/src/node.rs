@@ -5,16 +5,20 @@ use crate::{
     config::{ChainSection, NodeSection},
     contracts_view::ContractsView,
     identity::Identity,
+    members_view::MembersView,
 };
 use alloy::signers::local::PrivateKeySigner;
 use cortensor_contracts::{
-    ConnectError, Contracts, Deployment, DeploymentFileError, ReadError, VerifyError, Wallet, connect,
+    ConnectError, Contracts, Deployment, DeploymentFileError, ReadError, VerifyError, Wallet, connect_as,
 };
 use cortensor_net::{BindError, Endpoint, NetConfig};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// How old an answer of the chain may be that a role acts on.
 const VIEW_LIFETIME: Duration = Duration::from_secs(10);
+
+/// How often the members of a permissioned network are asked for again.
+const RECHECK: Duration = Duration::from_millis(500);
 
 /// Why a node cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +68,7 @@ impl Node {
     /// # Errors
     /// Names what is not there or does not fit.
     pub async fn open(chain: &ChainSection, node: &NodeSection, signer: PrivateKeySigner) -> Result<Self, NodeError> {
-        let provider = connect(&chain.rpc).await?;
+        let provider = connect_as(&chain.rpc, &signer).await?;
         let deployment =
             Deployment::load(&chain.deployment)?.ok_or_else(|| NodeError::NoDeployment(chain.deployment.clone()))?;
         deployment.verify(&provider).await?;
@@ -79,7 +83,17 @@ impl Node {
     #[must_use]
     pub fn view(&self) -> Arc<dyn ChainView> {
         let direct = Arc::new(ContractsView::new(self.contracts.clone()));
-        Arc::new(CachedView::new(direct, VIEW_LIFETIME))
+        let cached = Arc::new(CachedView::new(direct, VIEW_LIFETIME));
+        match &self.contracts.members {
+            Some(members) => Arc::new(MembersView::new(cached, members.clone())),
+            None => cached,
+        }
+    }
+
+    /// How often those that it is connected to are looked up again: on a permissioned network, where whoever leaves is cut off.
+    #[must_use]
+    pub fn recheck(&self) -> Option<Duration> {
+        self.contracts.members.is_some().then_some(RECHECK)
     }
 
     /// Its encrypted transport.

@@ -4,6 +4,7 @@
 //! a receipt file, a signed voucher) are parsed into these types once, at the boundary, and stay valid from there on.
 //! Money, token counts, log-probabilities and sampling parameters are integers.
 
+pub mod access;
 pub mod audit;
 pub mod binding;
 pub mod capability;
@@ -25,6 +26,7 @@ pub mod units;
 pub mod voucher;
 pub mod wire;
 
+pub use access::{ACCESS_SECONDS_MAX, Access, AccessError, AccessToken, MalformedToken};
 pub use audit::Case;
 pub use capability::{Capability, Class};
 pub use client::{Charge, Proposal, RouterFacts, Routing, SessionAccess, SignedClose, SignedTask, TaskUpdate};

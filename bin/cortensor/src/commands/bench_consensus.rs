@@ -110,7 +110,7 @@ impl Network {
             epoch_blocks: 1_000,
         };
         let (mut processes, mut urls) = (Vec::new(), Vec::new());
-        for (home, member) in network::write_network(&arguments).await? {
+        for (home, member) in network::write_network(&arguments, None).await? {
             processes.push(spawn(&home)?);
             urls.push(format!("http://{}", member.rpc));
         }

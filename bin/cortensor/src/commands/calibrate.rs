@@ -12,7 +12,7 @@ use cortensor_calibrate::{
     study::{Plan, record, study, suspects},
 };
 use cortensor_chain::DEVELOPMENT_KEYS;
-use cortensor_contracts::{Wallet, connect};
+use cortensor_contracts::{Wallet, connect_as};
 use cortensor_engine::Engine;
 use cortensor_node::guard::{class_of, class_of_build, register_profile};
 use cortensor_proof::{
@@ -197,13 +197,13 @@ fn show(profile: &Profile, file: &Path, json: bool) -> eyre::Result<()> {
 
 async fn register(file: &Path, chain: &OnChain, keystore: Option<&Path>) -> eyre::Result<()> {
     let profile = read(file)?;
-    let provider = connect(&chain.rpc).await?;
-    let deployment = load_deployment(&chain.deployment)?;
-    deployment.verify(&provider).await.wrap_err("the deployment file does not fit the chain")?;
     let signer = match keystore {
         Some(path) => open_keystore(path).await?,
         None => PrivateKeySigner::from_bytes(&DEVELOPMENT_KEYS[0])?,
     };
+    let provider = connect_as(&chain.rpc, &signer).await?;
+    let deployment = load_deployment(&chain.deployment)?;
+    deployment.verify(&provider).await.wrap_err("the deployment file does not fit the chain")?;
     let wallet = Wallet::new(provider.clone(), signer).await?;
     let registered = register_profile(&deployment.contracts(&provider), &wallet, &profile).await?;
     let hash = profile.content_hash();

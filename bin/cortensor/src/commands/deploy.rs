@@ -4,7 +4,7 @@ use super::wallet::open_keystore;
 use crate::{cli::DeployArgs, output};
 use alloy::signers::local::PrivateKeySigner;
 use cortensor_chain::DEVELOPMENT_KEYS;
-use cortensor_contracts::{DeployParameters, Wallet, connect, deploy_once};
+use cortensor_contracts::{DeployParameters, Wallet, connect_as, deploy_once};
 use eyre::bail;
 use std::process::ExitCode;
 
@@ -13,11 +13,11 @@ const DEVELOPMENT_CHAINS: [u64; 3] =
     [cortensor_node::localnet::L1_CHAIN_ID, cortensor_node::localnet::L2_CHAIN_ID, 1337];
 
 pub(crate) async fn run(arguments: DeployArgs) -> eyre::Result<ExitCode> {
-    let provider = connect(&arguments.rpc).await?;
     let signer = match &arguments.keystore {
         Some(path) => open_keystore(path).await?,
         None => PrivateKeySigner::from_bytes(&DEVELOPMENT_KEYS[0])?,
     };
+    let provider = connect_as(&arguments.rpc, &signer).await?;
     let wallet = Wallet::new(provider.clone(), signer).await?;
     if arguments.keystore.is_none() && !DEVELOPMENT_CHAINS.contains(&wallet.chain_id()) {
         bail!(

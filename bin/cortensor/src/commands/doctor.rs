@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{cli::DoctorArgs, engines, output};
 use alloy::{primitives::U256, providers::Provider as _};
-use cortensor_contracts::{ChainTime, Deployment, Provider, connect};
+use cortensor_contracts::{ChainTime, Deployment, Provider};
 use cortensor_engine::Engine as _;
 use cortensor_node::{
     config::{AnyFile, BackendSection, MinerFile},
@@ -132,7 +132,7 @@ async fn key(path: &Path, findings: &mut Findings) -> Option<Operator> {
 
 async fn chain(file: &AnyFile, findings: &mut Findings) -> Option<(Provider, Deployment)> {
     let section = file.chain();
-    let provider = match connect(&section.rpc).await {
+    let provider = match super::access::connect(&section.rpc).await {
         Ok(provider) => provider,
         Err(error) => {
             findings.add("chain", Err(error.to_string()));

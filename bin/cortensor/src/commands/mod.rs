@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub(crate) mod access;
 pub(crate) mod bench;
 mod bench_consensus;
 mod bench_router;
@@ -12,6 +13,7 @@ pub(crate) mod demo;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
 pub(crate) mod guard;
+pub(crate) mod l3;
 pub(crate) mod light;
 pub(crate) mod miner;
 pub(crate) mod model;

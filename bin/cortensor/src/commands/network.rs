@@ -12,7 +12,7 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use cortensor_chain::{DEVELOPMENT_ADDRESSES, GenesisAccount, WEI_PER_COIN};
-use cortensor_consensus::home::{self, Network, Node};
+use cortensor_consensus::home::{self, Network, NetworkMembers, Node};
 use cortensor_contracts::{
     DeployParameters, Deployment,
     keystore::{self, Password, Strength},
@@ -44,8 +44,9 @@ const FOUNDER_PASSWORD_FILE: &str = "founder.password";
 /// A node whose folder is being written.
 pub(crate) struct Member {
     /// The validator's; none for a follower.
-    address: Option<Address>,
-    peer: NodeAddress,
+    pub(crate) address: Option<Address>,
+    /// Where its peers reach it.
+    pub(crate) peer: NodeAddress,
     /// Where its JSON-RPC server listens.
     pub(crate) rpc: SocketAddr,
     listen: SocketAddr,
@@ -59,7 +60,7 @@ struct Place<'a> {
 }
 
 pub(crate) async fn init(arguments: ChainInitArgs) -> eyre::Result<ExitCode> {
-    for (home, member) in write_network(&arguments).await? {
+    for (home, member) in write_network(&arguments, None).await? {
         let address = member.address.map(|address| address.to_string()).unwrap_or_default();
         output::say(format!("{}  {address}  JSON-RPC http://{}", home.display(), member.rpc));
     }
@@ -93,8 +94,12 @@ pub(crate) fn join(arguments: &ChainJoinArgs) -> eyre::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the folders of a network's validators, and tells where they are.
-pub(crate) async fn write_network(arguments: &ChainInitArgs) -> eyre::Result<Vec<(PathBuf, Member)>> {
+/// Writes the folders of a network's validators, and tells where they are. With `permissions` only members may use it, and its
+/// nodes can be read from elsewhere.
+pub(crate) async fn write_network(
+    arguments: &ChainInitArgs,
+    permissions: Option<NetworkMembers>,
+) -> eyre::Result<Vec<(PathBuf, Member)>> {
     let folder = &arguments.folder;
     std::fs::create_dir_all(folder).wrap_err_with(|| format!("cannot make {}", folder.display()))?;
     let mut members = Vec::new();
@@ -108,11 +113,15 @@ pub(crate) async fn write_network(arguments: &ChainInitArgs) -> eyre::Result<Vec
     let keys: Vec<_> = members.iter().filter_map(|(_, member)| member.address).collect();
     let set = ValidatorSet::equal(&keys)?;
     let founding = if arguments.bare { None } else { Some(founding(arguments, &set).await?) };
-    let network = network(arguments, &set, founding.as_ref())?;
+    let network = Network { members: permissions, ..network(arguments, &set, founding.as_ref())? };
     let peers: Vec<_> = members.iter().map(|(_, member)| member.peer.clone()).collect();
     for (home, member) in &members {
         let mut node = Node::new(member.rpc, member.listen, peers.clone());
         node.empty_block_ms = arguments.empty_block_ms;
+        if network.members.is_some() && !member.listen.ip().is_loopback() {
+            node.rpc = SocketAddr::new(member.listen.ip(), member.rpc.port());
+            node.rpc_names = vec![format!("{}:{}", arguments.host, member.rpc.port())];
+        }
         let from_first = member.rpc.port() - arguments.rpc_port;
         let port = arguments.metrics_port.and_then(|first| first.checked_add(from_first));
         node.metrics = port.map(|port| SocketAddr::new([127, 0, 0, 1].into(), port));
@@ -198,13 +207,14 @@ fn network(arguments: &ChainInitArgs, set: &ValidatorSet, founding: Option<&Foun
         epoch_blocks: arguments.epoch_blocks.into(),
         validators_contract: founding.map(|founding| founding.deployment.validators).or(arguments.validators_contract),
         accounts,
+        members: None,
         balances_wei: validators.chain(funded).collect(),
         upgrades: Vec::new(),
     })
 }
 
 /// Writes a file that only its owner may read and that must not be there yet.
-fn write_secret(path: &Path, text: &str) -> eyre::Result<()> {
+pub(crate) fn write_secret(path: &Path, text: &str) -> eyre::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.wrap_err_with(|| format!("cannot make {}", path.display()))?;
     writeln!(file, "{text}").wrap_err_with(|| format!("cannot write {}", path.display()))

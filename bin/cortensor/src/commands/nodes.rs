@@ -6,7 +6,7 @@ use crate::{
     cli::NodesArgs,
     output,
 };
-use cortensor_contracts::{Contracts, NodeEntry, connect};
+use cortensor_contracts::{Contracts, NodeEntry};
 use cortensor_gateway::NodeView;
 use cortensor_protocol::{CapabilityRecord, RoleSet, Standing, Wei};
 use eyre::{Context, eyre};
@@ -33,7 +33,7 @@ const HEADINGS: [&str; 8] = ["NODE", "STATE", "CLASS", "TOK/S", "REPUTATION", "E
 pub(crate) async fn run(arguments: NodesArgs) -> eyre::Result<ExitCode> {
     let rows = match (&arguments.rpc, &arguments.deployment) {
         (Some(rpc), Some(deployment)) => {
-            let provider = connect(rpc).await?;
+            let provider = super::access::connect(rpc).await?;
             let deployment = load_deployment(deployment)?;
             deployment.verify(&provider).await.wrap_err("the deployment file does not fit the chain")?;
             from_chain(&deployment.contracts(&provider)).await?

@@ -16,7 +16,7 @@ use alloy::{
 use cortensor_chain::WEI_PER_COIN;
 use cortensor_consensus::home::{self, Node};
 use cortensor_contracts::{
-    Candidate, ChainTime as _, Contracts, Deployment, NodeRegistration, TransportBinding, Wallet, connect,
+    Candidate, ChainTime as _, Contracts, Deployment, NodeRegistration, TransportBinding, Wallet, connect_as,
 };
 use cortensor_net::TransportSecret;
 use cortensor_protocol::{Operator, RoleSet, Wei};
@@ -51,7 +51,7 @@ impl<'a> Desk<'a> {
         let deployment = load_deployment(&home.join(DEPLOYMENT_FILE))?;
         let node: Node = home::read(&home.join(home::NODE_FILE))?;
         let rpc = arguments.rpc.clone().unwrap_or_else(|| format!("http://{}", node.rpc));
-        let provider = connect(&rpc).await.wrap_err_with(|| format!("no node answers at {rpc}"))?;
+        let provider = connect_as(&rpc, &signer).await.wrap_err_with(|| format!("no node answers at {rpc}"))?;
         deployment.verify(&provider).await?;
         let contracts = deployment.contracts(&provider);
         let wallet = Wallet::new(provider, signer).await?;
@@ -157,7 +157,7 @@ async fn unjail(desk: &Desk<'_>) -> eyre::Result<()> {
 async fn list(home: &Path, json: bool) -> eyre::Result<()> {
     let node: Node = home::read(&home.join(home::NODE_FILE))?;
     let deployment = load_deployment(&home.join(DEPLOYMENT_FILE))?;
-    let provider = connect(&format!("http://{}", node.rpc)).await?;
+    let provider = super::access::connect(&format!("http://{}", node.rpc)).await?;
     let contracts = deployment.contracts(&provider);
     let height = provider.get_block_number().await?;
     let epoch = contracts.validators.current_epoch().await?;

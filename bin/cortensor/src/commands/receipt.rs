@@ -6,7 +6,7 @@ use crate::{
     engines::{self, EngineOptions},
     output,
 };
-use cortensor_contracts::{Contracts, Deployment, Registry, SessionsClient, connect};
+use cortensor_contracts::{Contracts, Deployment, Registry, SessionsClient};
 use cortensor_node::audit::{Audited, go_through};
 use cortensor_protocol::{Case, ReceiptFile, Tier};
 use eyre::{Context, bail};
@@ -152,7 +152,7 @@ fn offline(receipt: &ReceiptFile) -> Check {
 }
 
 async fn online(receipt: &ReceiptFile, rpc: &str, deployment: Option<&Deployment>) -> eyre::Result<Vec<Check>> {
-    let provider = connect(rpc).await?;
+    let provider = super::access::connect(rpc).await?;
     let bought = match deployment {
         Some(deployment) => Some(bought(receipt, &deployment.contracts(&provider)).await?),
         None => None,

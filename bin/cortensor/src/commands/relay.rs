@@ -8,12 +8,20 @@ use crate::{
     cli::{RelayCommand, RelayDeployArgs},
     output,
 };
-use alloy::{eips::BlockId, providers::Provider as _};
+use alloy::{
+    eips::BlockId,
+    primitives::{Address, U256},
+    providers::Provider as _,
+    sol_types::SolConstructor as _,
+};
 use cortensor_contracts::{
-    Wallet, connect,
+    Deployment, Wallet, artifact,
+    bindings::token::CortensorToken,
+    connect_as,
     lanes::{Ends, Settlement, SettlementParameters, SettlementTokens, deploy_settlement},
 };
 use cortensor_node::relay::{EndSection, RELAY_TEMPLATE, Relay, RelayFile, RpcCertificates};
+use cortensor_protocol::Wei;
 use eyre::{Context, bail, ensure, eyre};
 use std::{path::Path, process::ExitCode, sync::Arc};
 use tokio_util::sync::CancellationToken;
@@ -59,12 +67,27 @@ async fn deploy(arguments: RelayDeployArgs) -> eyre::Result<ExitCode> {
         epoch_length_blocks: contracts.validators.epoch_length_blocks().await?,
         anchor,
     };
-    let tokens = SettlementTokens { upper: arguments.token, lower: deployment.token };
+    let tokens = SettlementTokens { upper: arguments.token, lower: bridged_token(&wallets.lower, &deployment).await? };
     output::progress("deploying both ends");
     let settlement = deploy_settlement(&wallets, tokens, &parameters).await?;
     settlement.save(&file.settlement)?;
     output::say(format!("both ends stand; written to {}", file.settlement.display()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The token that the bridge mints on the lower chain: its COR, or, where some circulates already that no bridge backs, as
+/// on a private network, one of its own.
+async fn bridged_token(wallet: &Wallet, deployment: &Deployment) -> eyre::Result<Address> {
+    let contracts = deployment.contracts(wallet.provider());
+    if contracts.token.total_supply().await? == Wei::ZERO {
+        return Ok(deployment.token);
+    }
+    output::progress("COR circulates on the lower chain already: what comes over the bridge is another token there");
+    let holder = wallet.address();
+    let constructor =
+        CortensorToken::constructorCall { initialOwner: holder, initialHolder: holder, initialSupply: U256::ZERO };
+    let code = [artifact::TOKEN.bytecode.as_ref(), &constructor.abi_encode()].concat();
+    Ok(wallet.create(code.into()).await?.0)
 }
 
 async fn relay(path: &Path) -> eyre::Result<ExitCode> {
@@ -96,9 +119,8 @@ async fn relay(path: &Path) -> eyre::Result<ExitCode> {
 
 /// The account that pays for gas on one of the chains; the chain is the one that the contracts stand on, where there are any.
 async fn wallet(end: &EndSection, chain_id: Option<u64>) -> eyre::Result<Wallet> {
-    let provider = connect(&end.rpc).await?;
     let signer = open_keystore_with(&end.keystore, end.password_file.as_deref()).await?;
-    let wallet = Wallet::new(provider, signer).await?;
+    let wallet = Wallet::new(connect_as(&end.rpc, &signer).await?, signer).await?;
     let found = wallet.chain_id();
     if let Some(expected) = chain_id.filter(|expected| *expected != found) {
         bail!("{} serves chain {found}; the contracts stand on chain {expected}", end.rpc);

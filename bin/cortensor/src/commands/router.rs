@@ -43,7 +43,10 @@ async fn serve(file: RouterFile, node: Node, json: bool) -> eyre::Result<ExitCod
     let router = Router::start(node.identity.clone(), node.view(), config)?;
     let endpoint = node.endpoint(&file.node).await?;
     let stop = CancellationToken::new();
-    let admission = AdmissionConfig::new(node.deployment.chain_id, node.deployment.registry);
+    let admission = AdmissionConfig {
+        recheck: node.recheck(),
+        ..AdmissionConfig::new(node.deployment.chain_id, node.deployment.registry)
+    };
     let accepting = tokio::spawn(accept_miners(router.clone(), endpoint.clone(), admission, stop.child_token()));
     let key = api_key(&file, &node, &router).await?;
     let listener =

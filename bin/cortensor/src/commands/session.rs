@@ -1,6 +1,7 @@
 //! `cortensor session`: deposits and what became of them.
 
 use super::{
+    access,
     up::stop_signal,
     wallet::{load_deployment, open_keystore},
 };
@@ -9,7 +10,7 @@ use crate::{
     output,
 };
 use cortensor_client::{Client, Options, Payment, Terms};
-use cortensor_contracts::{BlockRange, Contracts, OpenRequest, Provider, Wallet, connect};
+use cortensor_contracts::{BlockRange, Contracts, OpenRequest, Provider, Wallet};
 use cortensor_gateway::GatewayConfig;
 use cortensor_node::{localnet::write_secret, router::now_seconds, session_proxy::SessionProxy};
 use cortensor_protocol::{Operator, Price, SessionId, Tier, Wei};
@@ -84,13 +85,14 @@ pub(crate) async fn run(command: SessionCommand) -> eyre::Result<ExitCode> {
 }
 
 async fn reading(chain: &OnChain) -> eyre::Result<(Contracts, Provider)> {
-    let provider = connect(&chain.rpc).await?;
+    let provider = access::connect(&chain.rpc).await?;
     Ok((load_deployment(&chain.deployment)?.contracts(&provider), provider))
 }
 
 async fn signing(chain: &OnChain, keystore: &Path) -> eyre::Result<(Contracts, Wallet)> {
-    let (contracts, provider) = reading(chain).await?;
-    Ok((contracts, Wallet::new(provider, open_keystore(keystore).await?).await?))
+    let signer = open_keystore(keystore).await?;
+    let provider = access::connect_with(&chain.rpc, &signer).await?;
+    Ok((load_deployment(&chain.deployment)?.contracts(&provider), Wallet::new(provider, signer).await?))
 }
 
 /// A router's account, from its URL or as it is.
@@ -117,7 +119,9 @@ async fn operator(router: &str, chain: &OnChain) -> eyre::Result<Operator> {
 /// A client of a session whose key is at hand, held to what the chain says of the session; `for_work` where it is to be
 /// used for more than to pay and to close.
 async fn connect_own(own: &OwnSession, for_work: bool) -> eyre::Result<Client> {
-    let (contracts, _) = reading(&own.chain).await?;
+    let key = open_keystore(&own.keystore).await?;
+    let provider = access::connect_with(&own.chain.rpc, &key).await?;
+    let contracts = load_deployment(&own.chain.deployment)?.contracts(&provider);
     let id = own.id;
     let session = contracts.sessions.session(id).await?.ok_or_else(|| eyre!("the chain knows no session {id}"))?;
     if for_work && !session.accepts_work(now_seconds()) {
@@ -125,7 +129,6 @@ async fn connect_own(own: &OwnSession, for_work: bool) -> eyre::Result<Client> {
             "session {id} has expired, is closed or is being closed: open a new one with `cortensor session open`"
         ));
     }
-    let key = open_keystore(&own.keystore).await?;
     if session.session_key != Some(key.address()) {
         return Err(eyre!(
             "{} holds {}, the session's key is {}",

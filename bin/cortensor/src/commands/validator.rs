@@ -16,7 +16,7 @@ use cortensor_consensus::{
     signing::{Signer, SigningServer},
 };
 use cortensor_contracts::{
-    Deployment, Wallet, connect,
+    ConnectError, Deployment, Wallet, access_token, connect_as,
     keystore::{self, PasswordSource},
 };
 use cortensor_node::validator::Duties;
@@ -34,15 +34,17 @@ const SIGNED_FILE: &str = "signed.json";
 /// Longest and shortest time between two looks at what a validator has to do beside voting.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 const LOOK_MIN: Duration = Duration::from_millis(100);
+/// For how long a token for one look at a node counts.
+const TOKEN_SECONDS: u64 = 60;
 
 pub(crate) async fn run(arguments: ChainRunArgs) -> eyre::Result<ExitCode> {
     let stop = stop_signal()?;
-    let (from, key) = key_from(&arguments)?;
     if arguments.sync == ChainSync::Snapshot
         && let Some(block) = home::begin_with_copy(&arguments.home).await?
     {
         output::progress(&format!("began with a copy of the state after block {block}"));
     }
+    let (from, key) = key_from(&arguments)?;
     let node = home::start(&arguments.home, from, arguments.new_log).await?;
     let signs = node.validator.is_some();
     let stop_duties = CancellationToken::new();
@@ -142,7 +144,13 @@ async fn duties(home: &Path, payer: Option<PrivateKeySigner>, node: &Running) ->
         return Ok(None);
     };
     let file: Node = home::read(&home.join(home::NODE_FILE))?;
-    let provider = connect(&node.chain.http_url()).await?;
+    let provider = match connect_as(&node.chain.http_url(), &payer).await {
+        Err(error @ ConnectError::Private { .. }) => {
+            tracing::warn!(%error, "this validator votes and does nothing else: start it again when it is a member");
+            return Ok(None);
+        }
+        answered => answered?,
+    };
     let contracts = deployment.contracts(&provider);
     let wallet = Wallet::new(provider, payer).await?;
     let every = Duration::from_millis(file.empty_block_ms).clamp(LOOK_MIN, LOOK_MAX);
@@ -164,9 +172,16 @@ pub(crate) fn validator_key(home: &Path) -> eyre::Result<Option<PrivateKeySigner
 pub(crate) async fn status(home: &Path) -> eyre::Result<ExitCode> {
     let node: Node = home::read(&home.join(home::NODE_FILE))?;
     let network: Network = home::read(&home.join(home::NETWORK_FILE))?;
+    // A private network answers whoever the folder belongs to.
+    let reader = match &network.members {
+        Some(_) => super::l3::account_of(home)?.map_or_else(|| validator_key(home), |key| Ok(Some(key)))?,
+        None => None,
+    };
+    let token = reader.map(|reader| access_token(&reader, network.chain_id, &node.rpc.to_string(), TOKEN_SECONDS));
     let call = async |method: &str, params: serde_json::Value| -> eyre::Result<serde_json::Value> {
         let body = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         let request = reqwest::Client::new().post(format!("http://{}", node.rpc)).timeout(Duration::from_secs(5));
+        let request = token.iter().fold(request, |request, token| request.bearer_auth(token));
         let answer = request.header("content-type", "application/json").body(body).send().await;
         let text = answer.wrap_err_with(|| format!("no node answers at {}", node.rpc))?.text().await?;
         Ok(serde_json::from_str::<serde_json::Value>(&text)?["result"].take())

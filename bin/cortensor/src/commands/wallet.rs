@@ -7,7 +7,7 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use cortensor_contracts::{
-    Deployment, connect,
+    Deployment,
     keystore::{self, Password, PasswordError, PasswordSource, Strength},
 };
 use cortensor_protocol::Operator;
@@ -89,7 +89,7 @@ async fn balance(account: &str, rpc: &str, deployment: &Path, json: bool) -> eyr
         Err(_) => keystore::account(Path::new(account))?
             .ok_or_else(|| eyre!("{account} is neither an address nor a keystore that names its account"))?,
     };
-    let provider = connect(rpc).await?;
+    let provider = super::access::connect(rpc).await?;
     let contracts = load_deployment(deployment)?.contracts(&provider);
     let coins = provider.get_balance(address).await?;
     let cor = contracts.token.balance_of(address).await?;

@@ -25,6 +25,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::sync::{Mutex, MutexGuard};
 
 pub(crate) const CHAIN_ID: u64 = 31_338;
 /// Where the transfers go.
@@ -201,7 +202,11 @@ pub(crate) struct Network {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) nodes: Vec<Node>,
     first_port: u16,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// One network at a time: several would take each other's processors, and be measured by it.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 impl Network {
     /// Writes a network of `validators`, with room for as many nodes again. Nothing runs yet.
@@ -211,6 +216,7 @@ impl Network {
 
     /// The same with more arguments.
     pub(crate) async fn init_with(validators: u16, epoch_blocks: u32, block_ms: u32, more: &[&str]) -> Self {
+        let turn = TURN.lock().await;
         cortensor_contracts::install_tls();
         let folder = tempfile::tempdir().unwrap();
         let first_port = free_ports(validators * 4);
@@ -228,7 +234,7 @@ impl Network {
         for index in 0..validators {
             nodes.push(Node::new(folder.path().join(format!("node-{index}")), first_port + index).await);
         }
-        Self { folder, nodes, first_port }
+        Self { folder, nodes, first_port, _turn: turn }
     }
 
     pub(crate) fn start_all(&mut self) {

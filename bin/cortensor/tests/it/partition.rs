@@ -152,7 +152,7 @@ async fn a_network_in_two_halves_stands_still_and_heals_without_a_fork() {
     // One alone: the others go on, and it catches up.
     cables.plugged(3, false);
     let before = heights(&network).await;
-    until("three go on", PATIENCE, || async { (heights(&network).await[0] > before[0] + 20).then_some(()) }).await;
+    until("three go on", PATIENCE, || async { (heights(&network).await[0] > before[0] + 8).then_some(()) }).await;
     let after = heights(&network).await;
     assert!(after[3] <= before[3] + 2, "{before:?} {after:?}");
     cables.plugged(3, true);

@@ -50,6 +50,8 @@ impl Api {
         newest: BlockNumberOrTag,
         percentiles: Option<&[f64]>,
     ) -> Result<FeeHistory, RpcError> {
+        // Nothing is asked for where none are named.
+        let percentiles = percentiles.filter(|percentiles| !percentiles.is_empty());
         check_percentiles(percentiles.unwrap_or_default())?;
         let snapshot = self.snapshot();
         let newest = match newest {

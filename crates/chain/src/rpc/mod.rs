@@ -2,10 +2,11 @@
 //!
 //! Answers have the shapes, codes and messages of go-ethereum, so viem, ethers, alloy, cast and Foundry scripts work
 //! unmodified. Every body, batch, subscription, filter, range and simulation is bounded by [`crate::Limits`]. Keys are
-//! not held: `eth_accounts` is empty and nothing signs.
+//! not held: `eth_accounts` is empty and nothing signs. On a permissioned chain only members are answered ([`door`]).
 
 mod call;
 mod dev;
+mod door;
 mod error;
 mod eth;
 mod fees;
@@ -23,7 +24,7 @@ use jsonrpsee::{
     Methods, RpcModule,
     server::{
         BatchRequestConfig, PingConfig, RandomStringIdProvider, ServerConfig, ServerHandle,
-        middleware::http::ProxyGetRequestLayer,
+        middleware::{http::ProxyGetRequestLayer, rpc::RpcServiceBuilder},
     },
 };
 use tokio::sync::{Semaphore, mpsc};
@@ -103,6 +104,8 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) -> io::Result<Server> {
     let limits = core.config.limits;
+    let module = module(Arc::clone(&core), show_certificate, seal, stop.clone()).map_err(io::Error::other)?;
+    let methods = Methods::from(module.clone());
     let config = ServerConfig::builder()
         .max_request_body_size(limits.request_bytes_max)
         .max_response_body_size(limits.response_bytes_max)
@@ -114,14 +117,21 @@ pub(crate) async fn serve(
         .set_id_provider(RandomStringIdProvider::new(32))
         .build();
     let cors = CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(Any);
+    let gate = RpcServiceBuilder::new().layer(door::GateLayer(Arc::clone(&core)));
+    // Listening comes first: the address is one of the names that tokens are made for.
+    let socket = std::net::TcpListener::bind(core.config.listen)?;
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    let sockets = jsonrpsee::server::Server::builder().set_config(config.clone()).to_service_builder();
+    let sockets = sockets.set_rpc_middleware(gate.clone());
+    let door = door::Door::new(core, address, sockets, methods.clone(), stop);
     let listener = jsonrpsee::server::Server::builder()
         .set_config(config)
-        .set_http_middleware(tower::ServiceBuilder::new().layer(cors).layer(health_layer()?))
-        .build(core.config.listen)
-        .await?;
-    let address = listener.local_addr()?;
-    let module = module(core, show_certificate, seal, stop).map_err(io::Error::other)?;
-    let methods = Methods::from(module.clone());
+        .set_rpc_middleware(gate)
+        .set_http_middleware(
+            tower::ServiceBuilder::new().layer(cors).layer(door::DoorLayer(door)).layer(health_layer()?),
+        )
+        .build_from_tcp(socket)?;
     Ok(Server { address, handle: listener.start(module), methods })
 }
 

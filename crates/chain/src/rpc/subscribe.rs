@@ -11,7 +11,8 @@ use alloy::rpc::types::{
     pubsub::{Params, SubscriptionKind},
 };
 use jsonrpsee::{
-    Methods, PendingSubscriptionSink, SubscriptionMessage, SubscriptionSink, core::SubscriptionResult, proc_macros::rpc,
+    Extensions, Methods, PendingSubscriptionSink, SubscriptionMessage, SubscriptionSink, core::SubscriptionResult,
+    proc_macros::rpc,
 };
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Api,
+    door::Caller,
     error::RpcError,
     logs::{block_logs, check_filter},
     resolve::{pending, rpc_header},
@@ -26,7 +28,7 @@ use super::{
 
 #[rpc(server, namespace = "eth")]
 pub(super) trait Subscribe {
-    #[subscription(name = "subscribe" => "subscription", unsubscribe = "unsubscribe", item = serde_json::Value)]
+    #[subscription(name = "subscribe" => "subscription", unsubscribe = "unsubscribe", item = serde_json::Value, with_extensions)]
     async fn subscribe(&self, kind: SubscriptionKind, params: Option<Params>) -> SubscriptionResult;
 }
 
@@ -43,11 +45,31 @@ struct SubscribeApi {
 /// Why a subscription ended: the client went away, or the chain cannot be read.
 struct Ended;
 
+/// Who subscribed.
+struct Reader {
+    sink: SubscriptionSink,
+    /// None on a chain that everybody may read.
+    caller: Option<Caller>,
+}
+
+impl Reader {
+    /// Sends to whoever may still read: a removed member hears nothing of the next block.
+    async fn send<T: Serialize>(&self, api: &Api, value: &T) -> Result<(), Ended> {
+        if self.caller.is_some_and(|caller| !caller.may_subscribe(&api.core)) {
+            return Err(Ended);
+        }
+        let sink = &self.sink;
+        let message = SubscriptionMessage::new(sink.method_name(), sink.subscription_id(), value).map_err(|_| Ended)?;
+        sink.send(message).await.map_err(|_| Ended)
+    }
+}
+
 #[jsonrpsee::core::async_trait]
 impl SubscribeServer for SubscribeApi {
     async fn subscribe(
         &self,
         sink: PendingSubscriptionSink,
+        extensions: &Extensions,
         kind: SubscriptionKind,
         params: Option<Params>,
     ) -> SubscriptionResult {
@@ -60,20 +82,20 @@ impl SubscribeServer for SubscribeApi {
         };
         let mut next = self.api.snapshot().head().header.number + 1;
         let announcements = self.api.core.announcements.subscribe();
-        let sink = sink.accept().await?;
+        let reader = Reader { sink: sink.accept().await?, caller: extensions.get().copied() };
         let (api, stop) = (Arc::clone(&self.api), self.stop.clone());
         tokio::spawn(async move {
             let feed = async {
                 match subscription {
-                    Subscription::Heads => follow(&api, &sink, &mut next, None).await,
-                    Subscription::Logs(filter) => follow(&api, &sink, &mut next, Some(&filter)).await,
-                    Subscription::Pending { full } => announce(&api, &sink, announcements, full).await,
-                    Subscription::Syncing => send(&sink, &false).await,
+                    Subscription::Heads => follow(&api, &reader, &mut next, None).await,
+                    Subscription::Logs(filter) => follow(&api, &reader, &mut next, Some(&filter)).await,
+                    Subscription::Pending { full } => announce(&api, &reader, announcements, full).await,
+                    Subscription::Syncing => reader.send(&api, &false).await,
                 }
             };
             tokio::select! {
                 _ = feed => {}
-                () = sink.closed() => {}
+                () = reader.sink.closed() => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -104,7 +126,7 @@ fn parse(kind: SubscriptionKind, params: Option<Params>) -> Result<Subscription,
 }
 
 /// Sends every block from `next` on, or its matching logs, as blocks are committed.
-async fn follow(api: &Arc<Api>, sink: &SubscriptionSink, next: &mut u64, filter: Option<&Filter>) -> Result<(), Ended> {
+async fn follow(api: &Arc<Api>, reader: &Reader, next: &mut u64, filter: Option<&Filter>) -> Result<(), Ended> {
     let mut head = api.core.head_number.subscribe();
     loop {
         let last = *head.borrow_and_update();
@@ -112,11 +134,11 @@ async fn follow(api: &Arc<Api>, sink: &SubscriptionSink, next: &mut u64, filter:
             match filter {
                 None => {
                     let header = api.snapshot().header(*next).map_err(|_| Ended)?.ok_or(Ended)?;
-                    send(sink, &rpc_header(&header)).await?;
+                    reader.send(api, &rpc_header(&header)).await?;
                 }
                 Some(filter) => {
                     for log in logs_of(api, filter, *next)? {
-                        send(sink, &log).await?;
+                        reader.send(api, &log).await?;
                     }
                 }
             }
@@ -138,7 +160,7 @@ fn logs_of(api: &Api, filter: &Filter, number: u64) -> Result<Vec<Log>, Ended> {
 
 async fn announce(
     api: &Api,
-    sink: &SubscriptionSink,
+    reader: &Reader,
     mut announcements: tokio::sync::broadcast::Receiver<alloy::primitives::B256>,
     full: bool,
 ) -> Result<(), Ended> {
@@ -149,14 +171,9 @@ async fn announce(
             Err(RecvError::Closed) => return Err(Ended),
         };
         if !full {
-            send(sink, &hash).await?;
+            reader.send(api, &hash).await?;
         } else if let Some(transaction) = api.core.with_pool(|pool| pool.get(hash)) {
-            send(sink, &pending(&transaction)).await?;
+            reader.send(api, &pending(&transaction)).await?;
         }
     }
-}
-
-async fn send<T: Serialize>(sink: &SubscriptionSink, value: &T) -> Result<(), Ended> {
-    let message = SubscriptionMessage::new(sink.method_name(), sink.subscription_id(), value).map_err(|_| Ended)?;
-    sink.send(message).await.map_err(|_| Ended)
 }

@@ -20,7 +20,7 @@ const RECIPIENT: Address = address!("00000000000000000000000000000000000000ae");
 /// An engine that is told by the test what to do.
 struct Puppet(mpsc::Receiver<Order>);
 
-enum Order {
+pub(crate) enum Order {
     Propose(oneshot::Sender<ProposedBlock>),
     Accept(Box<ProposedBlock>, oneshot::Sender<Result<(), CheckError>>),
 }
@@ -59,19 +59,23 @@ impl Consensus for Puppet {
 }
 
 async fn puppet() -> (World, mpsc::Sender<Order>) {
+    puppet_of(Config::development(CHAIN_ID)).await
+}
+
+pub(crate) async fn puppet_of(config: Config) -> (World, mpsc::Sender<Order>) {
     let (orders, receiver) = mpsc::channel(1);
-    let chain = Chain::start_with(Config::development(CHAIN_ID), Box::new(Puppet(receiver))).await.unwrap();
+    let chain = Chain::start_with(config, Box::new(Puppet(receiver))).await.unwrap();
     let client = Client::new(&chain.http_url());
     (World { chain, client }, orders)
 }
 
-async fn propose(orders: &mpsc::Sender<Order>) -> ProposedBlock {
+pub(crate) async fn propose(orders: &mpsc::Sender<Order>) -> ProposedBlock {
     let (reply, block) = oneshot::channel();
     orders.send(Order::Propose(reply)).await.ok().unwrap();
     block.await.unwrap()
 }
 
-async fn accept(orders: &mpsc::Sender<Order>, block: ProposedBlock) -> Result<(), CheckError> {
+pub(crate) async fn accept(orders: &mpsc::Sender<Order>, block: ProposedBlock) -> Result<(), CheckError> {
     let (reply, outcome) = oneshot::channel();
     orders.send(Order::Accept(Box::new(block), reply)).await.ok().unwrap();
     outcome.await.unwrap()

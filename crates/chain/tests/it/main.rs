@@ -7,6 +7,7 @@ mod crash;
 mod estimates;
 mod harness;
 mod history;
+mod members;
 mod protocol;
 mod transactions;
 mod websocket;

@@ -3,6 +3,7 @@
 //! One task owns the engine and carries out what it says; the worker executes blocks meanwhile; others move transactions
 //! and serve those who catch up. Before anything is sent, everything that the engine wrote down before it is durable.
 
+mod admission;
 mod block;
 mod clocks;
 mod evidence;
@@ -140,7 +141,7 @@ fn engine_error(error: &dyn std::error::Error) -> ConsensusError {
 #[async_trait]
 impl Consensus for Bft {
     async fn run(self: Box<Self>, producer: BlockProducer, stop: CancellationToken) -> Result<(), ConsensusError> {
-        let Self { config, metrics } = *self;
+        let Self { mut config, metrics } = *self;
         let domain = Domain::new(config.chain_id);
         let next = producer.head().number + 1;
         let set = worker::set_after_head(&producer, &config.first_set, &config.powers)?;
@@ -148,9 +149,10 @@ impl Consensus for Bft {
             return Err(engine_error(unknown));
         }
         let (wal, log) = following::open_log(&config, next).await.map_err(|error| engine_error(&error))?;
+        let access = producer.access();
+        config.peers.admission = admission::of_members(&access, &config.peers.peers);
         let listed = config.peers.peers.iter().map(cortensor_net::NodeAddress::key).collect();
         let (peers, events) = Peers::start(config.peers).await.map_err(|error| engine_error(&error))?;
-        let access = producer.access();
         let (results, answers) = mpsc::channel(JOBS_MAX);
         let (jobs, orders) = mpsc::channel(JOBS_MAX);
         let empty = config.empty_block_every;
@@ -249,6 +251,7 @@ impl Shell {
         let (incoming, transactions) = mpsc::channel(INCOMING_MAX);
         let (blame, blames) = mpsc::channel(INCOMING_MAX);
         let spread = gossip::spread(access.outbound(), peers.clone(), Arc::clone(&metrics));
+        let expel = admission::expel(access.clone(), peers.clone());
         let take_in = gossip::take_in(transactions, access.clone(), peers.clone(), blame, Arc::clone(&metrics));
         Self {
             engine,
@@ -265,7 +268,7 @@ impl Shell {
             serving: Arc::new(Semaphore::new(SERVED_AT_ONCE_MAX)),
             evidence: None,
             metrics,
-            tasks: vec![tokio::spawn(spread), tokio::spawn(take_in)],
+            tasks: vec![tokio::spawn(spread), tokio::spawn(take_in), tokio::spawn(expel)],
         }
     }
 

@@ -81,6 +81,7 @@ impl Cluster {
             epoch_blocks: 100,
             validators_contract: None,
             upgrades: Vec::new(),
+            members: None,
             accounts: std::collections::BTreeMap::new(),
             balances_wei: DEVELOPMENT_ADDRESSES.iter().map(|one| (*one, WEI_PER_COIN * U256::from(10_000))).collect(),
         };

@@ -1,15 +1,8 @@
 //! A permissioned network: invited, joined, removed, and a log that can be checked.
 
 use crate::{anvil::Anvil, world::signer};
-use alloy::{
-    primitives::{B256, Bytes},
-    providers::Provider as _,
-    signers::local::PrivateKeySigner,
-    sol_types::SolConstructor as _,
-};
-use cortensor_contracts::{
-    BlockRange, MemberChange, Members, Wallet, artifact, bindings::members::Members as sol, connect,
-};
+use alloy::{primitives::B256, providers::Provider as _, signers::local::PrivateKeySigner};
+use cortensor_contracts::{BlockRange, MemberChange, Members, Newcomer, Wallet, connect};
 use cortensor_protocol::TransportKey;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -18,18 +11,16 @@ async fn members_are_invited_join_and_go() {
     let provider = connect(anvil.url()).await.unwrap();
     let owner = Wallet::new(provider.clone(), signer(0)).await.unwrap();
     let guest = Wallet::new(provider.clone(), signer(1)).await.unwrap();
+    let [invited, stranger] = [2, 3].map(|index| Wallet::new(provider.clone(), signer(index)));
+    let (invited, stranger) = (invited.await.unwrap(), stranger.await.unwrap());
     let transport = TransportKey(B256::repeat_byte(7));
-    let constructor =
-        sol::constructorCall { initialOwner: owner.address(), first: owner.address(), transportKey: transport.0 };
-    let code: Bytes = [artifact::MEMBERS.bytecode.as_ref(), &constructor.abi_encode()].concat().into();
-    let (address, _) = owner.create(code).await.unwrap();
-    let members = Members::new(provider.clone(), address);
+    let first = [Newcomer { account: owner.address(), rights: u32::MAX, transport_key: transport }];
+    let members = Members::deploy(&owner, &first).await.unwrap();
 
-    let invitation = PrivateKeySigner::random();
-    members.invite(&owner, invitation.address(), 2, 3_600).await.unwrap();
-    let stranger = members.join(&guest, &PrivateKeySigner::random(), transport).await.unwrap_err();
-    assert!(stranger.revert().unwrap().is("InvitationUnknown"));
-    members.join(&guest, &invitation, transport).await.unwrap();
+    members.invite(&owner, invited.address(), 2, 3_600).await.unwrap();
+    let refused = members.join(&stranger, &signer(1), transport).await.unwrap_err();
+    assert!(refused.revert().unwrap().is("InvitationUnknown"));
+    members.join(&invited, &signer(1), transport).await.unwrap();
     assert!(members.is_member(guest.address(), 2).await.unwrap());
     assert_eq!(members.members(10).await.unwrap().len(), 2);
     members.set_rights(&owner, guest.address(), 0).await.unwrap();

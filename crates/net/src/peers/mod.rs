@@ -3,12 +3,16 @@
 //! A node dials every peer that it lists and takes in whoever dials it, up to a bound; a message goes over the newest
 //! connection to its receiver, so that a restarted peer is reached at once. Messages are bytes in one of two lanes, of
 //! which the urgent one is never behind the other. Guarantees: peers are who their transport keys say; queues, frames,
-//! connections and retries are bounded. What it does not do: deliver for certain. What does not fit a queue or is under
+//! connections and retries are bounded; where only some may be peers, nobody else is told anything. What it does not do: deliver for certain. What does not fit a queue or is under
 //! way when a connection ends is lost; those who need it ask again.
 
 mod link;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use cortensor_protocol::TransportKey;
@@ -60,6 +64,12 @@ impl Lane {
     }
 }
 
+/// Says who may be a peer at this moment. Asked at each connection and before each message.
+pub trait PeerAdmission: std::fmt::Debug + Send + Sync {
+    /// Whether this node may be spoken to.
+    fn admits(&self, peer: TransportKey) -> bool;
+}
+
 /// What a mesh is made of.
 #[derive(Clone, Debug)]
 pub struct PeersConfig {
@@ -69,6 +79,8 @@ pub struct PeersConfig {
     pub peers: Vec<NodeAddress>,
     /// Most nodes that are not in `peers` and may connect.
     pub strangers_max: usize,
+    /// Who may be a peer; without it everybody may, within `strangers_max`.
+    pub admission: Option<Arc<dyn PeerAdmission>>,
 }
 
 /// News from the mesh.
@@ -105,6 +117,7 @@ struct Shared {
     links: Mutex<HashMap<TransportKey, Vec<Link>>>,
     listed: Vec<TransportKey>,
     strangers: Arc<Semaphore>,
+    admission: Option<Arc<dyn PeerAdmission>>,
 }
 
 /// A mesh. Clones share it; it ends with the last of them.
@@ -134,6 +147,7 @@ impl Peers {
             links: Mutex::default(),
             listed: config.peers.iter().map(NodeAddress::key).collect(),
             strangers: Arc::new(Semaphore::new(config.strangers_max)),
+            admission: config.admission,
         });
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -165,6 +179,9 @@ impl Peers {
 
     /// Sends to one peer. False when it cannot be reached, does not read fast enough, or the message is too long.
     pub fn send(&self, to: TransportKey, lane: Lane, message: &Bytes) -> bool {
+        if !self.shared.admits(to) {
+            return false;
+        }
         let links = self.shared.links.lock();
         links.get(&to).and_then(|links| links.last()).is_some_and(|link| link.send(lane, message))
     }
@@ -172,7 +189,7 @@ impl Peers {
     /// Sends to everybody who can be reached but one; tells how many that is.
     pub fn broadcast(&self, lane: Lane, message: &Bytes, except: Option<TransportKey>) -> usize {
         let links = self.shared.links.lock();
-        let others = links.iter().filter(|(peer, _)| Some(**peer) != except);
+        let others = links.iter().filter(|(peer, _)| Some(**peer) != except && self.shared.admits(**peer));
         others.filter(|(_, links)| links.last().is_some_and(|link| link.send(lane, message))).count()
     }
 
@@ -183,6 +200,17 @@ impl Peers {
         }
     }
 
+    /// Ends the connections to all who may not be peers any more.
+    pub fn expel(&self) {
+        let links = self.shared.links.lock();
+        for (peer, links) in links.iter().filter(|(peer, _)| !self.shared.admits(**peer)) {
+            tracing::info!(%peer, "a peer does not belong any more");
+            for link in links {
+                link.close(CloseCode::Refused);
+            }
+        }
+    }
+
     /// Closes everything, telling the peers.
     pub async fn close(&self) {
         self.shared.endpoint.close().await;
@@ -190,6 +218,10 @@ impl Peers {
 }
 
 impl Shared {
+    fn admits(&self, peer: TransportKey) -> bool {
+        self.admission.as_ref().is_none_or(|admission| admission.admits(peer))
+    }
+
     async fn listen(self: Arc<Self>) {
         let mut links = JoinSet::new();
         loop {
@@ -211,6 +243,10 @@ impl Shared {
 
     async fn take_in(&self, connection: iroh::endpoint::Connection) {
         let peer = peer_key(&connection);
+        if !self.admits(peer) {
+            tracing::info!(%peer, "a node that does not belong was turned away");
+            return close(&connection, CloseCode::Refused, "you are not a member of this network");
+        }
         let place = Arc::clone(&self.strangers).try_acquire_owned().ok();
         let listed = self.listed.contains(&peer);
         if !listed && place.is_none() {
@@ -224,9 +260,14 @@ impl Shared {
         let mut backoff = Backoff::new(REDIAL.0, REDIAL.1);
         loop {
             match self.endpoint.connect(&peer).await {
+                Ok(connection) if !self.admits(peer.key()) => close(&connection, CloseCode::Refused, ""),
                 Ok(connection) => {
-                    backoff.reset();
+                    let began = Instant::now();
                     self.serve(peer.key(), connection).await;
+                    // Whoever turns this node away at once is not asked at once again.
+                    if began.elapsed() > REDIAL.1 {
+                        backoff.reset();
+                    }
                 }
                 Err(error) => tracing::debug!(%peer, %error, "a peer cannot be reached"),
             }

@@ -1,9 +1,12 @@
 //! A mesh of three: messages in both lanes, strangers, a member that comes back.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use cortensor_net::{Lane, NetConfig, NodeAddress, PeerEvent, Peers, PeersConfig, PeersEvents, TransportSecret};
+use cortensor_net::{
+    Lane, NetConfig, NodeAddress, PeerAdmission, PeerEvent, Peers, PeersConfig, PeersEvents, TransportSecret,
+};
+use cortensor_protocol::TransportKey;
 
 struct Member {
     peers: Peers,
@@ -14,7 +17,7 @@ struct Member {
 async fn member(seed: u8, listen: SocketAddr, peers: Vec<NodeAddress>, strangers_max: usize) -> Member {
     let mut net = NetConfig::new(TransportSecret::from_bytes([seed; 32]), listen);
     net.limits.dead_after = Duration::from_secs(1);
-    let config = PeersConfig { net, peers, strangers_max };
+    let config = PeersConfig { net, peers, strangers_max, admission: None };
     let started = async {
         loop {
             // The socket of a member that just left may be taken for a moment.
@@ -94,4 +97,41 @@ async fn a_member_that_comes_back_is_reached_again() {
 
 fn key(seed: u8) -> cortensor_protocol::TransportKey {
     TransportSecret::from_bytes([seed; 32]).public()
+}
+
+/// Admits nobody but those that are named now.
+#[derive(Debug, Default)]
+struct Named(parking_lot::Mutex<Vec<TransportKey>>);
+
+impl PeerAdmission for Named {
+    fn admits(&self, peer: TransportKey) -> bool {
+        self.0.lock().contains(&peer)
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_not_admitted_hears_nothing_and_whoever_leaves_is_cut_off() {
+    let named = Arc::new(Named::default());
+    let net = NetConfig::new(TransportSecret::from_bytes([1; 32]), anywhere());
+    let admission: Arc<dyn PeerAdmission> = Arc::clone(&named) as _;
+    let config = PeersConfig { net, peers: vec![], strangers_max: 8, admission: Some(admission) };
+    let (peers, mut events) = Peers::start(config).await.unwrap();
+    let address = peers.address().unwrap();
+    let mut other = member(2, anywhere(), vec![address], 0).await;
+    let key = other.address.key();
+    // The other end may take a connection for open before it is turned away, but it never hears anything.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(peers.connected().is_empty());
+    assert!(!peers.send(key, Lane::Urgent, &Bytes::from_static(b"news")));
+    named.0.lock().push(key);
+    let connected = async { while events.urgent.recv().await != Some(PeerEvent::Connected(key)) {} };
+    tokio::time::timeout(Duration::from_secs(20), connected).await.unwrap();
+    assert!(peers.send(key, Lane::Urgent, &Bytes::from_static(b"welcome")));
+    other.until(PeerEvent::Message(peers.address().unwrap().key(), Bytes::from_static(b"welcome"))).await;
+    named.0.lock().clear();
+    assert!(!peers.send(key, Lane::Urgent, &Bytes::from_static(b"secret")), "nothing goes out before it is cut off");
+    assert_eq!(peers.broadcast(Lane::Urgent, &Bytes::from_static(b"secret"), None), 0);
+    peers.expel();
+    let gone = async { while events.urgent.recv().await != Some(PeerEvent::Disconnected(key)) {} };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
 }

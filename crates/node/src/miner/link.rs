@@ -5,7 +5,8 @@ use crate::{chain_view::ChainView, identity::Identity, router::check_registratio
 use alloy::primitives::Address;
 use async_trait::async_trait;
 use cortensor_net::{
-    DialConfig, DialEnds, Dialer, Endpoint, IncomingTask, NodeAddress, RouterCheck, RouterEvent, RouterNews, dial,
+    DialConfig, DialEnds, DialState, Dialer, Endpoint, IncomingTask, NodeAddress, RouterCheck, RouterEvent, RouterNews,
+    dial,
 };
 use cortensor_protocol::{
     RoleSet, TransportKey,
@@ -19,6 +20,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 const TASKS_QUEUED: usize = 64;
 /// News that are not taken in yet.
 const EVENTS_QUEUED: usize = 64;
+/// Longer than any process runs.
+const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// How often the load is looked at. It is sent when it has changed.
 const LOAD_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -34,6 +37,9 @@ pub struct LinkConfig {
     /// The guards that may be drawn to audit this miner. One that is not connected when it is drawn finds that the miner
     /// does not show its records.
     pub guards: Vec<NodeAddress>,
+    /// How often the registrations of those that it is connected to are looked at again, as on permissioned networks; never,
+    /// if none.
+    pub recheck: Option<Duration>,
 }
 
 /// Lets in only what the registry knows as active in a role.
@@ -71,28 +77,44 @@ pub async fn work(
         let check = Arc::new(OnlyRegistered { chain: Arc::clone(&chain), place, role });
         dial(&endpoint, DialConfig::new(address.clone(), config.chain_id, signer, check, agent), ends.clone())
     };
-    let routers = config.routers.iter().map(|router| dialer(router, RoleSet::ROUTER));
-    let guards = config.guards.iter().map(|guard| dialer(guard, RoleSet::GUARD));
-    let dialers: Vec<Dialer> = routers.chain(guards).collect();
+    let routers = config.routers.iter().map(|router| (RoleSet::ROUTER, dialer(router, RoleSet::ROUTER)));
+    let guards = config.guards.iter().map(|guard| (RoleSet::GUARD, dialer(guard, RoleSet::GUARD)));
+    let mut dialers: Vec<(RoleSet, Dialer)> = routers.chain(guards).collect();
+    let mut recheck = tokio::time::interval(config.recheck.unwrap_or(NEVER));
     let running = TaskTracker::new();
     let mut tick = tokio::time::interval(LOAD_INTERVAL);
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             _ = tick.tick() => report(&miner, &loads),
+            _ = recheck.tick(), if config.recheck.is_some() => {
+                for (role, connected) in &mut dialers {
+                    if is_gone(&*chain, connected).await {
+                        let address = connected.router().clone();
+                        // A new one asks the registry again before it speaks to anybody.
+                        std::mem::replace(connected, dialer(&address, *role)).stop().await;
+                    }
+                }
+            }
             Some(task) = incoming.recv() => begin(&running, &miner, task),
             Some(event) = news.recv() => take_news(&miner, event).await,
         }
     }
-    dialers.iter().for_each(Dialer::drain);
+    dialers.iter().for_each(|(_, dialer)| dialer.drain());
     while let Ok(task) = incoming.try_recv() {
         turn_away(task).await;
     }
     running.close();
     running.wait().await;
-    for dialer in dialers {
+    for (_, dialer) in dialers {
         dialer.stop().await;
     }
+}
+
+/// Whether a dialer is connected to somebody who is not registered any more. Nothing is known while the chain cannot be read.
+async fn is_gone(chain: &dyn ChainView, dialer: &Dialer) -> bool {
+    let DialState::Connected(operator) = dialer.state().borrow().clone() else { return false };
+    matches!(chain.node(operator).await, Ok(None))
 }
 
 fn begin(running: &TaskTracker, miner: &Miner, task: IncomingTask) {

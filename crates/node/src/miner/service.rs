@@ -67,7 +67,7 @@ impl MinerService {
         let endpoint = node.endpoint(&file.node).await?;
         let service = Self { miner, endpoint, stop: CancellationToken::new(), tracker: TaskTracker::new() };
         let (chain_id, registry) = (node.deployment.chain_id, node.deployment.registry);
-        service.run(node, file, LinkConfig { chain_id, registry, routers, guards });
+        service.run(node, file, LinkConfig { chain_id, registry, routers, guards, recheck: node.recheck() });
         Ok(service)
     }
 

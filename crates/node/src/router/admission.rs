@@ -30,6 +30,8 @@ pub struct AdmissionConfig {
     pub standing_refresh: Duration,
     /// Most miners at once.
     pub miners_max: usize,
+    /// How often the registrations of those that are there are looked at again, as on permissioned networks; never, if none.
+    pub recheck: Option<Duration>,
 }
 
 impl AdmissionConfig {
@@ -37,7 +39,7 @@ impl AdmissionConfig {
     #[must_use]
     pub const fn new(chain_id: u64, registry: Address) -> Self {
         let (heartbeat, standing_refresh) = (Duration::from_millis(500), Duration::from_secs(10));
-        Self { chain_id, registry, heartbeat, standing_refresh, miners_max: 4096 }
+        Self { chain_id, registry, heartbeat, standing_refresh, miners_max: 4096, recheck: None }
     }
 }
 
@@ -111,6 +113,9 @@ pub async fn accept_miners(router: Router, endpoint: Endpoint, config: Admission
     let attended = TaskTracker::new();
     let refreshing = stop.child_token();
     attended.spawn(standing::keep_fresh(router.clone(), config.standing_refresh, refreshing.clone()));
+    if let Some(interval) = config.recheck {
+        attended.spawn(send_away(router.clone(), interval, refreshing.clone()));
+    }
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -123,6 +128,20 @@ pub async fn accept_miners(router: Router, endpoint: Endpoint, config: Admission
     refreshing.cancel();
     attended.close();
     attended.wait().await;
+}
+
+/// Cuts off connected miners that are not registered any more, again and again until it is stopped.
+async fn send_away(router: Router, interval: Duration, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
+        let miners: Vec<Arc<Miner>> = router.inner.pool.miners().values().cloned().collect();
+        for miner in miners {
+            match router.inner.chain.node(miner.operator).await {
+                Ok(Some(_)) => {}
+                Ok(None) => miner.connection.close(CloseCode::Refused, "you are not a member of this network any more"),
+                Err(error) => tracing::debug!(miner = %miner.operator, %error, "its registration cannot be read now"),
+            }
+        }
+    }
 }
 
 /// Keeps a miner in the pool as long as it is connected.
