@@ -47,7 +47,7 @@ async fn run(cli: Cli) -> eyre::Result<ExitCode> {
         Command::Demo(arguments) => Box::pin(commands::demo::run(arguments)).await,
         Command::Up(arguments) => Box::pin(commands::up::run(arguments)).await,
         Command::Serve(arguments) => commands::serve::run(arguments).await,
-        Command::Chain(arguments) => commands::chain::run(arguments).await,
+        Command::Chain(arguments) => Box::pin(commands::chain::run(arguments)).await,
         Command::Router(arguments) => Box::pin(commands::router::run(arguments)).await,
         Command::Miner(arguments) => Box::pin(commands::miner::run(arguments)).await,
         Command::Guard(arguments) => Box::pin(commands::guard::run(arguments)).await,

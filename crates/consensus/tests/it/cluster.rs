@@ -194,7 +194,9 @@ impl Cluster {
     }
 
     pub async fn call(&self, index: usize, method: &str, params: Value) -> Value {
-        let answer = self.try_call(index, method, params).await;
+        // A connection of before the member was killed and started again may be tried first.
+        let first = self.try_call(index, method, params.clone()).await;
+        let answer = if first.is_some() { first } else { self.try_call(index, method, params).await };
         answer.unwrap_or_else(|| panic!("member {index} does not answer {method}: {}", self.log(index)))
     }
 
