@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod chain;
+mod consensus;
 mod engine;
 mod messages;
 mod text;
@@ -42,6 +43,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "judgement", run: engine::judgement, mutations: 2_000 },
     Target { name: "rpc", run: chain::rpc, mutations: 200 },
     Target { name: "transaction", run: chain::transaction, mutations: 2_000 },
+    Target { name: "consensus", run: consensus::message, mutations: 2_000 },
+    Target { name: "log", run: consensus::log, mutations: 2_000 },
+    Target { name: "block", run: consensus::block, mutations: 1_000 },
+    Target { name: "light", run: consensus::light, mutations: 100 },
 ];
 
 /// The target of this name.

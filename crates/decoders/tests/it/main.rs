@@ -2,6 +2,7 @@
 //!
 //! `CORTENSOR_SEED=n` chooses other mutations, `CORTENSOR_WRITE_SEEDS=1` writes the seeds that are not text.
 
+mod chain_seeds;
 mod seeds;
 
 use cortensor_decoders::{TARGETS, Target};
@@ -113,7 +114,7 @@ macro_rules! replayed {
 
 replayed!(
     wire signed receipt store merkle profile bodies tool_calls configuration names gguf upstream template grammar judgement
-    rpc transaction
+    rpc transaction consensus log block light
 );
 
 /// Seeds that are not text are made from values of the types themselves. They must be those of the types as they are now:

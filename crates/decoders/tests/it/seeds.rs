@@ -1,5 +1,6 @@
 //! The seeds that are not text, made from values of the types that the decoders give.
 
+use crate::chain_seeds;
 use alloy::{
     consensus::{SignableTransaction as _, TxEip1559, TxEnvelope, TxLegacy},
     eips::eip2718::Encodable2718 as _,
@@ -34,7 +35,7 @@ use cortensor_protocol::{
 };
 use serde::Serialize;
 
-type Seed = (&'static str, &'static str, Vec<u8>);
+pub(crate) type Seed = (&'static str, &'static str, Vec<u8>);
 
 const DOMAIN: Domain = Domain { chain_id: 31_337, sessions: Address::repeat_byte(7) };
 
@@ -44,7 +45,8 @@ fn key(number: u8) -> PrivateKeySigner {
 
 /// Every seed with its target and name.
 pub(crate) fn all() -> Vec<Seed> {
-    [wire_seeds(), signed_seeds(), stored_seeds(), engine_seeds(), transactions(), profiles()].concat()
+    [wire_seeds(), signed_seeds(), stored_seeds(), engine_seeds(), transactions(), profiles(), chain_seeds::all()]
+        .concat()
 }
 
 fn framed<T: Serialize>(kind: u8, messages: &[T]) -> Vec<u8> {
