@@ -154,7 +154,7 @@ impl Network {
     /// How fast a node that has nothing takes over the chain with these transactions.
     async fn catch_up(&self, transactions: usize) -> eyre::Result<Row> {
         let (home, (rpc_port, peer_port)) = (self.folder.path().join("late"), self.spare);
-        network::join(&ChainJoinArgs {
+        network::write_joined(&ChainJoinArgs {
             home: home.clone(),
             network: self.folder.path().join("node-0"),
             host: "127.0.0.1".to_owned(),

@@ -75,6 +75,18 @@ pub(crate) async fn init(arguments: ChainInitArgs) -> eyre::Result<ExitCode> {
 }
 
 pub(crate) fn join(arguments: &ChainJoinArgs) -> eyre::Result<ExitCode> {
+    let (home, member) = (arguments.home.display(), write_joined(arguments)?);
+    output::say(format!("{home}  {}  JSON-RPC http://{}", member.peer, member.rpc));
+    if let Some(address) = member.address {
+        output::say(format!(
+            "{address} signs nothing before it has power: start it with `cortensor chain run --home {home}`, then `cortensor chain validator add`"
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the folder of one more node.
+pub(crate) fn write_joined(arguments: &ChainJoinArgs) -> eyre::Result<Member> {
     let network: Network = home::read(&arguments.network.join(home::NETWORK_FILE))?;
     let model: Node = home::read(&arguments.network.join(home::NODE_FILE))?;
     let deployment = Deployment::load(&arguments.network.join(DEPLOYMENT_FILE))?;
@@ -84,14 +96,7 @@ pub(crate) fn join(arguments: &ChainJoinArgs) -> eyre::Result<ExitCode> {
     peers.push(member.peer.clone());
     let node = Node { rpc: member.rpc, listen: member.listen, peers, signer: None, metrics: None, ..model };
     write_home(&arguments.home, &network, &node, deployment.as_ref())?;
-    let home = arguments.home.display();
-    output::say(format!("{home}  {}  JSON-RPC http://{}", member.peer, member.rpc));
-    if let Some(address) = member.address {
-        output::say(format!(
-            "{address} signs nothing before it has power: start it with `cortensor chain run --home {home}`, then `cortensor chain validator add`"
-        ));
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(member)
 }
 
 /// Writes the folders of a network's validators, and tells where they are. With `permissions` only members may use it, and its
