@@ -111,10 +111,12 @@ class Target {
 
 let targets;
 
+let four;
+after(() => four?.stop());
 before(async () => {
   const theirs = await start(anvil(), ["--port", "0", "--chain-id", String(CHAIN_ID), "--hardfork", "osaka", "--gas-limit", "120000000", "--block-base-fee-per-gas", FIRST_BASE_FEE], /Listening on (\S+)/);
   const single = await start(process.env.CORTENSOR_BIN, ["chain", "--chain-id", String(CHAIN_ID), "--listen", `127.0.0.1:${await freePort()}`, "--json"], /"rpc":"([^"]+)"/);
-  const four = await startValidators(join(folder, "four"), { chainId: CHAIN_ID, emptyBlockMs: 600_000 });
+  four = await startValidators(join(folder, "four"), { chainId: CHAIN_ID, emptyBlockMs: 600_000 });
   targets = [new Target("anvil", `http://${theirs}`), new Target("single", single), new Target("four", four.urls[1])];
   const transfer = (value) => ({ data: TOKEN.encodeFunctionData("transfer", [OTHER, value]) });
   const token = ethers.getCreateAddress({ from: OWNER, nonce: 0 });

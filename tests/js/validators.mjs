@@ -7,7 +7,9 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 const children = new Set();
-process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
+// A program with children of its own does not end by itself, so tests call this, and others do when they exit.
+const stop = () => children.forEach((child) => child.kill("SIGKILL"));
+process.on("exit", stop);
 
 const bindTcp = (port) => new Promise((resolve, reject) => {
   const server = createServer().once("error", reject);
@@ -54,7 +56,7 @@ export async function startValidators(folder, { chainId, emptyBlockMs = 1_000, c
     throw new Error(`validator ${index} ended before it was ready`);
   }));
   await Promise.all(urls.map((url) => connected(url, count - 1)));
-  return { urls };
+  return { urls, stop };
 }
 
 // Waits until a validator has all its peers: what it is told before that reaches nobody else.
