@@ -32,7 +32,7 @@ def validators(tmp_path_factory):
     folder = tmp_path_factory.mktemp("validators")
     rpc, peer = free_ports(socket.SOCK_STREAM, 5), free_ports(socket.SOCK_DGRAM, 5)
     succeed("chain", "init", folder / "net", "--validators", 4, "--epoch-blocks", 5, "--empty-block-ms", 100,
-            "--fund-test-accounts", "--rpc-port", rpc, "--peer-port", peer)
+            "--fund-test-accounts", "--bare", "--rpc-port", rpc, "--peer-port", peer)
     homes = [folder / "net" / f"node-{index}" for index in range(4)]
     for home in homes:
         node = json.loads((home / "node.json").read_text())
