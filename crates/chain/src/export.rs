@@ -123,7 +123,9 @@ impl Exports {
     /// When it cannot be read.
     pub fn manifest(&self, block: u64) -> Result<Option<Manifest>, ExportError> {
         let bytes = self.read(block, MANIFEST_FILE, 64 + CHUNKS_MAX * 33)?;
-        Ok(bytes.and_then(|bytes| Manifest::decode(&mut bytes.as_slice()).ok()))
+        let decode = |bytes: Vec<u8>| Manifest::decode(&mut bytes.as_slice());
+        let damaged = |_| self.failed(io::Error::new(io::ErrorKind::InvalidData, "the manifest of a copy is damaged"));
+        bytes.map(decode).transpose().map_err(damaged)
     }
 
     /// One of its chunks.

@@ -5,11 +5,12 @@
 use alloy::{
     consensus::{EMPTY_ROOT_HASH, TrieAccount},
     primitives::{Address, B256, Bytes, U256},
-    rlp::Decodable as _,
 };
 use redb::{ReadOnlyTable, ReadableDatabase as _, ReadableTable as _};
 
-use super::{ACCOUNTS, CODES, HEADERS, META, SLOTS, STATE_NUMBER, Store, StoreError, StoredHeader, slot_key};
+use super::{
+    ACCOUNTS, CODES, HEADERS, SLOTS, Store, StoreError, StoredHeader, record::decode_account, slot_key, state_number,
+};
 use crate::export::{ExportError, Exports, Manifest, SLOTS_PER_PIECE_MAX, SlotValue, Writer};
 
 type Slots = ReadOnlyTable<&'static [u8; 52], &'static [u8; 32]>;
@@ -19,10 +20,7 @@ impl Store {
     pub(crate) fn copy_state(&self, exports: &Exports) -> Result<Option<Manifest>, ExportError> {
         let transaction = self.database.begin_read().map_err(StoreError::from)?;
         let open = || -> Result<_, StoreError> {
-            let number = match transaction.open_table(META)?.get(STATE_NUMBER)? {
-                Some(number) => number.value().try_into().map(u64::from_be_bytes).unwrap_or_default(),
-                None => 0,
-            };
+            let number = state_number(&transaction)?.unwrap_or(0);
             let record = transaction.open_table(HEADERS)?.get(number)?;
             let head = record.filter(|_| number > 0).map(|record| StoredHeader::decode(record.value()));
             let tables = (transaction.open_table(ACCOUNTS)?, transaction.open_table(SLOTS)?);
@@ -40,8 +38,7 @@ impl Store {
         for row in accounts.iter().map_err(StoreError::from)? {
             let (address, record) = row.map_err(StoreError::from)?;
             let address = Address::new(*address.value());
-            let account = TrieAccount::decode(&mut record.value());
-            let account = account.map_err(|_| StoreError::Damaged { what: "account" })?;
+            let account = decode_account(record.value())?;
             export_account(&mut writer, address, &account, &slots, &code)?;
         }
         writer.finish().map(Some)

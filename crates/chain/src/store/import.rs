@@ -10,18 +10,19 @@ use std::{
 };
 
 use alloy::{
-    consensus::{EMPTY_ROOT_HASH, Header, Sealable as _, Sealed, TrieAccount, constants::KECCAK_EMPTY},
+    consensus::{EMPTY_ROOT_HASH, Header, Sealable as _, Sealed, constants::KECCAK_EMPTY},
     primitives::{Address, B256, Bytes, keccak256},
     rlp::Decodable as _,
 };
 use alloy_rlp::{RlpDecodable, RlpEncodable};
-use redb::{Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _};
 use thiserror::Error;
 
 use super::{
     ACCOUNTS, BlockWrite, CERTIFICATES, CODES, FILE_NAME, HEADERS, META, NUMBERS, OpenError, SCHEMA_VERSION, SlotWrite,
     StoreError, StoredHeader,
     layers::{Layer, Layers},
+    record::decode_account,
     snapshot::StoredNodes,
     write,
 };
@@ -228,7 +229,7 @@ impl Import {
                 change.slots.extend(slots);
                 continue;
             }
-            let before = account(&accounts, address)?;
+            let before = accounts.get(&address.0.0)?.map(|record| decode_account(record.value())).transpose()?;
             let previous = changes.last().map(|change| change.address).or(last);
             if previous.is_some_and(|previous| previous > address || previous == address && before.is_none()) {
                 return Ok(None);
@@ -304,15 +305,6 @@ impl Import {
         transaction.commit()?;
         Ok(())
     }
-}
-
-fn account(
-    accounts: &ReadOnlyTable<&'static [u8; 20], &'static [u8]>,
-    address: Address,
-) -> Result<Option<TrieAccount>, StoreError> {
-    let record = accounts.get(&address.0.0)?;
-    let decode = |mut record: &[u8]| TrieAccount::decode(&mut record);
-    record.map(|record| decode(record.value()).map_err(|_| StoreError::Damaged { what: "account" })).transpose()
 }
 
 fn open_database(path: &Path) -> Result<Database, StoreError> {

@@ -327,6 +327,13 @@ fn is_damage(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
 }
 
+/// The block whose state the tables show; none before block 0 is written.
+fn state_number(transaction: &redb::ReadTransaction) -> Result<Option<u64>, StoreError> {
+    let number = transaction.open_table(META)?.get(STATE_NUMBER)?;
+    let number = number.map(|number| number.value().try_into().map(u64::from_be_bytes)).transpose();
+    number.map_err(|_| StoreError::Damaged { what: "number of the state's block" })
+}
+
 fn slot_key(address: Address, slot: U256) -> [u8; 52] {
     let mut key = [0; 52];
     key[..20].copy_from_slice(address.as_slice());

@@ -1,7 +1,7 @@
 //! How headers, transactions and receipts look inside the database. Golden tests pin every byte.
 
 use alloy::{
-    consensus::{Header, Sealed},
+    consensus::{Header, Sealed, TrieAccount},
     primitives::{Address, B256, Bytes, Log},
     rlp::{Decodable as _, Encodable as _},
 };
@@ -78,6 +78,10 @@ pub(crate) fn decode_transaction(record: &[u8]) -> Result<VerifiedTransaction, S
 
 pub(crate) fn decode_receipt(mut record: &[u8]) -> Result<Receipt, StoreError> {
     Receipt::decode(&mut record).map_err(|_| StoreError::Damaged { what: "receipt" })
+}
+
+pub(super) fn decode_account(mut record: &[u8]) -> Result<TrieAccount, StoreError> {
+    TrieAccount::decode(&mut record).map_err(|_| StoreError::Damaged { what: "account" })
 }
 
 #[cfg(test)]

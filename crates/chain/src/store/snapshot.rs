@@ -11,17 +11,16 @@ use std::{
 use alloy::{
     consensus::{EMPTY_ROOT_HASH, TrieAccount, constants::KECCAK_EMPTY},
     primitives::{Address, B256, Bytes, U256},
-    rlp::Decodable as _,
 };
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _};
 use revm::bytecode::Bytecode;
 
 use super::{
-    ACCOUNTS, CERTIFICATES, CODES, CodeCache, HEADERS, META, NODE_CHUNKS, NODES, NUMBERS, POSITIONS, RECEIPTS, Receipt,
-    SLOTS, STATE_NUMBER, StoreError, StoredHeader, TRANSACTIONS,
+    ACCOUNTS, CERTIFICATES, CODES, CodeCache, HEADERS, NODE_CHUNKS, NODES, NUMBERS, POSITIONS, RECEIPTS, Receipt,
+    SLOTS, StoreError, StoredHeader, TRANSACTIONS,
     export::parse_slot_key,
     layers::{Layers, NodeCache},
-    record, slot_key,
+    record, slot_key, state_number,
 };
 use crate::{
     state::{NodeReader, StateError},
@@ -59,11 +58,7 @@ impl Snapshot {
         codes: Arc<CodeCache>,
         cache: Arc<NodeCache>,
     ) -> Result<Option<Self>, StoreError> {
-        let settled = match transaction.open_table(META)?.get(STATE_NUMBER)? {
-            Some(number) => number.value().try_into().map(u64::from_be_bytes),
-            None => return Ok(None),
-        };
-        let settled = settled.map_err(|_| StoreError::Damaged { what: "number of the state's block" })?;
+        let Some(settled) = state_number(transaction)? else { return Ok(None) };
         let headers = transaction.open_table(HEADERS)?;
         let record = headers.get(layers.head().unwrap_or(settled))?.ok_or(StoreError::Damaged { what: "head" })?;
         let head = StoredHeader::decode(record.value())?;
@@ -155,8 +150,7 @@ impl Snapshot {
             return Ok(account);
         }
         let record = self.accounts.get(&address.0.0)?;
-        let decode = |mut record: &[u8]| TrieAccount::decode(&mut record);
-        record.map(|record| decode(record.value()).map_err(|_| StoreError::Damaged { what: "account" })).transpose()
+        record.map(|record| record::decode_account(record.value())).transpose()
     }
 
     /// The slot as of the head.

@@ -53,46 +53,55 @@ impl Service {
         Ok(self.access.copy_state(&self.exports)?.map(|manifest| manifest.block))
     }
 
-    /// The answer to a question; none to what is no question, or cannot be read now.
+    /// The answer to a question; none to what is no question. What cannot be read now is answered as what is not there.
     pub(crate) fn answer(&self, question: &SnapshotMessage) -> Option<SnapshotMessage> {
-        match *question {
-            SnapshotMessage::WantEpochs { from } => Some(SnapshotMessage::Epochs(self.epochs(from))),
-            SnapshotMessage::WantOffer { block } => {
-                let offer = self.offer(block).inspect_err(|error| tracing::warn!(%error, "a copy cannot be read"));
-                Some(SnapshotMessage::Offer(offer.ok()?.map(Box::new)))
-            }
+        Some(match *question {
+            SnapshotMessage::WantEpochs { from } => SnapshotMessage::Epochs(self.epochs(from)),
+            SnapshotMessage::WantOffer { block } => SnapshotMessage::Offer(self.offer(block).map(Box::new)),
             SnapshotMessage::WantChunk { block, index } => {
-                let bytes = self.exports.chunk(block, index).ok()?.unwrap_or_default();
-                Some(SnapshotMessage::Chunk { block, index, bytes })
+                let bytes = readable(self.exports.chunk(block, index)).unwrap_or_default();
+                SnapshotMessage::Chunk { block, index, bytes }
             }
-            _ => None,
-        }
+            _ => return None,
+        })
     }
 
-    fn certified(&self, number: u64) -> Option<CertifiedHeader> {
-        let (header, certificate) = self.access.certified(number).ok()??;
-        Some(CertifiedHeader { header: alloy_rlp::encode(&header).into(), certificate })
+    fn certified(&self, number: u64) -> Result<Option<CertifiedHeader>, ExportError> {
+        let known = self.access.certified(number)?;
+        Ok(known
+            .map(|(header, certificate)| CertifiedHeader { header: alloy_rlp::encode(&header).into(), certificate }))
     }
 
     fn epochs(&self, from: u64) -> Vec<CertifiedHeader> {
         let step = self.epoch_blocks.max(1);
         let numbers = (0..EPOCHS_MAX as u64).map_while(|epoch| from.checked_add(epoch.checked_mul(step)?));
-        numbers.map_while(|number| self.certified(number)).collect()
+        numbers.map_while(|number| readable(self.certified(number))).collect()
     }
 
     /// The copy of this block, or the newest of which the block can be shown.
-    fn offer(&self, block: u64) -> Result<Option<Offer>, ExportError> {
-        let mut blocks = self.exports.blocks()?;
+    fn offer(&self, block: u64) -> Option<Offer> {
+        let mut blocks = readable(self.exports.blocks().map(Some))?;
         // Stable: the one asked for first, then the newest.
         blocks.sort_by_key(|copied| *copied != block);
-        for number in blocks {
-            let Some(manifest) = self.exports.manifest(number)? else { continue };
-            let Some(block) = self.certified(number) else { continue };
-            let parents = (1..=PARENTS_MAX as u64).map_while(|back| number.checked_sub(back));
-            let header = |number| self.access.header(number).ok().flatten();
-            let parents = parents.map_while(header).map(|header| Bytes::from(alloy_rlp::encode(&header))).collect();
-            return Ok(Some(Offer { manifest, block, parents }));
-        }
-        Ok(None)
+        blocks.into_iter().find_map(|number| readable(self.offer_of(number)))
     }
+
+    fn offer_of(&self, number: u64) -> Result<Option<Offer>, ExportError> {
+        let Some(manifest) = self.exports.manifest(number)? else { return Ok(None) };
+        let Some(block) = self.certified(number)? else { return Ok(None) };
+        let mut parents = Vec::new();
+        for back in (1..=PARENTS_MAX as u64).map_while(|back| number.checked_sub(back)) {
+            let Some(header) = self.access.header(back)? else { break };
+            parents.push(Bytes::from(alloy_rlp::encode(&header)));
+        }
+        Ok(Some(Offer { manifest, block, parents }))
+    }
+}
+
+/// What was read. That something cannot be is this node's trouble and nobody else's: its log says so.
+fn readable<T>(read: Result<Option<T>, ExportError>) -> Option<T> {
+    read.unwrap_or_else(|error| {
+        tracing::warn!(error = &error as &dyn std::error::Error, "something for nodes that begin cannot be read");
+        None
+    })
 }

@@ -3,16 +3,18 @@
 //! What was announced, with which salt, is on disk before anything is sent, so that a restart goes on where it was; what the
 //! chain knows already is never sent again. The file of proofs is the node's and is only read.
 
-use alloy::primitives::{Address, B256, Bytes};
+use alloy::{
+    primitives::{Address, B256, Bytes},
+    providers::Provider as _,
+};
 use cortensor_contracts::{Contracts, SignedProposal, SignedVote, Wallet, audits::AuditsError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
-
-use alloy::providers::Provider as _;
 
 /// What became of the proofs, beside their file.
 pub const SENT_FILE: &str = "evidence.sent.json";
@@ -104,6 +106,16 @@ struct Sent {
     proven: bool,
 }
 
+/// Where a proof is after a look.
+enum Progress {
+    /// The chain knows it.
+    Over,
+    /// Something is still to be done.
+    Open,
+    /// The chain took it just now.
+    Taken,
+}
+
 /// All proofs of one node.
 #[derive(Debug)]
 pub(super) struct Reports {
@@ -118,44 +130,69 @@ impl Reports {
         Self { evidence: evidence.to_owned(), sent: evidence.with_file_name(SENT_FILE), seen_bytes: 0 }
     }
 
-    /// Does the next thing for each proof; how many proofs of this node the chain took.
-    pub(super) async fn step(&mut self, wallet: &Wallet, contracts: &Contracts) -> Result<u64, EvidenceError> {
+    /// Does the next thing for each proof, and counts those that the chain took. One that fails does not keep the others back;
+    /// the first failure is told.
+    pub(super) async fn step(
+        &mut self,
+        wallet: &Wallet,
+        contracts: &Contracts,
+        proofs: &AtomicU64,
+    ) -> Result<(), EvidenceError> {
         let length = match fs::metadata(&self.evidence) {
             Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(source) => return Err(EvidenceError::Io { path: self.evidence.clone(), source }),
         };
         if length == self.seen_bytes {
-            return Ok(0);
+            return Ok(());
         }
         let mut sent = self.load()?;
-        let (mut taken, mut open) = (0, false);
+        let (mut open, mut failed) = (false, None);
         for line in self.lines()? {
-            let known = sent.get(&line.validator).copied();
-            if known.is_some_and(|known| known.proven) {
-                continue;
-            }
-            if contracts.equivocations.is_proven(line.validator).await? {
-                let salt = known.map_or(B256::ZERO, |known| known.salt);
-                self.keep(&mut sent, line.validator, Sent { salt, proven: true })?;
-                continue;
-            }
-            let salt = match known {
-                Some(known) => known.salt,
-                None if sent.len() >= VALIDATORS_MAX => continue,
-                None => {
-                    let salt = B256::from(rand::random::<[u8; 32]>());
-                    self.keep(&mut sent, line.validator, Sent { salt, proven: false })?;
-                    salt
+            match self.advance(&line, &mut sent, wallet, contracts).await {
+                Ok(Progress::Over) => {}
+                Ok(Progress::Open) => open = true,
+                Ok(Progress::Taken) => {
+                    open = true;
+                    proofs.fetch_add(1, Relaxed);
                 }
-            };
-            open = true;
-            taken += u64::from(bring(wallet, contracts, &line, salt).await?);
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        if !open {
+        if !open && failed.is_none() {
             self.seen_bytes = length;
         }
-        Ok(taken)
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Does the next thing for one proof.
+    async fn advance(
+        &self,
+        line: &Line,
+        sent: &mut BTreeMap<Address, Sent>,
+        wallet: &Wallet,
+        contracts: &Contracts,
+    ) -> Result<Progress, EvidenceError> {
+        let known = sent.get(&line.validator).copied();
+        if known.is_some_and(|known| known.proven) {
+            return Ok(Progress::Over);
+        }
+        if contracts.equivocations.is_proven(line.validator).await? {
+            let salt = known.map_or(B256::ZERO, |known| known.salt);
+            self.keep(sent, line.validator, Sent { salt, proven: true })?;
+            return Ok(Progress::Over);
+        }
+        let salt = match known {
+            Some(known) => known.salt,
+            None if sent.len() >= VALIDATORS_MAX => return Ok(Progress::Over),
+            None => {
+                let salt = B256::from(rand::random::<[u8; 32]>());
+                self.keep(sent, line.validator, Sent { salt, proven: false })?;
+                salt
+            }
+        };
+        let taken = bring(wallet, contracts, line, salt).await?;
+        Ok(if taken { Progress::Taken } else { Progress::Open })
     }
 
     /// The proofs, one for each validator: one is enough.

@@ -163,9 +163,8 @@ impl Duties {
         self.watch_time().await?;
         let alive = self.give_sign_of_life(clock).await;
         let fixed = self.fix_set(clock).await;
-        let reported = self.reports.step(&self.wallet, &self.contracts).await;
-        self.metrics.proofs.fetch_add(reported?, Relaxed);
-        alive.and(fixed)
+        let reported = self.reports.step(&self.wallet, &self.contracts, &self.metrics.proofs).await;
+        alive.and(fixed).and(reported.map_err(DutyError::from))
     }
 
     async fn clock(&self) -> Result<Clock, DutyError> {

@@ -134,13 +134,12 @@ impl Wal {
     pub(crate) fn open(path: &Path, next: u64, lacking: Lacking) -> Result<(Self, Vec<LogEntry>), WalError> {
         let paths = paths(path);
         let contents = [read(&paths[0])?, read(&paths[1])?];
-        let scans = [0, 1].map(|slot| {
-            contents[slot].as_ref().filter(|bytes| !bytes.is_empty()).map(|bytes| frame::scan(bytes, MAGIC.len()))
-        });
+        let scans =
+            [0, 1].map(|slot| contents[slot].as_ref().filter(|bytes| !bytes.is_empty()).map(|bytes| scan(bytes)));
         let missing = contents.iter().all(Option::is_none);
         let resumed = judge(path, next, lacking, missing, &paths, &scans)?;
         let (entries, whole) = match &scans[slot(next)] {
-            Some(scan) if resumed => (entries(scan), scan.whole as u64),
+            Some(scan) if resumed => (entries(scan).expect("judged not to be damaged"), scan.whole as u64),
             _ => (Vec::new(), 0),
         };
         let files = [Arc::new(open_file(&paths[0])?), Arc::new(open_file(&paths[1])?)];
@@ -286,18 +285,27 @@ fn write(mut file: &File, frame: &[u8], clear: bool) -> io::Result<()> {
     file.sync_data()
 }
 
-fn entries(scan: &Scan<'_>) -> Vec<LogEntry> {
+/// A file's frames. One whose checksum holds but that is no list of entries counts as damaged, too: what it was about is not
+/// known.
+fn scan(bytes: &[u8]) -> Scan<'_> {
+    let mut scan = frame::scan(bytes, MAGIC.len());
+    scan.damaged |= entries(&scan).is_none();
+    scan
+}
+
+/// The entries of all frames; none if something in them is no entry.
+fn entries(scan: &Scan<'_>) -> Option<Vec<LogEntry>> {
     let mut entries = Vec::new();
     for frame in &scan.frames {
         let mut rest = frame.content;
-        while let Some((length, more)) = rest.split_first_chunk() {
-            let Some((entry, more)) = more.split_at_checked(u32::from_be_bytes(*length) as usize) else { break };
-            // A frame with a good checksum was written by this program.
-            entries.extend(LogEntry::decode(entry).ok());
+        while !rest.is_empty() {
+            let (length, more) = rest.split_first_chunk()?;
+            let (entry, more) = more.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+            entries.push(LogEntry::decode(entry).ok()?);
             rest = more;
         }
     }
-    entries
+    Some(entries)
 }
 
 #[cfg(test)]
@@ -409,5 +417,19 @@ mod tests {
         assert!(Wal::open(&path, 8, Lacking::GoneOn).is_ok());
         std::fs::write(&paths(&path)[1], b"something else").unwrap();
         assert!(matches!(Wal::open(&path, 7, Lacking::New), Err(WalError::Kind { .. })));
+    }
+
+    /// A checksum says that a frame is as it was written, not that this program can read it.
+    #[tokio::test]
+    async fn what_cannot_be_read_is_not_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wal");
+        let file = written(&path, 7, 2).await;
+        let whole = std::fs::read(&file).unwrap();
+        for content in [b"\0\0\0\x01\xff".as_slice(), b"\0\0\0\x09cut", b"\0\0"] {
+            std::fs::write(&file, [whole.clone(), frame::encode(7, content)].concat()).unwrap();
+            assert!(matches!(Wal::open(&path, 7, REFUSED), Err(WalError::Damaged { .. })), "{content:?}");
+            assert!(Wal::open(&path, 7, Lacking::New).unwrap().1.is_empty());
+        }
     }
 }
