@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -147,23 +148,23 @@ def wait_for(what, seconds, description, pause=0.05):
         time.sleep(pause)
 
 
-def free_port(kind=socket.SOCK_STREAM):
+def free_port():
     """A port of the loopback interface that nobody uses just now."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_ports(1)
 
 
-def free_ports(count, kind=socket.SOCK_STREAM):
-    """The first of some neighbouring ports that nobody uses just now."""
-    for _ in range(100):
-        first = free_port(kind)
+def free_ports(count):
+    """The first of some neighbouring ports that nobody uses, for both protocols. They stay free while a process is down:
+    systems give out ports of this range to nobody who does not ask for them."""
+    for _ in range(1000):
+        first = random.randrange(10_000, 30_000 - count)
         try:
             for port in range(first, first + count):
-                with socket.socket(socket.AF_INET, kind) as probe:
-                    probe.bind(("127.0.0.1", port))
+                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                    with socket.socket(socket.AF_INET, kind) as probe:
+                        probe.bind(("127.0.0.1", port))
             return first
-        except (OSError, OverflowError):
+        except OSError:
             continue
     raise AssertionError("no free ports")
 

@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import socket
 
 import pytest
 from processes import (
@@ -39,7 +38,7 @@ def our_chain(request, chain, tmp_path_factory):
         yield chain
         return
     folder = tmp_path_factory.mktemp("four")
-    places = ("--rpc-port", free_ports(4), "--peer-port", free_ports(4, socket.SOCK_DGRAM))
+    places = ("--rpc-port", free_ports(4), "--peer-port", free_ports(4))
     succeed("chain", "init", folder / "net", "--validators", "4", "--fund-test-accounts", *places)
     daemons = [Daemon(folder, "chain", "run", "--home", folder / "net" / f"node-{i}", "--json") for i in range(4)]
     try:

@@ -27,7 +27,7 @@ class Private:
         self.daemons = []
         self.rpc_port = free_ports(VALIDATORS + 1)
         arguments = ("--validators", VALIDATORS, "--epoch-blocks", EPOCH_BLOCKS, "--empty-block-ms", 300)
-        places = ("--rpc-port", self.rpc_port, "--peer-port", free_ports(VALIDATORS + 1, socket.SOCK_DGRAM))
+        places = ("--rpc-port", self.rpc_port, "--peer-port", free_ports(VALIDATORS + 1))
         # The parent's port is known before the parent runs.
         self.parent_port = free_port()
         parent = ("--parent-rpc", f"http://127.0.0.1:{self.parent_port}")
@@ -72,7 +72,7 @@ class Private:
         """Somebody becomes a member: its folder, its account, and what opens its keystore."""
         home = self.folder / name
         port = free_port()
-        places = ("--rpc-port", port, "--peer-port", free_port(socket.SOCK_DGRAM))
+        places = ("--rpc-port", port, "--peer-port", free_port())
         said = succeed("l3", "join", self.invite(name), home, *places)
         account = re.search(r"0x[0-9a-fA-F]{40}", said)[0]
         # What the environment of the tests sets is not passed on; this is.
@@ -122,7 +122,7 @@ def house(private):
     """A member with a router."""
     member = private.join("house")
     path = private.role("router", member, {
-        'listen = "0.0.0.0:7100"': f'listen = "127.0.0.1:{free_port(socket.SOCK_DGRAM)}"',
+        'listen = "0.0.0.0:7100"': f'listen = "127.0.0.1:{free_port()}"',
         'http = "127.0.0.1:8080"': 'http = "127.0.0.1:0"',
     })
     daemon = private.start("router", "--config", path, "--json", env=member["env"])
@@ -222,7 +222,7 @@ def test_strangers_are_refused_at_every_door(private):
     (home / "network.json").write_text(json.dumps(invitation["chain"]))
     node = json.loads((private.home / "node.json").read_text())
     port = free_port()
-    node |= {"rpc": f"127.0.0.1:{port}", "listen": f"0.0.0.0:{free_port(socket.SOCK_DGRAM)}"}
+    node |= {"rpc": f"127.0.0.1:{port}", "listen": f"0.0.0.0:{free_port()}"}
     (home / "node.json").write_text(json.dumps(node))
     (home / "transport.key").write_text(os.urandom(32).hex() + "\n")
     daemon = private.start("chain", "run", "--home", home, "--json")

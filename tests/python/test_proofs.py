@@ -1,36 +1,18 @@
 """`cortensor chain proof|verify` and `chain run --sync snapshot` with four validators."""
 
 import json
-import socket
 
 import pytest
-from processes import OTHER, Daemon, cast, fail, run, send, succeed, wait_for
+from processes import OTHER, Daemon, cast, fail, free_ports, run, send, succeed, wait_for
 
 NOBODY = "0x00000000000000000000000000000000000000bb"
-
-
-def free_ports(kind, count):
-    """The first of so many ports in a row that are free at the moment."""
-    for first in range(21000, 60000, count):
-        sockets = []
-        try:
-            for port in range(first, first + count):
-                sockets.append(socket.socket(socket.AF_INET, kind))
-                sockets[-1].bind(("127.0.0.1", port))
-            return first
-        except OSError:
-            continue
-        finally:
-            for one in sockets:
-                one.close()
-    raise AssertionError("no ports are free")
 
 
 @pytest.fixture(scope="module")
 def validators(tmp_path_factory):
     """Four validators with short epochs: their JSON-RPC addresses, and their folders."""
     folder = tmp_path_factory.mktemp("validators")
-    rpc, peer = free_ports(socket.SOCK_STREAM, 5), free_ports(socket.SOCK_DGRAM, 5)
+    rpc, peer = free_ports(5), free_ports(5)
     succeed("chain", "init", folder / "net", "--validators", 4, "--epoch-blocks", 5, "--empty-block-ms", 100,
             "--fund-test-accounts", "--bare", "--rpc-port", rpc, "--peer-port", peer)
     homes = [folder / "net" / f"node-{index}" for index in range(4)]

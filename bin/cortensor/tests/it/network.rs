@@ -21,7 +21,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicU16, AtomicU64, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -97,13 +97,16 @@ fn command(arguments: &[&str], password_file: Option<&Path>) -> Command {
     command
 }
 
-/// `count` neighbouring ports that are free for both protocols.
+/// `count` neighbouring ports that are free for both protocols, and stay so while a process is down: systems give out
+/// ports of this range to nobody who does not ask for them.
 pub(crate) fn free_ports(count: u16) -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
     let is_free =
         |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok();
-    for _ in 0..200 {
-        let first = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        if first.checked_add(count).is_some() && (first..first + count).all(is_free) {
+    let start = u16::try_from(std::process::id() % 200).unwrap() * 100;
+    for _ in 0..1_000 {
+        let first = 10_000 + start.wrapping_add(NEXT.fetch_add(count, SeqCst)) % 20_000;
+        if (first..first + count).all(is_free) {
             return first;
         }
     }

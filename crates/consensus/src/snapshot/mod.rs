@@ -101,10 +101,9 @@ pub struct Begin {
 /// When no peer has a usable copy, or it cannot be written here.
 pub async fn begin(config: Begin) -> Result<u64, SnapshotError> {
     let (peers, events) = Peers::start(config.peers).await?;
-    let follower = Follower::new(config.trusted, None);
-    let liars = HashSet::new();
-    let mut client =
-        Client { peers: peers.clone(), events, chain: config.chain, follower, epochs: Vec::new(), liars, turn: 0 };
+    let followers = vec![Follower::new(config.trusted, None)];
+    let (chain, epochs, liars) = (config.chain, Vec::new(), HashSet::new());
+    let mut client = Client { peers: peers.clone(), events, chain, followers, epochs, liars, turn: 0 };
     let outcome = client.run().await;
     peers.close().await;
     outcome
@@ -114,7 +113,9 @@ struct Client {
     peers: Peers,
     events: PeersEvents,
     chain: Config,
-    follower: Follower,
+    /// What is trusted in the first epoch and in each one followed so far: one more than `epochs`. Peers have copies of
+    /// different blocks, and the next one's may be of an earlier epoch than the last one's.
+    followers: Vec<Follower>,
     /// The last blocks of the epochs followed so far.
     epochs: Vec<(Header, Bytes)>,
     liars: HashSet<TransportKey>,
@@ -164,8 +165,8 @@ impl Client {
         let offer = offered.await?.ok_or(Trouble::Silent)?;
         let block = certified(&offer.block)?;
         let number = block.certificate.height;
-        self.follow_to(peer, number).await?;
-        let header = { self.follower }.follow(&block)?;
+        let epoch = self.follow_to(peer, number).await?;
+        let header = { self.followers[epoch] }.follow(&block)?;
         check_offer(&offer, &block, &header)?;
         let parents = check_parents(&header, &offer.parents)?;
         let mut import = Import::open(&self.chain, offer.manifest.clone())?;
@@ -189,37 +190,37 @@ impl Client {
             *useful = Instant::now();
             tracing::debug!(%peer, index, chunks, "a chunk was taken in");
         }
-        let ancestry =
-            Ancestry { block: header, certificate: offer.block.certificate, parents, epochs: self.epochs.clone() };
+        let epochs = self.epochs[..epoch].to_vec();
+        let ancestry = Ancestry { block: header, certificate: offer.block.certificate, parents, epochs };
         import.finish(&ancestry)?;
         Ok(number)
     }
 
-    /// Follows the epochs until the one that this block is in.
-    async fn follow_to(&mut self, peer: TransportKey, number: u64) -> Result<(), Trouble> {
-        while self.follower.epoch_last() < number {
-            let from = self.follower.epoch_last();
-            let asked = self.ask(peer, SnapshotMessage::WantEpochs { from }, |answer| match answer {
-                SnapshotMessage::Epochs(epochs) => Some(epochs),
-                _ => None,
-            });
+    /// Follows the epochs until the one that this block is in; which of [`Self::followers`] that is.
+    async fn follow_to(&mut self, peer: TransportKey, number: u64) -> Result<usize, Trouble> {
+        loop {
+            if let Some(epoch) = self.followers.iter().position(|follower| follower.epoch_last() >= number) {
+                return Ok(epoch);
+            }
+            let mut follower = self.followers[self.epochs.len()];
+            let asked =
+                self.ask(peer, SnapshotMessage::WantEpochs { from: follower.epoch_last() }, |answer| match answer {
+                    SnapshotMessage::Epochs(epochs) => Some(epochs),
+                    _ => None,
+                });
             let epochs = asked.await?;
             if epochs.is_empty() {
                 return Err(Trouble::Silent);
             }
             for epoch in epochs {
-                if self.follower.epoch_last() >= number {
-                    break;
-                }
                 let block = certified(&epoch)?;
-                if block.certificate.height != self.follower.epoch_last() {
+                if block.certificate.height != follower.epoch_last() {
                     return Err(Trouble::Lie("another block than the epoch's last"));
                 }
-                let header = self.follower.follow(&block)?;
-                self.epochs.push((header, epoch.certificate));
+                self.epochs.push((follower.follow(&block)?, epoch.certificate));
+                self.followers.push(follower);
             }
         }
-        Ok(())
     }
 
     async fn ask<T>(

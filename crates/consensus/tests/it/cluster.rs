@@ -2,9 +2,10 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    net::{SocketAddr, UdpSocket},
+    net::{SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -39,12 +40,19 @@ pub struct Cluster {
     http: reqwest::Client,
 }
 
-fn free_udp() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-fn free_tcp() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// A place that is free for both protocols and stays free while a member is down: systems give out ports of this range
+/// to nobody who does not ask for them.
+fn free_place() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 200).unwrap() * 100;
+    for _ in 0..20_000 {
+        let port = 10_000 + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let place = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(place).is_ok() && UdpSocket::bind(place).is_ok() {
+            return place;
+        }
+    }
+    panic!("no port is free");
 }
 
 /// Beside the folder, which may be full.
@@ -86,14 +94,14 @@ impl Cluster {
             balances_wei: DEVELOPMENT_ADDRESSES.iter().map(|one| (*one, WEI_PER_COIN * U256::from(10_000))).collect(),
         };
         let secrets: Vec<_> = (0..validators + followers).map(|_| TransportSecret::generate()).collect();
-        let places: Vec<_> = secrets.iter().map(|_| free_udp()).collect();
+        let places: Vec<_> = secrets.iter().map(|_| free_place()).collect();
         let peer = |index: usize| NodeAddress::new(secrets[index].public(), "127.0.0.1", places[index].port()).unwrap();
         let peers: Vec<_> = (0..validators).map(peer).collect();
-        tune(&mut network, &mut Node::new(free_tcp(), places[0], Vec::new()));
+        tune(&mut network, &mut Node::new(free_place(), places[0], Vec::new()));
         let member = |index: usize| {
             let folder = folder.path().join(format!("node-{index}"));
             std::fs::create_dir(&folder).unwrap();
-            let rpc = free_tcp();
+            let rpc = free_place();
             let mut node = Node::new(rpc, places[index], peers.clone());
             (node.propose_ms, node.vote_ms) = (1_000, 300);
             tune(&mut network.clone(), &mut node);
