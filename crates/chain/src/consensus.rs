@@ -31,7 +31,7 @@ use crate::{
     export::{ExportError, Exports, Manifest},
     members::Roll,
     store::{BlockWrite, StoreError},
-    transaction::{DecodeError, VerifiedTransaction},
+    transaction::{DecodeError, StatedTransaction, VerifiedTransaction},
 };
 
 /// Decides which block comes next.
@@ -315,9 +315,10 @@ impl Access {
         self.0.with_pool(|pool| pool.get(transaction).is_some())
     }
 
-    /// Decodes a transaction and recovers its sender.
-    pub fn verify(&self, encoded: Bytes) -> Result<VerifiedTransaction, DecodeError> {
-        self.0.verify(encoded)
+    /// Decodes many transactions and finds their senders, in the same order.
+    #[must_use]
+    pub fn verify(&self, transactions: &[StatedTransaction]) -> Vec<Result<VerifiedTransaction, DecodeError>> {
+        self.0.verify_stated(transactions)
     }
 
     /// Takes a peer's transaction into the pool, without telling the network.
@@ -341,9 +342,21 @@ impl Access {
         self.0.admission.as_ref().map(|admission| AdmissionChanges(admission.changes()))
     }
 
-    /// Tells JSON-RPC clients how many peers there are.
-    pub fn set_peers(&self, count: u64) {
-        self.0.peers.store(count, std::sync::atomic::Ordering::Relaxed);
+    /// Tells JSON-RPC clients that a peer can be reached.
+    pub fn peer_came(&self, transport_key: B256) {
+        self.0.peers.lock().entry(transport_key).or_insert(0);
+    }
+
+    /// Tells them of a peer's last block. One that cannot be reached any more is not told of.
+    pub fn peer_is_at(&self, transport_key: B256, number: u64) {
+        if let Some(known) = self.0.peers.lock().get_mut(&transport_key) {
+            *known = number;
+        }
+    }
+
+    /// Tells them that it cannot be reached any more.
+    pub fn peer_left(&self, transport_key: B256) {
+        self.0.peers.lock().remove(&transport_key);
     }
 }
 

@@ -4,9 +4,10 @@
 //! the pool stands on. Lock order: pool, then head. No lock is held during execution or a commit.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -29,7 +30,7 @@ use crate::{
     pool::{Pool, PoolError, PoolRules, SenderAccount},
     state::StateStore,
     store::{BlockWrite, Snapshot, Store, StoreError},
-    transaction::{DecodeError, VerifiedTransaction},
+    transaction::{DecodeError, StatedTransaction, VerifiedTransaction},
 };
 
 /// Announcements of waiting transactions that a slow listener may fall behind by before it misses some.
@@ -107,8 +108,8 @@ pub(crate) struct Core {
     pub(crate) ready: Notify,
     /// Transactions that clients handed in here, for the network to spread.
     pub(crate) outbound: broadcast::Sender<Arc<VerifiedTransaction>>,
-    /// How many peers the consensus engine can reach.
-    pub(crate) peers: AtomicU64,
+    /// Whom the consensus engine can reach, by transport key, and the last block that each one told of.
+    pub(crate) peers: Mutex<BTreeMap<B256, u64>>,
     /// The number of the head; subscriptions follow it.
     pub(crate) head_number: watch::Sender<u64>,
     /// Hashes of transactions that became executable.
@@ -149,7 +150,7 @@ impl Core {
             pool_rules,
             ready: Notify::new(),
             outbound: broadcast::Sender::new(ANNOUNCEMENTS_BUFFERED),
-            peers: AtomicU64::new(0),
+            peers: Mutex::default(),
             announcements: broadcast::Sender::new(ANNOUNCEMENTS_BUFFERED),
             running: watch::Sender::new(true),
             config,
@@ -179,6 +180,11 @@ impl Core {
     /// Decodes a transaction and recovers its sender.
     pub(crate) fn verify(&self, encoded: Bytes) -> Result<VerifiedTransaction, DecodeError> {
         self.metrics.recovery_cpu.spend(|| VerifiedTransaction::decode(encoded))
+    }
+
+    /// Decodes many transactions and finds their senders.
+    pub(crate) fn verify_stated(&self, all: &[StatedTransaction]) -> Vec<Result<VerifiedTransaction, DecodeError>> {
+        self.metrics.recovery_cpu.spend(|| VerifiedTransaction::decode_stated(all))
     }
 
     /// Takes a client's transaction into the pool and lets the network know.

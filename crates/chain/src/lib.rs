@@ -34,6 +34,7 @@ pub use consensus::{
     ProposedBlock, ShowCertificate, Solo,
 };
 pub use core::SubmitError;
+pub use cortensor_signatures::{KEY_BYTES, StatedKey};
 pub use execute::ExecuteError;
 pub use export::{CHUNK_BYTES_MAX, CHUNKS_MAX, ExportError, Exports, Manifest};
 pub use members::{Permissions, RIGHT_SEND};
@@ -41,4 +42,4 @@ pub use metrics::MetricsSnapshot;
 pub use pool::{PoolError, Shortfall};
 pub use state::{AccountChange, AccountFields, EthTrieStore, NodeReader, StateError, StateStore, StateUpdate};
 pub use store::{Ancestry, Import, ImportError, OpenError, StoreError};
-pub use transaction::{DecodeError, TRANSACTION_BYTES_MAX, VerifiedTransaction};
+pub use transaction::{DecodeError, StatedTransaction, TRANSACTION_BYTES_MAX, VerifiedTransaction};

@@ -1,14 +1,16 @@
 //! A transaction that is well formed and whose sender is known.
 //!
-//! [`VerifiedTransaction::decode`] is the only way in from outside bytes: it bounds, decodes and recovers the sender,
-//! which is the costly part and therefore happens before the single writer sees anything. It knows nothing of balances,
-//! nonces or fees; those rules live in the pool.
+//! [`VerifiedTransaction::decode`] and [`VerifiedTransaction::decode_stated`] are the only ways in from outside bytes:
+//! they bound, decode and find the sender, which is the costly part and therefore happens before the single writer sees
+//! anything. Whoever states the signers' keys along with many transactions saves most of that: all are checked as one
+//! equation (`cortensor-signatures`). It knows nothing of balances, nonces or fees; those rules live in the pool.
 
 use alloy::{
     consensus::{Transaction as _, TxEnvelope, TxType, crypto::SECP256K1N_HALF},
     eips::eip2718::{Decodable2718, Encodable2718},
-    primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256},
+    primitives::{Address, B256, Bytes, Signature, TxKind, U256},
 };
+use cortensor_signatures::{Claim, StatedKey, all_hold};
 use secp256k1::{
     Message, SECP256K1,
     ecdsa::{RecoverableSignature, RecoveryId},
@@ -17,6 +19,17 @@ use thiserror::Error;
 
 /// The largest encoded transaction (the bound that go-ethereum's pool has).
 pub const TRANSACTION_BYTES_MAX: usize = 128 * 1024;
+/// From so many signatures on, checking them together is cheaper than recovering each.
+const TOGETHER_MIN: usize = 24;
+
+/// A transaction as a peer sends it: its EIP-2718 form and, where the peer knows it, the key that signed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatedTransaction {
+    /// The EIP-2718 form.
+    pub encoded: Bytes,
+    /// The key as stated, which is not believed.
+    pub key: Option<StatedKey>,
+}
 
 /// Why bytes are not a transaction for this chain.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -37,44 +50,76 @@ pub enum DecodeError {
     /// The signature recovers no key, or is the malleable form.
     #[error("invalid sender: invalid transaction v, r, s values")]
     Signature,
+    /// Another key than the stated one signed it.
+    #[error("another key than the stated one signed the transaction")]
+    StatedKey,
 }
 
 /// A well-formed transaction of a supported type with the address that signed it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct VerifiedTransaction {
     envelope: TxEnvelope,
     sender: Address,
+    /// None for one that was stored.
+    key: Option<StatedKey>,
     hash: B256,
     encoded: Bytes,
 }
 
+/// The same bytes of the same sender, whether the key is known or not.
+impl PartialEq for VerifiedTransaction {
+    fn eq(&self, other: &Self) -> bool {
+        self.sender == other.sender && self.encoded == other.encoded
+    }
+}
+
+impl Eq for VerifiedTransaction {}
+
 impl VerifiedTransaction {
     /// Decodes the EIP-2718 form that `eth_sendRawTransaction` takes and recovers the sender.
     pub fn decode(encoded: Bytes) -> Result<Self, DecodeError> {
-        if encoded.len() > TRANSACTION_BYTES_MAX {
-            return Err(DecodeError::Oversized { size: encoded.len() });
-        }
-        let mut rest = encoded.as_ref();
-        if rest.first() == Some(&u8::from(TxType::Eip4844)) {
-            return Err(DecodeError::Blob);
-        }
-        let envelope = TxEnvelope::decode_2718(&mut rest).map_err(|error| DecodeError::Encoding(error.to_string()))?;
-        if !rest.is_empty() {
-            return Err(DecodeError::Encoding("bytes follow the transaction".to_owned()));
-        }
-        Self::recover(envelope, encoded)
+        let envelope = decode_envelope(&encoded)?;
+        let key = recover_key(envelope.signature(), envelope.signature_hash()).ok_or(DecodeError::Signature)?;
+        Ok(Self::signed(envelope, encoded, key))
+    }
+
+    /// Decodes many and finds their senders, in the same order.
+    #[must_use]
+    pub fn decode_stated(transactions: &[StatedTransaction]) -> Vec<Result<Self, DecodeError>> {
+        let envelopes: Vec<_> = transactions.iter().map(|one| decode_envelope(&one.encoded)).collect();
+        let claims: Vec<_> =
+            envelopes.iter().zip(transactions).filter_map(|(envelope, one)| claim(envelope, one)).collect();
+        let together = claims.len() >= TOGETHER_MIN && all_hold(&claims, &mut rand::rng());
+        let verified = |(envelope, one): (Result<TxEnvelope, DecodeError>, &StatedTransaction)| {
+            let stated = claim(&envelope, one).map(|claim| claim.key);
+            let envelope = envelope?;
+            let key = match stated.filter(|_| together) {
+                Some(key) => key,
+                None => recover_key(envelope.signature(), envelope.signature_hash()).ok_or(DecodeError::Signature)?,
+            };
+            if one.key.is_some_and(|stated| stated != key) {
+                return Err(DecodeError::StatedKey);
+            }
+            Ok(Self::signed(envelope, one.encoded.clone(), key))
+        };
+        envelopes.into_iter().zip(transactions).map(verified).collect()
+    }
+
+    fn signed(envelope: TxEnvelope, encoded: Bytes, key: StatedKey) -> Self {
+        Self { hash: *envelope.tx_hash(), envelope, sender: key.address(), key: Some(key), encoded }
     }
 
     /// Rebuilds a transaction that was verified before it was stored.
     pub(crate) fn from_stored(sender: Address, encoded: Bytes) -> Result<Self, DecodeError> {
         let envelope =
             TxEnvelope::decode_2718(&mut encoded.as_ref()).map_err(|error| DecodeError::Encoding(error.to_string()))?;
-        Ok(Self { hash: *envelope.tx_hash(), envelope, sender, encoded })
+        Ok(Self { hash: *envelope.tx_hash(), envelope, sender, key: None, encoded })
     }
 
-    fn recover(envelope: TxEnvelope, encoded: Bytes) -> Result<Self, DecodeError> {
-        let sender = recover_signer(envelope.signature(), envelope.signature_hash()).ok_or(DecodeError::Signature)?;
-        Ok(Self { hash: *envelope.tx_hash(), envelope, sender, encoded })
+    /// What tells peers of it.
+    #[must_use]
+    pub fn stated(&self) -> StatedTransaction {
+        StatedTransaction { encoded: self.encoded.clone(), key: self.key }
     }
 
     /// The transaction itself.
@@ -136,8 +181,29 @@ impl TryFrom<TxEnvelope> for VerifiedTransaction {
     }
 }
 
-/// The address whose key made this signature over this hash; none for the malleable form that EIP-2 forbids.
-fn recover_signer(signature: &Signature, hash: B256) -> Option<Address> {
+fn decode_envelope(encoded: &Bytes) -> Result<TxEnvelope, DecodeError> {
+    if encoded.len() > TRANSACTION_BYTES_MAX {
+        return Err(DecodeError::Oversized { size: encoded.len() });
+    }
+    let mut rest = encoded.as_ref();
+    if rest.first() == Some(&u8::from(TxType::Eip4844)) {
+        return Err(DecodeError::Blob);
+    }
+    let envelope = TxEnvelope::decode_2718(&mut rest).map_err(|error| DecodeError::Encoding(error.to_string()))?;
+    if !rest.is_empty() {
+        return Err(DecodeError::Encoding("bytes follow the transaction".to_owned()));
+    }
+    Ok(envelope)
+}
+
+/// What is stated about a transaction, if it can be one and is not the malleable form of a signature.
+fn claim(envelope: &Result<TxEnvelope, DecodeError>, transaction: &StatedTransaction) -> Option<Claim> {
+    let envelope = envelope.as_ref().ok().filter(|envelope| envelope.signature().s() <= SECP256K1N_HALF)?;
+    Some(Claim { digest: envelope.signature_hash(), signature: *envelope.signature(), key: transaction.key? })
+}
+
+/// The key that made this signature over this hash; none for the malleable form that EIP-2 forbids.
+fn recover_key(signature: &Signature, hash: B256) -> Option<StatedKey> {
     if signature.s() > SECP256K1N_HALF {
         return None;
     }
@@ -147,13 +213,14 @@ fn recover_signer(signature: &Signature, hash: B256) -> Option<Address> {
     compact[32..].copy_from_slice(&signature.s().to_be_bytes::<32>());
     let signature = RecoverableSignature::from_compact(&compact, parity).ok()?;
     let key = SECP256K1.recover_ecdsa(Message::from_digest(hash.0), &signature).ok()?;
-    Some(Address::from_slice(&keccak256(&key.serialize_uncompressed()[1..])[12..]))
+    key.serialize_uncompressed()[1..].try_into().ok().map(StatedKey)
 }
 
 #[cfg(test)]
 mod tests {
     use alloy::{
         consensus::{SignableTransaction as _, TxEip1559},
+        primitives::keccak256,
         signers::{SignerSync as _, local::PrivateKeySigner},
     };
     use proptest::prelude::*;
@@ -180,6 +247,46 @@ mod tests {
         }
     }
 
+    /// Transactions of a few senders, with the keys that signed them.
+    fn stated(count: u64) -> Vec<StatedTransaction> {
+        let one = |nonce| {
+            let signer = PrivateKeySigner::from_bytes(&keccak256([nonce as u8 % 5])).unwrap();
+            let tx = signed(TxEip1559 { nonce, ..TxEip1559::default() }, &signer);
+            VerifiedTransaction::try_from(tx).unwrap().stated()
+        };
+        (0..count).map(one).collect()
+    }
+
+    #[test]
+    fn stated_keys_lead_to_the_same_transactions_as_recovery() {
+        for count in [0, 1, TOGETHER_MIN as u64 - 1, TOGETHER_MIN as u64, 100] {
+            let mut all = stated(count);
+            let expected: Vec<_> = all.iter().map(|one| VerifiedTransaction::decode(one.encoded.clone())).collect();
+            assert!(expected.iter().all(Result::is_ok));
+            assert_eq!(VerifiedTransaction::decode_stated(&all), expected);
+            for one in all.iter_mut().step_by(3) {
+                one.key = None;
+            }
+            assert_eq!(VerifiedTransaction::decode_stated(&all), expected, "{count}, some without a key");
+        }
+    }
+
+    #[test]
+    fn one_false_key_costs_that_transaction_and_no_other() {
+        for count in [5, 60] {
+            let mut all = stated(count);
+            let other = all[1].key;
+            let bytes: Bytes = vec![2; 30].into();
+            let expected: Vec<_> = all.iter().map(|one| VerifiedTransaction::decode(one.encoded.clone())).collect();
+            (all[0].key, all[3].encoded) = (other, bytes.clone());
+            all[2].key = Some(StatedKey([7; 64]));
+            let found = VerifiedTransaction::decode_stated(&all);
+            assert_eq!((&found[0], &found[2]), (&Err(DecodeError::StatedKey), &Err(DecodeError::StatedKey)));
+            assert_eq!(found[3], VerifiedTransaction::decode(bytes));
+            assert_eq!((&found[1], &found[4..]), (&expected[1], &expected[4..]));
+        }
+    }
+
     #[test]
     fn the_mirrored_signature_is_refused() {
         let signer = PrivateKeySigner::from_bytes(&B256::repeat_byte(7)).unwrap();
@@ -188,6 +295,10 @@ mod tests {
         let signature = signed.signature();
         let mirrored = Signature::new(signature.r(), order - signature.s(), !signature.v());
         let envelope = TxEnvelope::from(signed.tx().clone().into_signed(mirrored));
-        assert_eq!(VerifiedTransaction::try_from(envelope), Err(DecodeError::Signature));
+        assert_eq!(VerifiedTransaction::try_from(envelope.clone()), Err(DecodeError::Signature));
+        let mut all = stated(50);
+        let key = VerifiedTransaction::try_from(TxEnvelope::from(signed)).unwrap().key;
+        all.push(StatedTransaction { encoded: envelope.encoded_2718().into(), key });
+        assert_eq!(VerifiedTransaction::decode_stated(&all)[50], Err(DecodeError::Signature), "with its true key");
     }
 }

@@ -13,8 +13,11 @@ use std::{
 use alloy::primitives::{Address, B256, U256};
 use cortensor_chain::{Chain, ChainHandle, Config, Genesis, GenesisAccount, Import, Permissions, StartError};
 use cortensor_net::{NetConfig, NodeAddress, PeersConfig, TransportSecret};
-use cortensor_protocol::consensus::{Domain, SetError, Validator, ValidatorSet};
 use cortensor_protocol::light::Trusted;
+use cortensor_protocol::{
+    TransportKey,
+    consensus::{Domain, SetError, Validator, ValidatorSet},
+};
 use malachite_types::LinearTimeouts;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -361,6 +364,14 @@ pub async fn begin_with_copy(folder: &Path) -> Result<Option<u64>, HomeError> {
 
 /// A peer that is silent for so long is dialled again.
 const DEAD_AFTER: Duration = Duration::from_secs(2);
+
+/// The key by which the node of a folder is known to its peers.
+///
+/// # Errors
+/// When its file cannot be read or parsed.
+pub fn transport_key(folder: &Path) -> Result<TransportKey, HomeError> {
+    Ok(transport_secret(&folder.join(TRANSPORT_KEY_FILE))?.public())
+}
 
 fn transport_secret(path: &Path) -> Result<TransportSecret, HomeError> {
     let file = path.display().to_string();

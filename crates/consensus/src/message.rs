@@ -6,6 +6,7 @@
 
 use alloy::primitives::{Address, B256, Bytes};
 use alloy_rlp::{Decodable, Encodable, RlpDecodable, RlpEncodable};
+use cortensor_chain::{KEY_BYTES, StatedKey, StatedTransaction};
 use cortensor_protocol::consensus::VALIDATORS_MAX;
 use malachite_types::{
     PolkaCertificate, PolkaSignature, Round, RoundCertificate, RoundCertificateType, RoundSignature, SignedMessage,
@@ -94,7 +95,7 @@ pub enum Message {
     /// A decided block.
     Decided(DecidedBlock),
     /// Transactions for the pool.
-    Transactions(Vec<Bytes>),
+    Transactions(Vec<StatedTransaction>),
     /// The certificate of the sender's last decided block.
     Certified(Bytes),
     /// About copies of a whole state.
@@ -255,6 +256,32 @@ pub(crate) fn whole<T: Decodable>(mut bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.is_empty() { Ok(value) } else { Err(DecodeError("bytes follow the message")) }
 }
 
+/// A transaction and the key that signed it: 64 bytes, or none where the sender does not know it.
+#[derive(RlpEncodable, RlpDecodable)]
+struct WireTransaction {
+    encoded: Bytes,
+    key: Bytes,
+}
+
+impl From<&StatedTransaction> for WireTransaction {
+    fn from(transaction: &StatedTransaction) -> Self {
+        let key = transaction.key.map(|key| Bytes::copy_from_slice(&key.0));
+        Self { encoded: transaction.encoded.clone(), key: key.unwrap_or_default() }
+    }
+}
+
+fn transactions(bytes: &[u8]) -> Result<Vec<StatedTransaction>, DecodeError> {
+    let stated = |WireTransaction { encoded, key }| {
+        let key = match key.len() {
+            0 => None,
+            KEY_BYTES => <[u8; KEY_BYTES]>::try_from(key.as_ref()).ok().map(StatedKey),
+            _ => return Err(DecodeError("a key of another length")),
+        };
+        Ok(StatedTransaction { encoded, key })
+    };
+    whole::<Vec<WireTransaction>>(bytes)?.into_iter().map(stated).collect()
+}
+
 fn vote(bytes: &[u8]) -> Result<SignedVote, DecodeError> {
     whole::<WireVote>(bytes)?.to_vote().ok_or(DecodeError("a vote of no kind"))
 }
@@ -275,7 +302,7 @@ impl Message {
             Self::Status { height } => tagged(7, height),
             Self::SyncRequest { from } => tagged(8, from),
             Self::Decided(decided) => tagged(9, decided),
-            Self::Transactions(transactions) => tagged(10, transactions),
+            Self::Transactions(all) => tagged(10, &all.iter().map(WireTransaction::from).collect::<Vec<_>>()),
             Self::Certified(certificate) => tagged(11, certificate),
             Self::Snapshot(message) => [&[12], message.encode().as_slice()].concat(),
         }
@@ -305,7 +332,7 @@ impl Message {
             7 => Self::Status { height: whole(rest)? },
             8 => Self::SyncRequest { from: whole(rest)? },
             9 => Self::Decided(whole(rest)?),
-            10 => Self::Transactions(whole(rest)?),
+            10 => Self::Transactions(transactions(rest)?),
             11 => Self::Certified(whole(rest)?),
             12 => Self::Snapshot(SnapshotMessage::decode(rest)?),
             _ => return Err(DecodeError("an unknown kind")),
@@ -423,7 +450,10 @@ mod tests {
             Message::Status { height: 77 },
             Message::SyncRequest { from: 0 },
             Message::Decided(DecidedBlock { block: Bytes::from_static(b"x"), certificate: Bytes::new() }),
-            Message::Transactions(vec![Bytes::from_static(b"x"), Bytes::new()]),
+            Message::Transactions(vec![
+                StatedTransaction { encoded: Bytes::from_static(b"x"), key: Some(StatedKey([7; KEY_BYTES])) },
+                StatedTransaction { encoded: Bytes::new(), key: None },
+            ]),
             Message::Certified(Bytes::from_static(b"proof")),
             Message::Snapshot(SnapshotMessage::WantEpochs { from: 7 }),
             Message::Snapshot(SnapshotMessage::WantChunk { block: 7, index: 1 }),

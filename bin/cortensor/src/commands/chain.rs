@@ -15,7 +15,7 @@ pub(crate) async fn run(arguments: ChainArgs) -> eyre::Result<ExitCode> {
         Some(ChainCommand::Validator { command }) => return Box::pin(super::operator::run(command)).await,
         Some(ChainCommand::Sign(arguments)) => return super::validator::sign(arguments).await,
         Some(ChainCommand::Run(arguments)) => return Box::pin(super::validator::run(arguments)).await,
-        Some(ChainCommand::Status { home }) => return super::validator::status(&home).await,
+        Some(ChainCommand::Status { home }) => return super::chain_status::run(&home).await,
         Some(ChainCommand::Proof(arguments)) => return super::light::proof(arguments).await,
         Some(ChainCommand::Verify(arguments)) => return super::light::verify(&arguments),
         None => {}

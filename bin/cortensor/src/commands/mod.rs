@@ -8,6 +8,7 @@ pub(crate) mod bench_upstream;
 pub(crate) mod benchmark;
 pub(crate) mod calibrate;
 pub(crate) mod chain;
+mod chain_status;
 pub(crate) mod chat;
 pub(crate) mod demo;
 pub(crate) mod deploy;

@@ -1,4 +1,4 @@
-//! `cortensor chain run|status`: one of the validators that decide a chain together.
+//! `cortensor chain run|sign`: one of the validators that decide a chain together.
 
 use super::{
     node_metrics::{self, Sources},
@@ -9,14 +9,14 @@ use crate::{
     cli::{ChainRunArgs, ChainSignArgs, ChainSync},
     output,
 };
-use alloy::{primitives::U256, signers::local::PrivateKeySigner};
+use alloy::signers::local::PrivateKeySigner;
 use cortensor_chain::MetricsSnapshot;
 use cortensor_consensus::{
     home::{self, KeyFrom, Network, Node, Running},
     signing::{Signer, SigningServer},
 };
 use cortensor_contracts::{
-    ConnectError, Deployment, Wallet, access_token, connect_as,
+    ConnectError, Deployment, Wallet, connect_as,
     keystore::{self, PasswordSource},
 };
 use cortensor_node::validator::Duties;
@@ -34,8 +34,6 @@ const SIGNED_FILE: &str = "signed.json";
 /// Longest and shortest time between two looks at what a validator has to do beside voting.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 const LOOK_MIN: Duration = Duration::from_millis(100);
-/// For how long a token for one look at a node counts.
-const TOKEN_SECONDS: u64 = 60;
 
 pub(crate) async fn run(arguments: ChainRunArgs) -> eyre::Result<ExitCode> {
     let stop = stop_signal()?;
@@ -167,50 +165,4 @@ pub(crate) fn validator_key(home: &Path) -> eyre::Result<Option<PrivateKeySigner
     let ask = || rpassword::prompt_password(format!("password of {}: ", path.display()));
     let source = if file.exists() { PasswordSource::File(file) } else { PasswordSource::Prompt(&ask) };
     Ok(Some(keystore::open(&path, &source.get()?)?))
-}
-
-pub(crate) async fn status(home: &Path) -> eyre::Result<ExitCode> {
-    let node: Node = home::read(&home.join(home::NODE_FILE))?;
-    let network: Network = home::read(&home.join(home::NETWORK_FILE))?;
-    // A private network answers whoever the folder belongs to.
-    let reader = match &network.members {
-        Some(_) => super::l3::account_of(home)?.map_or_else(|| validator_key(home), |key| Ok(Some(key)))?,
-        None => None,
-    };
-    let token = reader.map(|reader| access_token(&reader, network.chain_id, &node.rpc.to_string(), TOKEN_SECONDS));
-    let call = async |method: &str, params: serde_json::Value| -> eyre::Result<serde_json::Value> {
-        let body = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-        let request = reqwest::Client::new().post(format!("http://{}", node.rpc)).timeout(Duration::from_secs(5));
-        let request = match &token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        };
-        let answer = request.header("content-type", "application/json").body(body).send().await;
-        let text = answer.wrap_err_with(|| format!("no node answers at {}", node.rpc))?.text().await?;
-        Ok(serde_json::from_str::<serde_json::Value>(&text)?["result"].take())
-    };
-    cortensor_contracts::install_tls();
-    let block = call("eth_getBlockByNumber", serde_json::json!(["latest", false])).await?;
-    let peers = call("net_peerCount", serde_json::json!([])).await?;
-    let certificate = call("cortensor_getCertificate", serde_json::json!([block["number"]])).await?;
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or("0x0").to_owned();
-    let number: U256 = text(&block["number"]).parse()?;
-    output::say(format!("chain {} at block {number}, {}", network.chain_id, text(&block["hash"])));
-    output::say(format!("  peers       {}", text(&peers).parse::<U256>()?));
-    if let Some(validators) = certificate["validators"].as_array() {
-        let signers: U256 = text(&certificate["signers"]).parse()?;
-        let round: U256 = text(&certificate["round"]).parse()?;
-        output::say(format!(
-            "  decided by  {} of {} validators, round {round}",
-            signers.count_ones(),
-            validators.len()
-        ));
-        for (index, (address, power)) in
-            validators.iter().zip(certificate["powers"].as_array().into_iter().flatten()).enumerate()
-        {
-            let mark = if signers.bit(index) { "signed" } else { "absent" };
-            output::say(format!("  {}  {mark}  power {}", text(address), text(power).parse::<U256>()?));
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use alloy::primitives::{B256, Bytes, U64, keccak256};
 use jsonrpsee::{Methods, core::RpcResult, proc_macros::rpc};
+use serde::{Deserialize, Serialize};
 
 use super::{Api, error::RpcError};
 
@@ -22,8 +23,20 @@ pub(super) trait Network {
     /// What made a block final; null for a block that a single validator made.
     #[method(name = "cortensor_getCertificate")]
     fn certificate(&self, number: U64) -> RpcResult<Option<serde_json::Value>>;
+    /// The peers that can be reached, and the last block that each one told of.
+    #[method(name = "cortensor_peers")]
+    fn peers(&self) -> RpcResult<Vec<PeerHead>>;
     #[method(name = "rpc_modules")]
     fn modules(&self) -> RpcResult<BTreeMap<String, String>>;
+}
+
+/// A peer of this node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PeerHead {
+    transport_key: B256,
+    /// Zero before it told of any.
+    number: U64,
 }
 
 /// The methods of this module.
@@ -43,7 +56,12 @@ impl NetworkServer for NetworkApi {
     }
 
     fn peer_count(&self) -> RpcResult<U64> {
-        Ok(U64::from(self.0.core.peers.load(std::sync::atomic::Ordering::Relaxed)))
+        Ok(U64::from(self.0.core.peers.lock().len()))
+    }
+
+    fn peers(&self) -> RpcResult<Vec<PeerHead>> {
+        let peers = self.0.core.peers.lock();
+        Ok(peers.iter().map(|(key, number)| PeerHead { transport_key: *key, number: U64::from(*number) }).collect())
     }
 
     fn client_version(&self) -> RpcResult<String> {

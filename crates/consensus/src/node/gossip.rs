@@ -3,10 +3,10 @@
 //! Listed peers know each other, so what comes from one of them is not passed on; what comes from a stranger is. Every
 //! queue is bounded, and a full one drops: a client whose transaction is lost sends it again.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use alloy::primitives::{Bytes, keccak256};
-use cortensor_chain::{Access, VerifiedTransaction};
+use alloy::primitives::keccak256;
+use cortensor_chain::{Access, StatedTransaction, VerifiedTransaction};
 use cortensor_net::{Lane, Peers};
 use cortensor_protocol::TransportKey;
 use tokio::sync::{
@@ -21,8 +21,12 @@ use crate::message::Message;
 const BATCH_MAX: usize = 512;
 /// How long the first of a message waits for others.
 const BATCH_WAIT: Duration = Duration::from_millis(2);
-/// Transactions recovered on one thread.
-const CHUNK: usize = 64;
+/// Messages whose transactions are checked together.
+const MESSAGES_MAX: usize = 64;
+/// Threads that check transactions of peers at once.
+const THREADS: usize = 4;
+/// Fewer transactions are not shared out between threads: together they are cheaper.
+const CHUNK: usize = 512;
 
 /// Transactions that a peer sent.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ pub(crate) struct Incoming {
     pub(crate) from: TransportKey,
     /// The peer is one of those that every node lists.
     pub(crate) listed: bool,
-    pub(crate) transactions: Vec<Bytes>,
+    pub(crate) transactions: Vec<StatedTransaction>,
 }
 
 /// Spreads what clients hand in, until the chain is gone.
@@ -49,11 +53,11 @@ pub(crate) async fn spread(
             Err(RecvError::Closed) => return,
         };
         tokio::time::sleep(BATCH_WAIT).await;
-        let mut batch = vec![first.encoded().clone()];
+        let mut batch = vec![first.stated()];
         while batch.len() < BATCH_MAX
             && let Ok(next) = outbound.try_recv()
         {
-            batch.push(next.encoded().clone());
+            batch.push(next.stated());
         }
         Metrics::add(&metrics.transactions_spread, batch.len() as u64);
         peers.broadcast(Lane::Bulk, &Message::Transactions(batch).encode().into(), None);
@@ -68,42 +72,63 @@ pub(crate) async fn take_in(
     blame: mpsc::Sender<TransportKey>,
     metrics: Arc<Metrics>,
 ) {
-    while let Some(Incoming { from, listed, transactions }) = incoming.recv().await {
-        let pool = access.clone();
-        let taken = tokio::task::spawn_blocking(move || take_all(&pool, &transactions)).await;
-        let Ok(Taken { fresh, malformed }) = taken else { continue };
-        Metrics::add(&metrics.transactions_received, fresh.len() as u64);
-        if malformed {
-            // Whoever counts may be gone already.
-            let _ = blame.try_send(from);
-        }
-        if !listed && !fresh.is_empty() {
-            peers.broadcast(Lane::Bulk, &Message::Transactions(fresh).encode().into(), Some(from));
+    let mut messages = Vec::new();
+    // Whatever came while the last ones were checked is checked together.
+    while incoming.recv_many(&mut messages, MESSAGES_MAX).await > 0 {
+        let (pool, heard) = (access.clone(), std::mem::take(&mut messages));
+        let taken = tokio::task::spawn_blocking(move || take_all(&pool, &heard)).await;
+        for Taken { from, listed, fresh, malformed } in taken.into_iter().flatten() {
+            Metrics::add(&metrics.transactions_received, fresh.len() as u64);
+            if malformed {
+                // Whoever counts may be gone already.
+                let _ = blame.try_send(from);
+            }
+            if !listed && !fresh.is_empty() {
+                peers.broadcast(Lane::Bulk, &Message::Transactions(fresh).encode().into(), Some(from));
+            }
         }
     }
 }
 
+/// What came of one message.
 struct Taken {
-    fresh: Vec<Bytes>,
+    from: TransportKey,
+    listed: bool,
+    fresh: Vec<StatedTransaction>,
     malformed: bool,
 }
 
-fn take_all(access: &Access, transactions: &[Bytes]) -> Taken {
-    let unknown: Vec<_> = transactions.iter().filter(|one| !access.knows(keccak256(one))).collect();
-    let decode =
-        |chunk: &[&Bytes]| -> Vec<_> { chunk.iter().map(|encoded| access.verify((*encoded).clone())).collect() };
-    let decoded: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = unknown
-            .chunks(CHUNK.max(unknown.len().div_ceil(4)))
-            .map(|chunk| scope.spawn(move || decode(chunk)))
-            .collect();
-        workers.into_iter().filter_map(|worker| worker.join().ok()).flatten().collect()
+fn take_all(access: &Access, messages: &[Incoming]) -> Vec<Taken> {
+    let mut seen = HashSet::new();
+    let mut unknown = Vec::new();
+    let mut sources = Vec::new();
+    for (source, message) in messages.iter().enumerate() {
+        for transaction in &message.transactions {
+            let hash = keccak256(&transaction.encoded);
+            // One that states another key for the same transaction must not hide what the others say.
+            if seen.insert((hash, transaction.key)) && !access.knows(hash) {
+                unknown.push(transaction.clone());
+                sources.push(source);
+            }
+        }
+    }
+    let chunk = CHUNK.max(unknown.len().div_ceil(THREADS));
+    let verified: Option<Vec<_>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = unknown.chunks(chunk).map(|chunk| scope.spawn(move || access.verify(chunk))).collect();
+        workers.into_iter().map(|worker| worker.join().ok()).collect()
     });
-    let malformed = decoded.iter().any(Result::is_err);
-    let fresh = decoded.into_iter().flatten().filter_map(|transaction| {
-        let encoded = transaction.encoded().clone();
+    let taken = |one: &Incoming| Taken { from: one.from, listed: one.listed, fresh: Vec::new(), malformed: false };
+    let mut taken: Vec<_> = messages.iter().map(taken).collect();
+    for (result, source) in verified.unwrap_or_default().into_iter().flatten().zip(sources) {
+        let Ok(transaction) = result else {
+            taken[source].malformed = true;
+            continue;
+        };
+        let stated = transaction.stated();
         // The pool may refuse what it took elsewhere: heads differ for a moment, and so do pools.
-        access.submit(transaction).is_ok().then_some(encoded)
-    });
-    Taken { fresh: fresh.collect(), malformed }
+        if access.submit(transaction).is_ok() {
+            taken[source].fresh.push(stated);
+        }
+    }
+    taken
 }

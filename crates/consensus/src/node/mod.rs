@@ -316,13 +316,17 @@ impl Shell {
 
     /// An event of the network as an input of the engine, unless it is something else.
     fn hear(&mut self, event: PeerEvent) -> Option<Input> {
-        let input = match event {
-            PeerEvent::Connected(peer) => Some(Input::Connected(Peer(peer.0))),
-            PeerEvent::Disconnected(peer) => Some(Input::Disconnected(Peer(peer.0))),
-            PeerEvent::Message(peer, bytes) => return self.hear_message(peer, &Bytes(bytes)),
-        };
-        self.access.set_peers(self.peers.connected().len() as u64);
-        input
+        match event {
+            PeerEvent::Connected(peer) => {
+                self.access.peer_came(peer.0);
+                Some(Input::Connected(Peer(peer.0)))
+            }
+            PeerEvent::Disconnected(peer) => {
+                self.access.peer_left(peer.0);
+                Some(Input::Disconnected(Peer(peer.0)))
+            }
+            PeerEvent::Message(peer, bytes) => self.hear_message(peer, &Bytes(bytes)),
+        }
     }
 
     fn hear_message(&mut self, peer: TransportKey, bytes: &Bytes) -> Option<Input> {
@@ -341,7 +345,12 @@ impl Shell {
                 self.answer(peer, message);
                 None
             }
-            Ok(message) => Some(Input::Message(Peer(peer.0), message)),
+            Ok(message) => {
+                if let Message::Status { height } = message {
+                    self.access.peer_is_at(peer.0, height);
+                }
+                Some(Input::Message(Peer(peer.0), message))
+            }
             Err(error) => {
                 tracing::debug!(%peer, %error, "a malformed message");
                 self.blame(peer, "a malformed message");

@@ -11,7 +11,7 @@ use alloy::{
     rlp,
     signers::{SignerSync as _, local::PrivateKeySigner},
 };
-use cortensor_chain::ProposedBlock;
+use cortensor_chain::{KEY_BYTES, ProposedBlock, StatedKey, StatedTransaction};
 use cortensor_consensus::{
     message::{DecidedBlock, Message, Part},
     signing::WireVote,
@@ -26,6 +26,14 @@ const SOMEBODY: Address = Address::repeat_byte(0x11);
 
 pub(crate) fn all() -> Vec<Seed> {
     [messages(), blocks(), vec![("light", "account-and-receipt", serde_json::to_vec(&proof()).unwrap())]].concat()
+}
+
+fn stated() -> Vec<StatedTransaction> {
+    let key = Some(StatedKey([7; KEY_BYTES]));
+    vec![
+        StatedTransaction { encoded: Bytes::from_static(b"x"), key },
+        StatedTransaction { encoded: Bytes::new(), key: None },
+    ]
 }
 
 fn keys() -> Vec<PrivateKeySigner> {
@@ -56,7 +64,7 @@ fn messages() -> Vec<Seed> {
         ("consensus", "status", Message::Status { height: 77 }.encode()),
         ("consensus", "request", Message::SyncRequest { from: 5 }.encode()),
         ("consensus", "decided", Message::Decided(decided).encode()),
-        ("consensus", "transactions", Message::Transactions(vec![Bytes::from_static(b"x"), Bytes::new()]).encode()),
+        ("consensus", "transactions", Message::Transactions(stated()).encode()),
         ("log", "vote", tagged(1, &vote)),
         ("log", "timeout", tagged(4, &vec![1_u32, 3])),
     ]
