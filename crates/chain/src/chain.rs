@@ -131,7 +131,7 @@ fn open(config: Config) -> Result<Core, OpenError> {
     let trie: Arc<dyn StateStore> = Arc::new(EthTrieStore);
     let genesis = genesis_block(&config, &*trie)?;
     let expected = genesis.header.hash();
-    let store = Store::open(&config.storage, config.limits.database_cache_bytes)?;
+    let store = Store::open(&config)?;
     if store.snapshot()?.is_none() {
         store.commit(genesis, &[])?;
     }

@@ -5,7 +5,7 @@
 //! [`Config::genesis`], [`Config::gas_limit`], [`Config::fees`] and [`Config::coinbase`] have the same genesis hash.
 //! This module opens no file and no socket.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use alloy::primitives::{Address, B256, Bytes, U256, address, bytes};
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,8 @@ pub struct Config {
     pub chain_id: u64,
     /// Where blocks and state live.
     pub storage: Storage,
+    /// The blocks whose states are kept.
+    pub states: StatesKept,
     /// The address of the JSON-RPC server; port 0 takes any free one.
     pub listen: SocketAddr,
     /// The state and header of block 0.
@@ -100,6 +102,7 @@ impl Config {
         Self {
             chain_id,
             storage: Storage::Memory,
+            states: StatesKept::All,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             genesis: Genesis::development(),
             sealing: Sealing::OnDemand,
@@ -190,6 +193,48 @@ pub enum Storage {
     Memory,
     /// In one database file in this directory, which is created when absent.
     Directory(PathBuf),
+}
+
+/// The blocks whose states can be asked for. Blocks and receipts themselves are always kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StatesKeptForm", into = "StatesKeptForm")]
+pub enum StatesKept {
+    /// All: an archive. `"archive"` in files.
+    All,
+    /// The last ones, the newest included. A number in files.
+    Last(NonZeroU64),
+}
+
+/// [`StatesKept`] in files.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "a number of blocks, at least 1, or \"archive\"")]
+enum StatesKeptForm {
+    Last(NonZeroU64),
+    All(Archive),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Archive {
+    Archive,
+}
+
+impl From<StatesKeptForm> for StatesKept {
+    fn from(form: StatesKeptForm) -> Self {
+        match form {
+            StatesKeptForm::Last(blocks) => Self::Last(blocks),
+            StatesKeptForm::All(Archive::Archive) => Self::All,
+        }
+    }
+}
+
+impl From<StatesKept> for StatesKeptForm {
+    fn from(kept: StatesKept) -> Self {
+        match kept {
+            StatesKept::Last(blocks) => Self::Last(blocks),
+            StatesKept::All => Self::All(Archive::Archive),
+        }
+    }
 }
 
 /// When blocks are made by the single validator.
@@ -340,6 +385,8 @@ pub struct Limits {
     pub simulations_max: usize,
     /// Memory in which the database keeps recently used pages, in bytes.
     pub database_cache_bytes: usize,
+    /// Trie nodes of past states go only when all nodes together have more bytes than this, and twice those of one state.
+    pub node_bytes_min: usize,
 }
 
 impl Default for Limits {
@@ -362,6 +409,7 @@ impl Default for Limits {
             call_gas_max: 50_000_000,
             simulations_max: 32,
             database_cache_bytes: 256 << 20,
+            node_bytes_min: 16 << 20,
         }
     }
 }
@@ -393,6 +441,18 @@ mod tests {
         for (key, address) in DEVELOPMENT_KEYS.iter().zip(DEVELOPMENT_ADDRESSES) {
             let signer = alloy::signers::local::PrivateKeySigner::from_bytes(key).unwrap();
             assert_eq!(signer.address(), address);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_a_number_of_blocks_or_all() {
+        let read = |text: &str| serde_json::from_str::<StatesKept>(text).map_err(|error| error.to_string());
+        for (text, kept) in [("7", StatesKept::Last(7.try_into().unwrap())), ("\"archive\"", StatesKept::All)] {
+            assert_eq!(read(text), Ok(kept));
+            assert_eq!(serde_json::to_string(&kept).unwrap(), text);
+        }
+        for text in ["0", "-1", "\"all\"", "null"] {
+            assert!(read(text).unwrap_err().contains("or \"archive\""), "{text}");
         }
     }
 

@@ -167,9 +167,14 @@ impl Core {
         StateView::head(self.snapshot(), Arc::clone(&self.trie))
     }
 
-    /// The state after any block.
-    pub(crate) fn view_at(&self, snapshot: Arc<Snapshot>, header: &alloy::consensus::Header) -> StateView {
-        StateView::at(snapshot, Arc::clone(&self.trie), header)
+    /// The state after any block whose state is kept.
+    pub(crate) fn view_at(
+        &self,
+        snapshot: Arc<Snapshot>,
+        header: &alloy::consensus::Header,
+    ) -> Result<StateView, StoreError> {
+        snapshot.must_keep_state(header)?;
+        Ok(StateView::at(snapshot, Arc::clone(&self.trie), header))
     }
 
     /// Runs a closure on the pool.

@@ -6,7 +6,7 @@
 //!
 //! Guarantees: a block is durable before anyone can see it, and final when they do; `kill -9` loses no block that was
 //! ever shown; roots and proofs are Ethereum's. What it does not do: blob transactions, peer-to-peer gossip, holding
-//! keys, pruning of past states.
+//! keys.
 
 pub mod bench;
 mod chain;
@@ -19,6 +19,7 @@ mod export;
 mod genesis;
 mod members;
 mod metrics;
+mod nodes;
 mod pool;
 mod receipt;
 mod replay;

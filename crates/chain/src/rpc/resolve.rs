@@ -48,7 +48,7 @@ impl Api {
     pub(super) fn view(&self, block: Option<BlockId>) -> Result<StateView, RpcError> {
         let snapshot = self.snapshot();
         let header = self.header(&snapshot, block)?;
-        Ok(self.core.view_at(snapshot, &header.header))
+        Ok(self.core.view_at(snapshot, &header.header)?)
     }
 
     /// A block as `eth_getBlockBy*` gives it.

@@ -203,7 +203,7 @@ impl Api {
     /// The parent's state and this block's environment, as they were before its first transaction.
     fn stage_before(&self, snapshot: &Arc<Snapshot>, stored: &StoredHeader) -> Result<Stage, RpcError> {
         let parent = self.header(snapshot, Some(stored.header.number.saturating_sub(1).into()))?;
-        let state = CacheDB::new(self.core.view_at(Arc::clone(snapshot), &parent.header));
+        let state = CacheDB::new(self.core.view_at(Arc::clone(snapshot), &parent.header)?);
         let mut stage = Stage { state, block: evm::block_env(&stored.header) };
         let mut call = self
             .strict(&mut stage)

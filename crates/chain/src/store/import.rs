@@ -21,13 +21,14 @@ use thiserror::Error;
 use super::{
     ACCOUNTS, BlockWrite, CERTIFICATES, CODES, FILE_NAME, HEADERS, META, NUMBERS, OpenError, SCHEMA_VERSION, SlotWrite,
     StoreError, StoredHeader,
+    generations::{self, Collector, Pace},
     layers::{Layer, Layers},
     record::decode_account,
     snapshot::StoredNodes,
     write,
 };
 use crate::{
-    config::{Config, Storage},
+    config::{Config, StatesKept, Storage},
     export::{Manifest, Piece, pieces},
     genesis::genesis_block,
     state::{AccountChange, AccountFields, EthTrieStore, StateStore as _, StateUpdate},
@@ -260,6 +261,8 @@ impl Import {
         layers.push(Layer::of(BlockWrite { header, size: 0, transactions, receipts, state, slots, codes }));
         let transaction = self.database.begin_write()?;
         write::state(&transaction, &layers)?;
+        let collector = Collector::new(StatesKept::All, Pace::with(0), generations::Progress::default());
+        collector.write(&transaction, &layers, self.progress.root)?;
         transaction.open_table(META)?.insert("import", alloy_rlp::encode(&self.progress).as_slice())?;
         transaction.commit()?;
         Ok(())

@@ -4,14 +4,17 @@
 //! immediate durability, so after a crash a block is there completely or not at all; a [`Snapshot`] shows the chain
 //! exactly as it was after one block, whatever is committed meanwhile. The state that follows from a block waits in memory
 //! (`layers.rs`) and is written with that of its neighbours; whoever opens the database executes again what was not
-//! written (`replay.rs`). Trie nodes are never deleted, so every past state stays readable and the file grows by the nodes
-//! that each block rewrites (an archive node). Opening verifies the whole file before anything is served, which takes time
+//! written (`replay.rs`). The trie nodes of the last states are kept, or those of all (`generations.rs`); blocks and receipts
+//! are kept for ever. Opening verifies the whole file before anything is served, which takes time
 //! in proportion to its size. It interprets no transaction.
 
 mod copying;
 mod export;
+mod generations;
 mod import;
 mod layers;
+#[cfg(test)]
+mod pruned;
 mod record;
 mod snapshot;
 mod write;
@@ -31,11 +34,21 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTabl
 use revm::bytecode::Bytecode;
 use thiserror::Error;
 
-use self::layers::{Layer, Layers, NodeCache};
-use crate::{config::Storage, state::StateUpdate, transaction::VerifiedTransaction};
+use self::{
+    generations::{Collector, Pace, Progress},
+    layers::{Layer, Layers, NodeCache},
+    snapshot::StoredNodes,
+};
+use crate::{
+    config::{Config, StatesKept, Storage},
+    state::StateUpdate,
+    transaction::VerifiedTransaction,
+};
 
 /// The layout below; a file with another number is refused.
-const SCHEMA_VERSION: u64 = 2;
+const SCHEMA_VERSION: u64 = 3;
+/// The layout without a second generation of trie nodes: all its tables are those of today.
+const SCHEMA_ONE_GENERATION: u64 = 2;
 /// The name of the database inside its directory.
 const FILE_NAME: &str = "chain.redb";
 /// Contracts whose analysed code is kept in memory.
@@ -51,7 +64,6 @@ const CERTIFICATES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("cert
 const CODES: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("codes");
 const ACCOUNTS: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("accounts");
 const SLOTS: TableDefinition<'_, &[u8; 52], &[u8; 32]> = TableDefinition::new("slots");
-/// Where a trie node begins: its chunk, and the byte in it. A node says itself where it ends.
 const NODES: TableDefinition<'_, &[u8; 32], (u64, u32)> = TableDefinition::new("nodes");
 const NODE_CHUNKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("node chunks");
 
@@ -213,47 +225,67 @@ pub(crate) struct Store {
     cache: Arc<NodeCache>,
     /// What the tables do not show yet.
     layers: Mutex<Layers>,
+    kept: StatesKept,
+    collector: Mutex<Collector>,
 }
 
 impl Store {
     /// Opens the database, creating it when there is none.
-    pub(crate) fn open(storage: &Storage, cache_bytes: usize) -> Result<Self, OpenError> {
+    pub(crate) fn open(config: &Config) -> Result<Self, OpenError> {
         let mut builder = Database::builder();
         // Without the check a file that was changed from outside would make the database panic some time later.
-        builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true).set_repair_callback(|session| {
-            let percent = session.progress() * 100.0;
-            tracing::info!("checking the chain's data: {percent:.0} % done");
-        });
-        let database = match storage {
+        builder
+            .set_cache_size(config.limits.database_cache_bytes)
+            .set_check_integrity_on_open(true)
+            .set_repair_callback(|session| {
+                let percent = session.progress() * 100.0;
+                tracing::info!("checking the chain's data: {percent:.0} % done");
+            });
+        let database = match &config.storage {
             Storage::Memory => {
                 builder.create_with_backend(redb::backends::InMemoryBackend::new()).map_err(StoreError::from)?
             }
             Storage::Directory(directory) => open_file(&builder, directory.clone())?,
         };
-        let store = Self { database, codes: Arc::default(), cache: Arc::default(), layers: Mutex::default() };
-        store.check_schema()?;
-        Ok(store)
+        Self::on(database, config.states, Pace::with(config.limits.node_bytes_min))
+    }
+
+    fn on(database: Database, kept: StatesKept, pace: Pace) -> Result<Self, OpenError> {
+        check_schema(&database)?;
+        let progress = Progress::read(&database.begin_read().map_err(StoreError::from)?)?;
+        let collector = Mutex::new(Collector::new(kept, pace, progress));
+        let layers = Mutex::default();
+        Ok(Self { database, codes: Arc::default(), cache: Arc::default(), layers, kept, collector })
     }
 
     /// The chain as of the last block whose state is known, which is the last one unless the data was just opened; none when
     /// there is not even a genesis block.
     pub(crate) fn snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
         let layers = self.layers.lock().clone();
-        Snapshot::open(&self.database.begin_read()?, layers, Arc::clone(&self.codes), Arc::clone(&self.cache))
+        let (codes, cache) = (Arc::clone(&self.codes), Arc::clone(&self.cache));
+        Snapshot::open(&self.database.begin_read()?, layers, codes, cache, self.kept)
     }
 
     /// Writes one block. When this returns, the block survives a crash of the process or the machine.
     pub(crate) fn commit(&self, block: BlockWrite, certificate: &[u8]) -> Result<(), StoreError> {
-        let genesis = block.header.number == 0;
+        let (genesis, root) = (block.header.number == 0, block.header.state_root);
+        let mut collector = self.collector.lock();
+        if collector.is_copying() {
+            collector.read_ahead(&StoredNodes::open(&self.database.begin_read()?)?, block.state.nodes.len())?;
+        }
         let transaction = self.database.begin_write()?;
         write::block(&transaction, &block, certificate)?;
         let layers = self.with(block);
-        let settled = genesis || layers.are_full();
-        if settled {
-            write::state(&transaction, &layers)?;
+        if !genesis && !layers.are_full() {
+            transaction.commit()?;
+            self.stand_on(layers, false);
+            return Ok(());
         }
+        write::state(&transaction, &layers)?;
+        let progress = collector.write(&transaction, &layers, root)?;
         transaction.commit()?;
-        self.stand_on(layers, settled);
+        collector.written(progress);
+        self.stand_on(layers, true);
         Ok(())
     }
 
@@ -283,24 +315,26 @@ impl Store {
         }
         *self.layers.lock() = Layers::default();
     }
+}
 
-    fn check_schema(&self) -> Result<(), OpenError> {
-        let write = || -> Result<Option<u64>, StoreError> {
-            let transaction = self.database.begin_write()?;
-            let mut meta = transaction.open_table(META)?;
-            let found = meta.get("schema")?.map(|value| value.value().try_into().map(u64::from_be_bytes));
-            if found.is_none() {
-                meta.insert("schema", SCHEMA_VERSION.to_be_bytes().as_slice())?;
-                write::create_tables(&transaction)?;
-            }
-            drop(meta);
-            transaction.commit()?;
-            found.transpose().map_err(|_| StoreError::Damaged { what: "layout number" })
-        };
-        match write()? {
-            Some(found) if found != SCHEMA_VERSION => Err(OpenError::Schema { found }),
-            _ => Ok(()),
+/// Makes the tables of a new database, or sees whether these are ours.
+fn check_schema(database: &Database) -> Result<(), OpenError> {
+    let write = || -> Result<Option<u64>, StoreError> {
+        let transaction = database.begin_write()?;
+        let mut meta = transaction.open_table(META)?;
+        let found = meta.get("schema")?.map(|value| value.value().try_into().map(u64::from_be_bytes)).transpose();
+        let found = found.map_err(|_| StoreError::Damaged { what: "layout number" })?;
+        if found.is_none_or(|found| found == SCHEMA_ONE_GENERATION) {
+            meta.insert("schema", SCHEMA_VERSION.to_be_bytes().as_slice())?;
+            write::create_tables(&transaction)?;
         }
+        drop(meta);
+        transaction.commit()?;
+        Ok(found)
+    };
+    match write()? {
+        Some(found) if found != SCHEMA_VERSION && found != SCHEMA_ONE_GENERATION => Err(OpenError::Schema { found }),
+        _ => Ok(()),
     }
 }
 

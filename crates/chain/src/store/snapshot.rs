@@ -9,20 +9,22 @@ use std::{
 };
 
 use alloy::{
-    consensus::{EMPTY_ROOT_HASH, TrieAccount, constants::KECCAK_EMPTY},
+    consensus::{EMPTY_ROOT_HASH, Header, TrieAccount, constants::KECCAK_EMPTY},
     primitives::{Address, B256, Bytes, U256},
 };
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _, ReadableTableMetadata as _};
 use revm::bytecode::Bytecode;
 
 use super::{
-    ACCOUNTS, CERTIFICATES, CODES, CodeCache, HEADERS, NODE_CHUNKS, NODES, NUMBERS, POSITIONS, RECEIPTS, Receipt,
-    SLOTS, StoreError, StoredHeader, TRANSACTIONS,
+    ACCOUNTS, CERTIFICATES, CODES, CodeCache, HEADERS, NUMBERS, POSITIONS, RECEIPTS, Receipt, SLOTS, StoreError,
+    StoredHeader, TRANSACTIONS,
     export::parse_slot_key,
+    generations::{Progress, Tables},
     layers::{Layers, NodeCache},
     record, slot_key, state_number,
 };
 use crate::{
+    config::StatesKept,
     state::{NodeReader, StateError},
     transaction::VerifiedTransaction,
 };
@@ -43,6 +45,7 @@ pub(crate) struct Snapshot {
     layers: Layers,
     codes: Arc<CodeCache>,
     cache: Arc<NodeCache>,
+    kept: StatesKept,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -57,6 +60,7 @@ impl Snapshot {
         layers: Layers,
         codes: Arc<CodeCache>,
         cache: Arc<NodeCache>,
+        kept: StatesKept,
     ) -> Result<Option<Self>, StoreError> {
         let Some(settled) = state_number(transaction)? else { return Ok(None) };
         let headers = transaction.open_table(HEADERS)?;
@@ -78,6 +82,7 @@ impl Snapshot {
             layers,
             codes,
             cache,
+            kept,
         }))
     }
 
@@ -142,6 +147,16 @@ impl Snapshot {
     /// What made the block final, as the consensus engine encoded it.
     pub(crate) fn certificate(&self, number: u64) -> Result<Option<Bytes>, StoreError> {
         Ok(self.certificates.get(number)?.map(|record| Bytes::copy_from_slice(record.value())))
+    }
+
+    /// Fails if the state after this block is older than those that are kept, whatever is left of it.
+    pub(crate) fn must_keep_state(&self, header: &Header) -> Result<(), StoreError> {
+        let old = match self.kept {
+            StatesKept::All => false,
+            StatesKept::Last(blocks) => header.number.saturating_add(blocks.get()) <= self.head.header.number,
+        };
+        let incomplete = || StateError::Incomplete { root: header.state_root, reason: "it is too old".to_owned() };
+        if old { Err(incomplete().into()) } else { Ok(()) }
     }
 
     /// The account as of the head.
@@ -217,13 +232,37 @@ impl Snapshot {
 
 /// The trie nodes that are in the tables.
 pub(super) struct StoredNodes {
-    places: ReadOnlyTable<&'static [u8; 32], (u64, u32)>,
-    chunks: ReadOnlyTable<u64, &'static [u8]>,
+    current: Generation,
+    /// The one before, until it is dropped.
+    previous: Option<Generation>,
 }
 
 impl StoredNodes {
     pub(super) fn open(transaction: &ReadTransaction) -> Result<Self, StoreError> {
-        Ok(Self { places: transaction.open_table(NODES)?, chunks: transaction.open_table(NODE_CHUNKS)? })
+        let progress = Progress::read(transaction)?;
+        let previous = Generation::open(transaction, progress.previous())?;
+        let previous = if previous.places.is_empty()? { None } else { Some(previous) };
+        Ok(Self { current: Generation::open(transaction, progress.current())?, previous })
+    }
+
+    /// The node with this hash, and whether only the previous generation has it.
+    pub(super) fn find(&self, hash: B256) -> Result<Option<(Vec<u8>, bool)>, StoreError> {
+        if let Some(node) = self.current.get(hash)? {
+            return Ok(Some((node, false)));
+        }
+        let Some(previous) = &self.previous else { return Ok(None) };
+        Ok(previous.get(hash)?.map(|node| (node, true)))
+    }
+}
+
+struct Generation {
+    places: ReadOnlyTable<&'static [u8; 32], (u64, u32)>,
+    chunks: ReadOnlyTable<u64, &'static [u8]>,
+}
+
+impl Generation {
+    fn open(transaction: &ReadTransaction, tables: Tables) -> Result<Self, StoreError> {
+        Ok(Self { places: transaction.open_table(tables.places)?, chunks: transaction.open_table(tables.chunks)? })
     }
 
     fn get(&self, hash: B256) -> Result<Option<Vec<u8>>, StoreError> {
@@ -239,7 +278,17 @@ impl StoredNodes {
 
 impl NodeReader for StoredNodes {
     fn node(&self, hash: B256) -> Result<Option<Vec<u8>>, StateError> {
-        self.get(hash).map_err(|error| StateError::Read(Box::new(error)))
+        let found = self.find(hash).map_err(|error| StateError::Read(Box::new(error)))?;
+        Ok(found.map(|(node, _)| node))
+    }
+}
+
+#[cfg(test)]
+impl Snapshot {
+    /// A node as it is stored, past the cache.
+    pub(super) fn stored_node(&self, hash: B256) -> Option<Vec<u8>> {
+        let waiting = self.layers.node(hash).map(<[u8]>::to_vec);
+        waiting.or_else(|| Some(self.nodes.find(hash).unwrap()?.0))
     }
 }
 

@@ -7,15 +7,12 @@ use alloy::{
     primitives::{Address, B256, U256},
     rlp,
 };
-use redb::{ReadableTable as _, WriteTransaction};
+use redb::WriteTransaction;
 
 use super::{
-    ACCOUNTS, BlockWrite, CERTIFICATES, CODES, HEADERS, META, NODE_CHUNKS, NODES, NUMBERS, POSITIONS, RECEIPTS, SLOTS,
-    STATE_NUMBER, StoreError, StoredHeader, TRANSACTIONS, layers::Layers, record, slot_key,
+    ACCOUNTS, BlockWrite, CERTIFICATES, CODES, HEADERS, META, NUMBERS, POSITIONS, RECEIPTS, SLOTS, STATE_NUMBER,
+    StoreError, StoredHeader, TRANSACTIONS, generations::TABLES, layers::Layers, record, slot_key,
 };
-
-/// Nodes lie one after the other in chunks of this size, in the order in which they were written.
-const CHUNK_BYTES: usize = 16 << 10;
 
 /// Readers fail on a table that was never opened for writing.
 pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
@@ -28,8 +25,10 @@ pub(super) fn create_tables(transaction: &WriteTransaction) -> Result<(), StoreE
     transaction.open_table(CODES)?;
     transaction.open_table(ACCOUNTS)?;
     transaction.open_table(SLOTS)?;
-    transaction.open_table(NODES)?;
-    transaction.open_table(NODE_CHUNKS)?;
+    for tables in TABLES {
+        transaction.open_table(tables.places)?;
+        transaction.open_table(tables.chunks)?;
+    }
     Ok(())
 }
 
@@ -50,13 +49,13 @@ pub(super) fn block(transaction: &WriteTransaction, block: &BlockWrite, certific
     Ok(())
 }
 
-/// What follows from the blocks of these layers, and that the tables show the newest one's state from now on.
+/// What follows from the blocks of these layers but for their trie nodes, and that the tables show the newest one's state
+/// from now on.
 pub(super) fn state(transaction: &WriteTransaction, layers: &Layers) -> Result<(), StoreError> {
     let Some(head) = layers.head() else { return Ok(()) };
     indices(transaction, layers)?;
     accounts(transaction, layers)?;
     slots(transaction, layers)?;
-    nodes(transaction, layers)?;
     transaction.open_table(META)?.insert(STATE_NUMBER, head.to_be_bytes().as_slice())?;
     Ok(())
 }
@@ -118,31 +117,6 @@ fn slots(transaction: &WriteTransaction, layers: &Layers) -> Result<(), StoreErr
         } else {
             table.insert(&key, &value.to_be_bytes::<32>())?;
         }
-    }
-    Ok(())
-}
-
-/// Appends the nodes' bytes to the chunks and notes where each of them is: what goes to random places is small.
-fn nodes(transaction: &WriteTransaction, layers: &Layers) -> Result<(), StoreError> {
-    let mut chunks = transaction.open_table(NODE_CHUNKS)?;
-    let mut next = chunks.last()?.map_or(0, |(number, _)| number.value() + 1);
-    let mut places: Vec<(&B256, (u64, u32))> = Vec::new();
-    let mut chunk = Vec::with_capacity(CHUNK_BYTES + 1_024);
-    for (hash, node) in layers.oldest_first().flat_map(|layer| &layer.nodes) {
-        places.push((hash, (next, u32::try_from(chunk.len()).expect("a chunk is small"))));
-        chunk.extend_from_slice(node);
-        if chunk.len() >= CHUNK_BYTES {
-            chunks.insert(next, chunk.as_slice())?;
-            (next, chunk) = (next + 1, Vec::with_capacity(CHUNK_BYTES + 1_024));
-        }
-    }
-    if !chunk.is_empty() {
-        chunks.insert(next, chunk.as_slice())?;
-    }
-    places.sort_unstable();
-    let mut table = transaction.open_table(NODES)?;
-    for (hash, place) in places {
-        table.insert(&hash.0, place)?;
     }
     Ok(())
 }
