@@ -5,13 +5,16 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    num::NonZeroU64,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use alloy::primitives::{Address, B256, U256};
-use cortensor_chain::{Chain, ChainHandle, Config, Genesis, GenesisAccount, Import, Permissions, StartError};
+use cortensor_chain::{
+    Chain, ChainHandle, Config, Genesis, GenesisAccount, Import, Permissions, StartError, StatesKept,
+};
 use cortensor_net::{NetConfig, NodeAddress, PeersConfig, TransportSecret};
 use cortensor_protocol::light::Trusted;
 use cortensor_protocol::{
@@ -224,10 +227,18 @@ pub struct Node {
     /// The state is copied, for nodes that begin with a copy, whenever this many blocks have passed; 0 for never.
     #[serde(default = "copy_every_blocks")]
     pub copy_every_blocks: u64,
+    /// The blocks whose states are kept: the last so many, or `"archive"` for all.
+    #[serde(default = "states")]
+    pub states: StatesKept,
 }
 
 fn copy_every_blocks() -> u64 {
     10_000
+}
+
+/// As many as between two copies: hours at one block a second, far more than a relay or a light client lags behind.
+fn states() -> StatesKept {
+    StatesKept::Last(const { NonZeroU64::new(10_000).expect("it is not 0") })
 }
 
 impl Node {
@@ -246,6 +257,7 @@ impl Node {
             propose_ms: 2_000,
             vote_ms: 500,
             copy_every_blocks: copy_every_blocks(),
+            states: states(),
         }
     }
 
@@ -334,6 +346,7 @@ pub async fn start(folder: &Path, key: KeyFrom, new_log: bool) -> Result<Running
     });
     let metrics = bft.metrics();
     let mut config = network.chain(node.rpc, &folder.join(DATA_FOLDER))?;
+    config.states = node.states;
     if let Some(permissions) = &mut config.permissions {
         permissions.server_names.clone_from(&node.rpc_names);
     }

@@ -91,11 +91,11 @@ impl Progress {
     }
 
     pub(super) fn current(&self) -> Tables {
-        TABLES[usize::from(self.generation % 2 == 1)]
+        TABLES[usize::from(!self.generation.is_multiple_of(2))]
     }
 
     pub(super) fn previous(&self) -> Tables {
-        TABLES[usize::from(self.generation % 2 == 0)]
+        TABLES[usize::from(self.generation.is_multiple_of(2))]
     }
 }
 

@@ -13,7 +13,7 @@ use alloy::{
     providers::Provider as _,
     signers::SignerSync as _,
 };
-use cortensor_chain::{Chain, Config};
+use cortensor_chain::{Chain, Config, StatesKept};
 
 use crate::harness::{CHAIN_ID, Client, signer};
 
@@ -21,13 +21,18 @@ const RECIPIENT: Address = address!("00000000000000000000000000000000000000ad");
 const DIRECTORY: &str = "CHAIN_TEST_DIRECTORY";
 const KILLS: usize = 8;
 const SENDERS: usize = 4;
+/// So few states are kept that a run of a second replaces the nodes of others many times.
+const STATES_KEPT: u64 = 20;
 
 /// Not a test: the process that is killed. It writes its URL to a file when it is ready.
 #[tokio::test]
 #[ignore = "started by the crash test as a process of its own"]
 async fn node() {
     let directory = std::env::var(DIRECTORY).expect("started by the crash test");
-    let chain = Chain::start(Config::development(CHAIN_ID).with_directory(&directory)).await.unwrap();
+    let mut config = Config::development(CHAIN_ID).with_directory(&directory);
+    config.states = StatesKept::Last(STATES_KEPT.try_into().unwrap());
+    config.limits.node_bytes_min = 1;
+    let chain = Chain::start(config).await.unwrap();
     let partial = Path::new(&directory).join("url.partial");
     std::fs::write(&partial, chain.http_url()).unwrap();
     std::fs::rename(partial, Path::new(&directory).join("url")).unwrap();
@@ -102,6 +107,24 @@ async fn load(client: Client, sender: usize) -> Vec<(B256, B256)> {
     acknowledged
 }
 
+/// The states that are kept answer, each what its block made of the one before, and older ones are refused.
+async fn check_states(client: &Client) {
+    let head = client.provider.get_block_number().await.unwrap();
+    let mut before = None;
+    for number in head.saturating_sub(STATES_KEPT + 1)..=head {
+        let balance = client.provider.get_balance(RECIPIENT).number(number).await;
+        if number + STATES_KEPT <= head {
+            assert!(balance.unwrap_err().to_string().contains("not kept by this node"), "block {number} of {head}");
+            continue;
+        }
+        let balance = balance.unwrap_or_else(|error| panic!("block {number} of {head}: {error}"));
+        let block = client.provider.get_block_by_number(number.into()).await.unwrap().unwrap();
+        let transfers = U256::from(block.transactions.len());
+        assert!(before.is_none_or(|before| before + transfers == balance), "block {number} of {head}");
+        before = Some(balance);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledged_transaction_is_lost_by_killing_the_node() {
     let directory = tempfile::tempdir().unwrap();
@@ -122,6 +145,7 @@ async fn no_acknowledged_transaction_is_lost_by_killing_the_node() {
         };
         assert_eq!(client.provider.get_balance(RECIPIENT).await.unwrap(), U256::from(total), "state and nonces agree");
         assert!(total >= acknowledged.len() as u64);
+        check_states(&client).await;
         if round == KILLS {
             break;
         }

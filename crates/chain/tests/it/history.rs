@@ -10,7 +10,7 @@ use alloy::{
     rpc::types::{EIP1186AccountProofResponse, TransactionRequest},
 };
 use alloy_trie::{Nibbles, proof::verify_proof};
-use cortensor_chain::{Chain, Config, DEVELOPMENT_ADDRESSES, OpenError, StartError};
+use cortensor_chain::{Chain, Config, DEVELOPMENT_ADDRESSES, OpenError, StartError, StatesKept};
 use serde_json::json;
 
 use crate::harness::{CHAIN_ID, Client, Probe, Token, World, call_json, request, signer};
@@ -194,6 +194,46 @@ async fn however_many_blocks_wait_for_their_state_to_be_written_none_is_lost() {
     for receipt in receipts {
         let again = client.provider.get_transaction_receipt(receipt.transaction_hash).await.unwrap();
         assert_eq!(again, Some(receipt));
+    }
+}
+
+/// What a pruned state is asked for is refused, and proofs of the states that are kept verify, before and after a restart.
+#[tokio::test]
+async fn a_pruned_chain_answers_about_its_last_states_and_no_others() {
+    const KEPT: u64 = 12;
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = Config::development(CHAIN_ID).with_directory(directory.path());
+    (config.states, config.limits.node_bytes_min) = (StatesKept::Last(KEPT.try_into().unwrap()), 1);
+    let world = World::with(config.clone()).await;
+    let token = world.client.deploy_token().await;
+    for _ in 0..120 {
+        world.client.send(request(token, Token::transferCall { to: RECIPIENT, value: U256::from(1) })).await;
+    }
+    world.chain.shutdown().await.unwrap();
+    let world = World::with(config).await;
+    let (client, head) = (&world.client, world.chain.head().number);
+    let balance = call_json(token, Token::balanceOfCall { account: RECIPIENT });
+    for number in head + 1 - KEPT..=head {
+        let header = client.provider.get_block_by_number(number.into()).await.unwrap().unwrap().header;
+        let proof = client.provider.get_proof(token, vec![balance_slot(RECIPIENT)]).number(number).await.unwrap();
+        verify(header.state_root, &proof);
+        assert_eq!(proof.storage_proof[0].value, U256::from(number - 1));
+        let output = client.raw("eth_call", json!([balance, format!("{number:#x}")])).await.unwrap();
+        assert_eq!(output, json!(B256::from(U256::from(number - 1))));
+    }
+    for number in 0..=head - KEPT {
+        let block = format!("{number:#x}");
+        let asked = [
+            ("eth_getBalance", json!([RECIPIENT, block])),
+            ("eth_getProof", json!([token, [], block])),
+            ("eth_call", json!([balance, block])),
+        ];
+        for (method, parameters) in asked {
+            let (code, message) = client.refusal(method, parameters).await;
+            assert!(code == -32000 && message.contains("not kept by this node"), "{method} {number}: {message}");
+        }
+        let block = client.provider.get_block_by_number(number.into()).await.unwrap().unwrap();
+        assert_eq!(block.transactions.len(), usize::from(number > 0), "blocks are kept");
     }
 }
 
