@@ -1,10 +1,12 @@
 //! Measures how soon each cheat is convicted, and what honest answers come to: one JSON object a line.
 //!
 //! `detection FOLDER MODEL.gguf [OPTION…]`:
-//! `--answers N --cheat-answers N --tokens N --slots N --threads N --first N --exact` say how much is computed, and how;
+//! `--answers N --cheat-answers N --tokens N --context N --slots N --threads N --first N --exact` say how much is computed, and
+//! how (the longest prompts fill three quarters of the context);
 //! `--smaller FILE` adds a smaller model as a cheat; `--write-transcripts FILE` and `--read-transcripts FILE` let one machine
 //! or build answer and another replay; `--write-profile FILE` keeps the profile, `--read-profile FILE` uses one and computes
-//! honest answers alone.
+//! honest answers alone; `--states FOLDER` writes the hidden states of what is measured, for other methods
+//! ([`cortensor_calibrate::watch`]).
 //!
 //! Lower quantisations of the model are written into FOLDER. The first half of the honest answers and of each cheat's
 //! calibrate; what is printed is of the other half.
@@ -14,6 +16,7 @@ use cortensor_calibrate::{
     detection::{detect, falsehoods},
     study::{Group, Plan, Study, Suspect, record, study, suspects},
     transcript::replay_all,
+    watch,
 };
 use cortensor_engine::Engine;
 use cortensor_llama::{
@@ -31,11 +34,11 @@ use std::{error::Error, fs, num::NonZeroU32, path::PathBuf, sync::Arc, time::Ins
 type Failure = Box<dyn Error>;
 type Engines = Vec<Arc<dyn Engine>>;
 
-#[derive(Default)]
 struct Options {
     folder: PathBuf,
     model: PathBuf,
     plan: Plan,
+    context: u32,
     threads: Option<NonZeroU32>,
     exact: bool,
     smaller: Option<PathBuf>,
@@ -43,6 +46,26 @@ struct Options {
     write_transcripts: Option<PathBuf>,
     read_profile: Option<PathBuf>,
     write_profile: Option<PathBuf>,
+    states: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            folder: PathBuf::new(),
+            model: PathBuf::new(),
+            plan: Plan::default(),
+            context: 2_048,
+            threads: None,
+            exact: false,
+            smaller: None,
+            read_transcripts: None,
+            write_transcripts: None,
+            read_profile: None,
+            write_profile: None,
+            states: None,
+        }
+    }
 }
 
 impl Options {
@@ -55,6 +78,7 @@ impl Options {
                 "--answers" => options.plan.answers = next()?.parse()?,
                 "--cheat-answers" => options.plan.cheat_answers = next()?.parse()?,
                 "--tokens" => options.plan.tokens = next()?.parse()?,
+                "--context" => options.context = next()?.parse()?,
                 "--slots" => options.plan.at_once = next()?.parse()?,
                 "--first" => options.plan.first = next()?.parse()?,
                 "--threads" => options.threads = Some(next()?.parse()?),
@@ -64,6 +88,10 @@ impl Options {
                 "--write-transcripts" => options.write_transcripts = Some(next()?.into()),
                 "--read-profile" => options.read_profile = Some(next()?.into()),
                 "--write-profile" => options.write_profile = Some(next()?.into()),
+                "--states" => {
+                    options.states = Some(next()?.into());
+                    options.plan.watch = true;
+                }
                 other => return Err(format!("{other} is not known").into()),
             }
         }
@@ -73,7 +101,7 @@ impl Options {
     fn load(&self, path: &PathBuf, change: impl FnOnce(&mut LlamaConfig)) -> Result<Arc<dyn Engine>, Failure> {
         let mut config = LlamaConfig::new(path);
         config.slots = NonZeroU32::new(u32::try_from(self.plan.at_once)?).unwrap_or(NonZeroU32::MIN);
-        config.context_per_sequence = 2_048;
+        config.context_per_sequence = self.context;
         config.threads = self.threads;
         config.exact = self.exact;
         config.queue = 64;
@@ -230,7 +258,9 @@ async fn measure(
     let profile = calibrating.profile(pair(&**engine), 1, &terms).or_else(|why| {
         say(began, &format!("refused: {why}"));
         let lenient = Terms { mismatch_ppm_max: 1_000_000, separation_milli_min: 0, temper_ppm_min: 1, ..terms };
-        calibrating.profile(pair(&**engine), 1, &lenient)
+        let weak = |group: &Group| Group { weak: true, ..group.clone() };
+        let cheats = calibrating.cheats.iter().map(weak).collect();
+        Study { cheats, ..calibrating }.profile(pair(&**engine), 1, &lenient)
     })?;
     if let Some(path) = &options.write_profile {
         fs::write(path, profile.encode())?;
@@ -238,6 +268,9 @@ async fn measure(
     println!("{}", report::table(&profile));
     let parts = profile.parts();
     println!("weights {:?}, temper {:?}", parts.charges.map(|scales| scales.weights_ppm), parts.temper_ppm);
+    if let Some(folder) = &options.states {
+        watch::write(folder, std::iter::once(&measured).chain(pairs.iter().map(|(_, second)| second)))?;
+    }
     print(&falsehoods(&measured.answers, &profile))?;
     for (_, group) in &pairs {
         print(&detect(&group.name, &group.answers, &profile))?;

@@ -6,6 +6,7 @@
 use crate::{
     bend::{Bent, Choice, Endless, Forced, Nucleus, Scale},
     transcript,
+    watch::Watched,
 };
 use async_trait::async_trait;
 use cortensor_engine::{Engine, EngineError, EngineEvent, EngineInfo, Generation, Job, Replay, ScoredToken};
@@ -226,14 +227,15 @@ async fn text_of(
     seed: Seed,
     params: &SamplingParams,
 ) -> Result<Vec<TokenId>, EngineError> {
-    let made = transcript::generate(engine, request, seed, params).await;
+    let made = transcript::generate(engine, request, seed, params, false).await;
     made.map(|made| made.output()).map_err(|error| EngineError::Backend(error.to_string()))
 }
 
 /// Seed and parameters of the protocol's sampler.
 fn drawn_by(sampler: &dyn TokenSampler) -> Option<(Seed, SamplingParams)> {
     let sampler: &dyn Any = sampler;
-    let sampler = sampler.downcast_ref::<SeededSampler>()?;
+    let watched = || sampler.downcast_ref::<Watched<SeededSampler>>().map(Watched::inner);
+    let sampler = sampler.downcast_ref::<SeededSampler>().or_else(watched)?;
     Some((sampler.seed(), sampler.params().clone()))
 }
 

@@ -32,6 +32,8 @@ pub struct Detection {
     pub median: Option<usize>,
     /// The 99th percentile.
     pub p99: Option<usize>,
+    /// Trials that convicted within 32 audited tokens, in thousandths.
+    pub within_32_milli: usize,
     /// Trials that convicted within 1,000 audited tokens, in thousandths.
     pub within_1000_milli: usize,
     /// What convicted most often.
@@ -102,6 +104,7 @@ pub fn detect(name: &str, answers: &[Replayed], profile: &Profile) -> Detection 
     let at = |milli: usize| ends.get((TRIALS * milli).div_ceil(1_000).saturating_sub(1)).map(|(tokens, _)| *tokens);
     let grounds = [Ground::Contradiction, Ground::Hard, Ground::Evidence];
     let often = |ground: &Ground| ends.iter().filter(|(_, found)| found == ground).count();
+    let within = |most: usize| ends.iter().filter(|(tokens, _)| *tokens <= most).count() * 1_000 / TRIALS;
     let tokens: usize = answers.iter().map(|answer| answer.statistics.len()).sum();
     let bits = |charge: usize| answers.iter().map(|answer| scale.sums(answer)[charge]).sum::<i64>();
     let bits: [i64; CHARGES] = std::array::from_fn(bits);
@@ -110,7 +113,8 @@ pub fn detect(name: &str, answers: &[Replayed], profile: &Profile) -> Detection 
         trials: TRIALS,
         median: at(500),
         p99: at(990),
-        within_1000_milli: ends.iter().filter(|(tokens, _)| *tokens <= 1_000).count() * 1_000 / TRIALS,
+        within_32_milli: within(32),
+        within_1000_milli: within(1_000),
         ground: if ends.is_empty() { None } else { grounds.into_iter().max_by_key(often) },
         bits_milli: bits.map(|bits| milli_bits(bits / i64::try_from(tokens.max(1)).unwrap_or(1))),
     }

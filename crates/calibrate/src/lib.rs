@@ -13,6 +13,7 @@ pub mod corpus;
 pub mod detection;
 pub mod study;
 pub mod transcript;
+pub mod watch;
 
 pub use cheat::{Cheat, Dishonest};
 pub use transcript::{Recorded, Replayed, Transcript, TranscriptError};

@@ -27,12 +27,14 @@ pub struct Plan {
     pub tokens: u32,
     /// Answers that are generated beside each other.
     pub at_once: usize,
+    /// Keep hidden states, of the miner and of the guard ([`crate::watch`]).
+    pub watch: bool,
 }
 
 impl Default for Plan {
     /// The design's least: 200 answers of 256 tokens.
     fn default() -> Self {
-        Self { first: 0, answers: 210, cheat_answers: 42, tokens: 256, at_once: 4 }
+        Self { first: 0, answers: 210, cheat_answers: 42, tokens: 256, at_once: 4, watch: false }
     }
 }
 
@@ -147,7 +149,7 @@ pub async fn record(miner: &dyn Engine, plan: &Plan) -> Result<Vec<Transcript>, 
     let mut made = Vec::with_capacity(asked.len());
     for (crowd, asked) in crowds.iter().zip(asked.chunks(asked.len().div_ceil(crowds.len()).max(1))) {
         let salt = plan.first as u64 | (*crowd as u64) << 40;
-        made.extend(transcript::generate_all(miner, asked, salt, *crowd).await?);
+        made.extend(transcript::generate_all(miner, asked, salt, *crowd, plan.watch).await?);
     }
     Ok(made)
 }
@@ -180,7 +182,7 @@ pub async fn study(
         let name = printable(&cheat.name());
         progress(&format!("simulating: {name}"));
         let dishonest = Dishonest::new(Arc::clone(miner), cheat.clone());
-        let made = transcript::generate_all(&dishonest, &asked, CHEATING, plan.at_once).await?;
+        let made = transcript::generate_all(&dishonest, &asked, CHEATING, plan.at_once, plan.watch).await?;
         cheats.push(Group { name, charge: *charge, weak: *weak, answers: transcript::replay_all(guard, &made).await? });
     }
     Ok(Study { honest, cheats })

@@ -1,5 +1,6 @@
 //! Answers with their records, and what somebody else finds about them.
 
+use crate::watch::{Seen, watched_if};
 use cortensor_engine::{Engine, EngineError, EngineEvent, Job, Replay};
 use cortensor_proof::{Finding, Replayer, SeededSampler, contradiction, evidence::TokenStatistics};
 use cortensor_protocol::{
@@ -21,6 +22,9 @@ pub struct Transcript {
     pub tokens: Vec<TraceToken>,
     /// One for each.
     pub evidence: Vec<Evidence>,
+    /// What was seen beside it; not part of any file of answers.
+    #[serde(skip)]
+    pub seen: Seen,
 }
 
 /// What a replay of a transcript found.
@@ -34,6 +38,8 @@ pub struct Replayed {
     pub identical: usize,
     /// What was found here.
     pub findings: Vec<Finding>,
+    /// What was seen beside it, by the miner and here.
+    pub seen: [Seen; 2],
 }
 
 /// Why an answer was not made or replayed.
@@ -65,6 +71,7 @@ impl Transcript {
 }
 
 /// Answers a request as a miner does, recording. `params` are those under which tokens are drawn; a miner's are the request's.
+/// `watch`: keep the hidden states as well, for measurements.
 ///
 /// # Errors
 /// The engine's.
@@ -73,14 +80,16 @@ pub async fn generate(
     request: GenerationRequest,
     seed: Seed,
     params: &SamplingParams,
+    watch: bool,
 ) -> Result<Transcript, TranscriptError> {
     let (sampler, recording) = SeededSampler::recording(seed, params.clone(), 0);
+    let (sampler, watched) = watched_if(watch, sampler, Some(SeededSampler::new(seed, params.clone(), 0)));
     let job = Job {
         request: request.clone(),
         resume: Vec::new(),
         resume_tokens: 0,
         resume_text: String::new(),
-        sampler: Box::new(sampler),
+        sampler,
         cancel: CancellationToken::new(),
     };
     let mut generation = engine.generate(job).await?;
@@ -95,10 +104,12 @@ pub async fn generate(
     };
     let records = delivered + usize::from(reason == FinishReason::EndOfSequence);
     let (tokens, evidence) = recording.take().into_iter().take(records).unzip();
-    Ok(Transcript { request, seed, tokens, evidence })
+    let mut seen = watched.take();
+    seen.truncate(records);
+    Ok(Transcript { request, seed, tokens, evidence, seen })
 }
 
-/// Answers all requests, `at_once` of them beside each other; the seed of each is its place's.
+/// Answers all requests as [`generate`] does, `at_once` of them beside each other; the seed of each is its place's.
 ///
 /// # Errors
 /// The first that an engine gave.
@@ -107,18 +118,19 @@ pub async fn generate_all(
     requests: &[GenerationRequest],
     salt: u64,
     at_once: usize,
+    watch: bool,
 ) -> Result<Vec<Transcript>, TranscriptError> {
     let one = |(place, request): (usize, &GenerationRequest)| {
         let seed = alloy_primitives::keccak256([salt.to_be_bytes(), (place as u64).to_be_bytes()].concat());
         let (request, params) = (request.clone(), request.sampling.clone());
-        async move { generate(engine, request, seed, &params).await }
+        async move { generate(engine, request, seed, &params, watch).await }
     };
     let running: Vec<_> = requests.iter().enumerate().map(one).collect();
     let made: Vec<_> = stream::iter(running).buffered(at_once.max(1)).collect().await;
     made.into_iter().collect()
 }
 
-/// Goes through a transcript with a guard's engine.
+/// Goes through a transcript with a guard's engine; watches where its miner was watched.
 ///
 /// # Errors
 /// The engine's.
@@ -132,9 +144,11 @@ pub async fn replay(guard: &dyn Engine, transcript: &Transcript) -> Result<Repla
     }
     let params = transcript.request.sampling.clone();
     let (sampler, findings) = Replayer::new(transcript.seed, params, output.clone());
-    let replay = Replay { request: transcript.request.clone(), output, from: 0, sampler: Box::new(sampler) };
-    guard.replay(replay).await?;
-    Ok(compare(transcript, findings.take()))
+    let request = transcript.request.clone();
+    let (sampler, watched) = watched_if(!transcript.seen.states.is_empty(), sampler, None);
+    guard.replay(Replay { request, output, from: 0, sampler }).await?;
+    let seen = [transcript.seen.clone(), watched.take()];
+    Ok(Replayed { seen, ..compare(transcript, findings.take()) })
 }
 
 /// Replays all, one after the other.

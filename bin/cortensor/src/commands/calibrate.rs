@@ -92,6 +92,7 @@ fn plan(sample: &Sample, cheat_answers: u32) -> Plan {
         cheat_answers: cheat_answers as usize,
         tokens: sample.tokens,
         at_once: sample.at_once as usize,
+        watch: false,
     }
 }
 
