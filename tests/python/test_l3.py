@@ -320,13 +320,12 @@ def test_the_parent_learns_checkpoints_and_nothing_else(private):
     token = json.loads((REPOSITORY / "contracts/artifacts/CortensorToken.json").read_text())
     made = cast(rpc, "send", "--json", "--private-key", RICH_KEY, "--create", token["bytecode"]
                 + "".join(cast(rpc, "abi-encode", "f(address,address,uint256)", founder, founder, "1000")[2:]))
-    env = {"CORTENSOR_PASSWORD_FILE": str(private.home / "account.password")}
     succeed("relay", "deploy", "--config", "relay.toml", "--token", json.loads(made)["contractAddress"],
-            "--governance", founder, "--delay-hours", "1", env=env, cwd=private.home)
+            "--governance", founder, "--delay-hours", "1", cwd=private.home)
     begun = int(cast(rpc, "block-number"))
     config = private.home / "relay.toml"
     config.write_text(config.read_text().replace("interval_seconds = 10", "interval_seconds = 1"))
-    private.start("relay", "run", "--config", config, env=env, cwd=private.home)
+    private.start("relay", "run", "--config", config, cwd=private.home)
     settlement = json.loads((private.home / "settlement.json").read_text())
     checkpoints = settlement["upper"]["blocks"]
     wait_for(lambda: int(cast(rpc, "block-number")) >= begun + 2, 90, "two checkpoints")

@@ -3,7 +3,7 @@
 //! The validators run here once, for as long as it takes to deploy: until its `Members` contract stands the chain takes
 //! transactions of its founder only, and the deployment makes founder and validators its first members at once.
 
-use super::{ACCOUNT_FILE, DEPLOYMENT_FILE, Described, HOME_FILE, write_account};
+use super::{ACCOUNT_FILE, DEPLOYMENT_FILE, Described, HOME_FILE, PASSWORD_FILE, write_account};
 use crate::{
     cli::{ChainInitArgs, l3::CreateArgs},
     commands::{
@@ -177,11 +177,14 @@ fn name_validators_contract(folder: &Path, validators: &Validators, deployment: 
 
 /// A relayer that pays on both chains with the founder's account and carries checkpoints only.
 fn write_relay(folder: &Path, parent: &str, own: &str) -> eyre::Result<()> {
+    let password = format!("password_file = \"{PASSWORD_FILE}\"");
+    let lower = format!("{ACCOUNT_FILE}\"\n{password}");
     let changes = [
         ("http://127.0.0.1:8545", parent),
         ("http://127.0.0.1:8546", own),
         ("upper-key.json", ACCOUNT_FILE),
-        ("lower-key.json", ACCOUNT_FILE),
+        ("# password_file = \"upper.password\"", password.as_str()),
+        ("lower-key.json\"", lower.as_str()),
         ("claim = true", "claim = false"),
     ];
     let mut text = RELAY_TEMPLATE.to_owned();
@@ -204,9 +207,7 @@ fn explain(arguments: &CreateArgs, network: &Described, validators: &Validators)
     output::say(format!("  cortensor l3 invite --home {folder} --out invitation.json"));
     output::say(format!("  cortensor l3 token --home {folder}      # for other programs: Authorization: Bearer …"));
     if arguments.parent_rpc.is_some() {
-        output::say(format!(
-            "  cd {folder} && CORTENSOR_PASSWORD_FILE=account.password cortensor relay deploy|run --config relay.toml"
-        ));
+        output::say(format!("  cd {folder} && cortensor relay deploy|run --config relay.toml"));
     }
     output::say("Whoever has the founder's folder decides who belongs: keep it and account.password apart.");
 }
