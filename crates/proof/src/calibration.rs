@@ -8,6 +8,7 @@
 use crate::{
     evidence::{BINS, CHARGES, Charge, EDGES, Edges, PPM, STATISTICS, Statistic, TokenStatistics},
     profile::{CheatSummary, Histogram, ONE, Pair, Parts, Profile, ProfileError, Scales, WHOLE, ratio},
+    rising::rising,
 };
 
 /// The statistics of one answer's tokens.
@@ -401,18 +402,20 @@ impl Row {
         Histogram { edges: self.edges, honest: self.honest, bound: self.bound }
     }
 
-    /// The average of the accused cheats' histograms with so many sixty-fourths of the honest one; sums to at most [`ONE`].
+    /// The average of the accused cheats' histograms with so many sixty-fourths of the honest one, [`rising`]; sums to at most
+    /// [`ONE`].
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of ONE, rounded down")]
     fn mixture(&self, accused: &[usize], honest_parts: u32) -> [u32; BINS] {
         let smooth = shares(&self.honest, 1.0);
         let cheats: Vec<_> = accused.iter().map(|cheat| shares(&self.cheats[*cheat], 0.0)).collect();
         let honest_part = f64::from(honest_parts) / 64.0;
-        std::array::from_fn(|bin| {
+        let mixed = std::array::from_fn(|bin| {
             let average = cheats.iter().map(|shares| shares[bin]).sum::<f64>() / float(cheats.len().max(1));
             // A little less than all, for the rounding of floats.
             let share = (average * (1.0 - honest_part) + smooth[bin] * honest_part) * (1.0 - 1e-9);
             (share * f64::from(ONE)) as u32
-        })
+        });
+        rising(&mixed, &self.bound)
     }
 
     /// What a token of each cheat gives on average.

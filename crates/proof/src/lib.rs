@@ -20,6 +20,7 @@ pub mod philox;
 pub mod profile;
 pub mod replay;
 pub mod report;
+mod rising;
 pub mod sampler;
 pub mod score;
 pub mod sketch;
