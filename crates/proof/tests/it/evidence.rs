@@ -107,6 +107,23 @@ fn honest_answers_speak_for_honesty_and_cheats_are_convicted_soon() {
     assert!(hotter > 1.0, "a temperature adds up: {hotter}");
 }
 
+#[test]
+fn a_machine_that_is_closer_than_the_calibrations_gathers_no_evidence() {
+    // The cheats are simulated on the guard's own machine, the honest answers came from another build.
+    let far = Noise { distance: 0.02, ..HONEST };
+    let made = calibrate(pair(), 1, &answers(300, 128, far, 1), &cheats(), &Terms::default()).unwrap();
+    let (edges, table) = (made.edges(), made.table());
+    let equal = TokenStatistics { margin: 0, logprob: 0, sketch: Some(0) };
+    let sums = table.sums(&edges.count(&[equal]));
+    assert!(sums.iter().all(|sum| *sum <= 0), "{sums:?}");
+    // Only the noise of sampling tells this honest machine from the cheat.
+    let closer = answers(200, 100, HONEST, 3)
+        .iter()
+        .map(|answer| table.sums(&edges.count(answer)))
+        .fold([0; 2], |all, sums| [all[0] + sums[0], all[1] + sums[1]]);
+    assert!(closer.iter().all(|sum| *sum < 0), "{closer:?}");
+}
+
 /// In each row of a charge's table, the distribution inside the honest bounds that weighs most, as (probability, ratio), heaviest first.
 fn worst_rows(profile: &Profile, charge: Charge) -> [Vec<(f64, f64)>; 3] {
     let table = profile.table();
