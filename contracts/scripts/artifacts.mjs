@@ -29,6 +29,7 @@ const CONTRACTS = [
   "MintBridge",
   "Members",
   "TimelockController",
+  "CheckpointKeys",
 ];
 
 /** SHA-256 over every source the contract was compiled from, each as path, newline, content. */

@@ -184,11 +184,11 @@ contract CheckpointsTest is LaneWorld {
         bytes memory header = genesis();
         uint64 most = checkpoints.MAX_TRUST_PERIOD();
         vm.expectRevert(ICheckpoints.ParametersOutOfBounds.selector);
-        new Checkpoints(1, 3, TRUST, GOVERNANCE, header);
+        new Checkpoints(1, 3, TRUST, GOVERNANCE, checkpointKeys, header);
         vm.expectRevert(ICheckpoints.ParametersOutOfBounds.selector);
-        new Checkpoints(1, 4, 0, GOVERNANCE, header);
+        new Checkpoints(1, 4, 0, GOVERNANCE, checkpointKeys, header);
         vm.expectRevert(ICheckpoints.ParametersOutOfBounds.selector);
-        new Checkpoints(1, 4, most + 1, GOVERNANCE, header);
+        new Checkpoints(1, 4, most + 1, GOVERNANCE, checkpointKeys, header);
     }
 
     /// @dev Whoever signs: accepted exactly when more than two thirds of the power did.

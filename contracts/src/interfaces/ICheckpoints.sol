@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {Aggregates} from "../libraries/Aggregates.sol";
 import {Certificates} from "../libraries/Certificates.sol";
 import {IBlocks} from "./IBlocks.sol";
+import {ICheckpointKeys} from "./ICheckpointKeys.sol";
 
 /// @title Blocks of a chain of validators, followed from another chain
 /// @notice Each epoch's set is known by its hash from the last header of the epoch before. A set certifies blocks of its own epoch and of no
@@ -39,6 +41,10 @@ interface ICheckpoints is IBlocks {
     /// @param header in RLP
     function submit(bytes calldata header, Certificates.Certificate calldata certificate) external;
 
+    /// @notice Accepts a block that its epoch's set decided, with one signature for all who say so. Cheaper for large sets.
+    /// @param header in RLP
+    function submitAggregated(bytes calldata header, Aggregates.Aggregate calldata aggregate) external;
+
     /// @notice Takes two decided blocks of one height as proof that the chain has forked. All that was accepted stops counting.
     function reportFork(
         bytes calldata first,
@@ -47,11 +53,34 @@ interface ICheckpoints is IBlocks {
         Certificates.Certificate calldata secondCertificate
     ) external;
 
+    /// @notice The same, where both have one signature for all.
+    function reportAggregatedFork(
+        bytes calldata first,
+        Aggregates.Aggregate calldata firstAggregate,
+        bytes calldata second,
+        Aggregates.Aggregate calldata secondAggregate
+    ) external;
+
+    /// @notice The same, where the second has one signature for all.
+    function reportMixedFork(
+        bytes calldata first,
+        Certificates.Certificate calldata firstCertificate,
+        bytes calldata second,
+        Aggregates.Aggregate calldata secondAggregate
+    ) external;
+
     /// @notice Names a block to go on from, after a fork or when trust has expired. Only governance.
     function anchor(bytes calldata header) external;
 
     /// @notice The chain that is followed.
     function chainId() external view returns (uint256);
+
+    /// @notice Who knows the validators' keys for aggregated signatures; zero where only certificates count.
+    function keys() external view returns (ICheckpointKeys);
+
+    /// @notice What validators sign for this contract with those keys.
+    /// @param setHash of the set that decided the block
+    function checkpointDigest(uint64 height, bytes32 blockHash, bytes32 setHash) external view returns (bytes32);
 
     /// @notice Blocks in an epoch of that chain; block 0 begins epoch 0.
     function epochLength() external view returns (uint32);

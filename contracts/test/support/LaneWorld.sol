@@ -5,6 +5,7 @@ import {TimelockController} from "@openzeppelin/contracts/governance/TimelockCon
 import {RLP} from "@openzeppelin/contracts/utils/RLP.sol";
 import {LockBridge} from "../../src/LockBridge.sol";
 import {MintBridge} from "../../src/MintBridge.sol";
+import {CheckpointKeys} from "../../src/CheckpointKeys.sol";
 import {Checkpoints} from "../../src/Checkpoints.sol";
 import {CortensorToken} from "../../src/CortensorToken.sol";
 import {ForeignBlocks} from "../../src/ForeignBlocks.sol";
@@ -34,6 +35,7 @@ abstract contract LaneWorld is ConsensusWorld {
     }
 
     CortensorToken internal minted;
+    CheckpointKeys internal checkpointKeys;
     Checkpoints internal checkpoints;
     ForeignBlocks internal foreign;
     Outbox internal upward;
@@ -55,7 +57,8 @@ abstract contract LaneWorld is ConsensusWorld {
         address[] memory governors = new address[](1);
         governors[0] = GOVERNANCE;
         timelock = new TimelockController(DELAY, governors, governors, address(0));
-        checkpoints = new Checkpoints(block.chainid, EPOCH_BLOCKS, TRUST, GOVERNANCE, genesis());
+        checkpointKeys = new CheckpointKeys();
+        checkpoints = new Checkpoints(block.chainid, EPOCH_BLOCKS, TRUST, GOVERNANCE, checkpointKeys, genesis());
         foreign = new ForeignBlocks(validators, block.chainid);
         upward = new Outbox(block.chainid);
         downward = new Outbox(block.chainid);

@@ -88,10 +88,13 @@ pub static MEMBERS: LazyLock<Artifact> =
 /// `TimelockController`.
 pub static TIMELOCK: LazyLock<Artifact> =
     LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/TimelockController.json")));
+/// `CheckpointKeys`.
+pub static CHECKPOINT_KEYS: LazyLock<Artifact> =
+    LazyLock::new(|| parse(include_str!("../../../contracts/artifacts/CheckpointKeys.json")));
 
 /// All of them.
 #[must_use]
-pub fn all() -> [&'static Artifact; 22] {
+pub fn all() -> [&'static Artifact; 23] {
     [
         &TOKEN,
         &NODE_REGISTRY,
@@ -115,6 +118,7 @@ pub fn all() -> [&'static Artifact; 22] {
         &MINT_BRIDGE,
         &MEMBERS,
         &TIMELOCK,
+        &CHECKPOINT_KEYS,
     ]
 }
 

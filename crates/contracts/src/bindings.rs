@@ -204,3 +204,12 @@ pub mod timelock {
         "abi/TimelockController.json"
     );
 }
+
+/// `CheckpointKeys`: BLS keys of validators, and their sums.
+pub mod checkpoint_keys {
+    alloy::sol!(
+        #[sol(extra_derives(Debug))]
+        CheckpointKeys,
+        "abi/CheckpointKeys.json"
+    );
+}

@@ -258,6 +258,16 @@ impl Wallet {
         Ok(Confirmed::new(&receipt, block))
     }
 
+    /// Gas that a call takes in the state of now, without margin. Nothing is sent.
+    ///
+    /// # Errors
+    /// `Refused` where the contract would refuse it.
+    pub async fn estimate<C: SolCall>(&self, to: Address, call: &C) -> Result<u64, SendError> {
+        let request = TransactionRequest::default().with_from(self.address()).with_to(to);
+        let request = request.with_input(call.abi_encode()).with_chain_id(self.chain_id());
+        self.provider().estimate_gas(request).await.map_err(SendError::preparing)
+    }
+
     /// Deploys a contract and waits until it stands.
     ///
     /// # Errors

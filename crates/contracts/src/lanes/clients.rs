@@ -1,10 +1,10 @@
 //! Clients of the contracts at both ends of a lane.
 
-use super::{CertifiedBlock, Inclusion, Message};
+use super::{CertifiedBlock, CheckpointKeys, Inclusion, Message};
 use crate::{
     audits::{AuditsError, Caller},
     bindings::{
-        checkpoints::{Certificates, Checkpoints as checkpoints},
+        checkpoints::{Aggregates, Certificates, Checkpoints as checkpoints},
         foreign_blocks::ForeignBlocks as foreign,
         inbox::Inbox as inbox,
         lock_bridge::LockBridge as bridge,
@@ -14,7 +14,7 @@ use crate::{
     events::{BlockRange, logs},
     read::{ReadError, read},
     token::Token,
-    wallet::{Confirmed, Wallet},
+    wallet::{Confirmed, SendError, Wallet},
 };
 use alloy::{
     eips::{BlockId, BlockNumberOrTag},
@@ -23,6 +23,7 @@ use alloy::{
     rpc::types::Filter,
     sol_types::SolEvent as _,
 };
+use cortensor_bls::{Aggregate, Place};
 use cortensor_protocol::Wei;
 
 /// Most messages that one query returns.
@@ -33,6 +34,24 @@ fn to_sol(block: &CertifiedBlock) -> Certificates::Certificate {
     let certificate = &block.certificate;
     let ((validators, powers), (signers, signatures)) = (certificate.set.parts(), certificate.packed_signatures());
     Certificates::Certificate { round: certificate.round, validators, powers, signers, signatures }
+}
+
+fn plain(block: &CertifiedBlock) -> checkpoints::submitCall {
+    checkpoints::submitCall { header: block.header.clone(), certificate: to_sol(block) }
+}
+
+fn aggregated(block: &CertifiedBlock, aggregate: &Aggregate) -> checkpoints::submitAggregatedCall {
+    let (validators, powers) = block.certificate.set.parts();
+    let aggregate = Aggregates::Aggregate {
+        validators,
+        powers,
+        keyed: aggregate.keyed,
+        signers: aggregate.signers,
+        key: Bytes::copy_from_slice(aggregate.key.as_slice()),
+        absentKeys: aggregate.absent_keys.clone(),
+        signature: Bytes::copy_from_slice(aggregate.signature.as_slice()),
+    };
+    checkpoints::submitAggregatedCall { header: block.header.clone(), aggregate }
 }
 
 /// The set that is trusted with an epoch.
@@ -60,8 +79,51 @@ impl Checkpoints {
     /// # Errors
     /// When the transaction fails: `NotNewer` when somebody else was faster.
     pub async fn submit(&self, wallet: &Wallet, block: &CertifiedBlock) -> Result<Confirmed, AuditsError> {
-        let call = checkpoints::submitCall { header: block.header.clone(), certificate: to_sol(block) };
-        self.0.send(wallet, "submit a checkpoint", &call).await
+        self.0.send(wallet, "submit a checkpoint", &plain(block)).await
+    }
+
+    /// Submits a decided block with one signature for all who signed it, instead of its certificate.
+    ///
+    /// # Errors
+    /// When the transaction fails: `NotNewer` when somebody else was faster.
+    pub async fn submit_aggregated(
+        &self,
+        wallet: &Wallet,
+        block: &CertifiedBlock,
+        aggregate: &Aggregate,
+    ) -> Result<Confirmed, AuditsError> {
+        self.0.send(wallet, "submit a checkpoint", &aggregated(block, aggregate)).await
+    }
+
+    /// Gas that submitting a block takes now, with its certificate and with one signature for all.
+    ///
+    /// # Errors
+    /// When one of the two would be refused.
+    pub async fn estimate(
+        &self,
+        wallet: &Wallet,
+        block: &CertifiedBlock,
+        aggregate: &Aggregate,
+    ) -> Result<(u64, u64), AuditsError> {
+        let failed = |source: SendError| AuditsError::Send { what: "estimate the gas of a checkpoint", source };
+        let certificate = wallet.estimate(self.0.address, &plain(block)).await.map_err(failed)?;
+        let aggregate = wallet.estimate(self.0.address, &aggregated(block, aggregate)).await.map_err(failed)?;
+        Ok((certificate, aggregate))
+    }
+
+    /// Where it stands, for the digests that are signed for it.
+    #[must_use]
+    pub const fn place(&self, chain_id: u64) -> Place {
+        Place { chain_id, contract: self.0.address }
+    }
+
+    /// The keys with which aggregated signatures are made; `None` where only certificates count.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub async fn keys(&self) -> Result<Option<CheckpointKeys>, AuditsError> {
+        let address = self.0.read("the keys", &checkpoints::keysCall {}).await?;
+        Ok((!address.is_zero()).then(|| CheckpointKeys::new(self.0.provider.clone(), address)))
     }
 
     /// Reports two decided blocks of one height.

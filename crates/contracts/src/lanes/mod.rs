@@ -6,10 +6,12 @@
 //! decides what is relayed or who pays for it.
 
 mod clients;
+mod keys;
 mod message;
 mod settlement;
 
 pub use clients::{Bridge, Checkpoints, EpochTrust, ForeignBlocks, Inbox, Outbox, StateProof};
+pub use keys::CheckpointKeys;
 pub use message::{Inclusion, Message, Messages};
 pub use settlement::{
     Ends, SetUpError, Settlement, SettlementEnd, SettlementParameters, SettlementTokens, deploy_settlement,

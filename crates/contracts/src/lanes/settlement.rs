@@ -6,8 +6,9 @@
 use crate::{
     artifact,
     bindings::{
-        checkpoints::Checkpoints, foreign_blocks::ForeignBlocks, inbox::Inbox, lock_bridge::LockBridge,
-        mint_bridge::MintBridge, outbox::Outbox, timelock::TimelockController, token::CortensorToken,
+        checkpoint_keys::CheckpointKeys, checkpoints::Checkpoints, foreign_blocks::ForeignBlocks, inbox::Inbox,
+        lock_bridge::LockBridge, mint_bridge::MintBridge, outbox::Outbox, timelock::TimelockController,
+        token::CortensorToken,
     },
     deploy::{DeployError, create, set_up},
     deployment::{DeploymentFileError, load_record, save_record},
@@ -184,11 +185,14 @@ async fn finish_upper(
     lower: &SettlementEnd,
     parameters: &SettlementParameters,
 ) -> Result<SettlementEnd, DeployError> {
+    let keys =
+        create(wallet, "CheckpointKeys", &artifact::CHECKPOINT_KEYS, &CheckpointKeys::constructorCall {}).await?;
     let checkpoints = Checkpoints::constructorCall {
         chainId_: U256::from(lower.chain_id),
         epochLength_: parameters.epoch_length_blocks,
         trustPeriod_: parameters.trust_period_s,
         initialOwner: end.timelock,
+        keys_: keys,
         genesis: Bytes::from(rlp::encode(&parameters.anchor)),
     };
     let blocks = create(wallet, "Checkpoints", &artifact::CHECKPOINTS, &checkpoints).await?;

@@ -116,6 +116,7 @@ async fn a_checkpoint_costs_what_the_documents_say() {
         epochLength_: EPOCH,
         trustPeriod_: 86_400,
         initialOwner: wallet.address(),
+        keys_: Address::ZERO,
         genesis: header(0, time, &set_of(&first)),
     };
     let code = [artifact::CHECKPOINTS.bytecode.as_ref(), &constructor.abi_encode()].concat();
@@ -127,7 +128,7 @@ async fn a_checkpoint_costs_what_the_documents_say() {
         let block = certify(header(inside, time, &set_of(&current)), inside, &current);
         let gas = checkpoints.submit(&wallet, &block).await.unwrap().gas_used;
         println!("a checkpoint by {size} validators: {gas} gas");
-        assert!(gas < 100_000 + 7_000 * u64::from(size), "{size} validators: {gas}");
+        assert!(gas < 105_000 + 7_000 * u64::from(size), "{size} validators: {gas}");
         let next = keys(sizes[usize::from(salt - 1) % sizes.len()], salt);
         let end = certify(header(last, time, &set_of(&next)), last, &current);
         checkpoints.submit(&wallet, &end).await.unwrap();

@@ -3,6 +3,7 @@
 //! `npm ci` in `contracts/` installs anvil; without it these tests fail and say so.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests fail by panicking, and export nothing")]
 
+mod aggregates;
 mod anvil;
 mod audits;
 mod cache;
@@ -51,6 +52,7 @@ macro_rules! on_every_chain {
 }
 
 on_every_chain![
+    aggregates::one_signature_stands_for_all,
     audits::an_honest_answer_is_audited,
     audits::a_challenge_and_an_appeal,
     audits::a_contradiction_is_slashed_once,
