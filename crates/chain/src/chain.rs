@@ -93,9 +93,10 @@ impl Chain {
         let opened = tokio::task::spawn_blocking(move || open(config)).await;
         let core = Arc::new(opened.map_err(|error| StartError::Aborted(error.to_string()))??);
         let stop = CancellationToken::new();
-        let server = rpc::serve(Arc::clone(&core), consensus.show_certificate(), seal, stop.clone())
-            .await
-            .map_err(|source| StartError::Listen { listen: core.config.listen, source })?;
+        let server =
+            rpc::serve(Arc::clone(&core), crate::consensus::Answers::of(consensus.as_ref()), seal, stop.clone())
+                .await
+                .map_err(|source| StartError::Listen { listen: core.config.listen, source })?;
         let engine = tokio::spawn(supervise(Arc::clone(&core), consensus, stop.clone()));
         let head = core.snapshot().head().header.number;
         tracing::info!(chain_id = core.config.chain_id, address = %server.address, head, "the chain is running");

@@ -44,6 +44,29 @@ pub trait Consensus: Send + 'static {
     fn show_certificate(&self) -> Option<ShowCertificate> {
         None
     }
+
+    /// How JSON-RPC answers `cortensor_getCheckpointShare`; none where this node has no key to sign with.
+    fn share_checkpoint(&self) -> Option<ShareCheckpoint> {
+        None
+    }
+}
+
+/// Signs, for a contract on another chain (its id and the address), that a block with this certificate was decided; none when the
+/// certificate does not decode.
+pub type ShareCheckpoint =
+    Arc<dyn Fn(&Sealed<Header>, &[u8], (u64, Address)) -> Option<serde_json::Value> + Send + Sync>;
+
+/// What JSON-RPC asks of the engine.
+#[derive(Clone, Default)]
+pub(crate) struct Answers {
+    pub(crate) show_certificate: Option<ShowCertificate>,
+    pub(crate) share_checkpoint: Option<ShareCheckpoint>,
+}
+
+impl Answers {
+    pub(crate) fn of(engine: &dyn Consensus) -> Self {
+        Self { show_certificate: engine.show_certificate(), share_checkpoint: engine.share_checkpoint() }
+    }
 }
 
 /// Shows a block's certificate to JSON-RPC clients; none when it does not decode.

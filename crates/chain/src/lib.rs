@@ -32,7 +32,7 @@ pub use chain::{Blocks, BlocksEnded, Chain, ChainHandle, StartError, StopError, 
 pub use config::*;
 pub use consensus::{
     Access, AdmissionChanges, BlockAttributes, BlockProducer, CheckError, Consensus, ConsensusError, Proposal,
-    ProposedBlock, ShowCertificate, Solo,
+    ProposedBlock, ShareCheckpoint, ShowCertificate, Solo,
 };
 pub use core::SubmitError;
 pub use cortensor_signatures::{KEY_BYTES, StatedKey};

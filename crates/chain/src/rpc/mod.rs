@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::{
-    consensus::{SealRequest, ShowCertificate},
+    consensus::{Answers, SealRequest},
     core::Core,
 };
 use error::RpcError;
@@ -49,7 +49,7 @@ const MESSAGES_BUFFERED: u32 = 1_024;
 pub(crate) struct Api {
     core: Arc<Core>,
     filters: filters::Filters,
-    show_certificate: Option<ShowCertificate>,
+    answers: Answers,
     /// Bounds simulations, traces and queries that run at once.
     simulations: Arc<Semaphore>,
 }
@@ -99,12 +99,12 @@ impl Server {
 /// Starts the server.
 pub(crate) async fn serve(
     core: Arc<Core>,
-    show_certificate: Option<ShowCertificate>,
+    answers: Answers,
     seal: Option<SealSender>,
     stop: CancellationToken,
 ) -> io::Result<Server> {
     let limits = core.config.limits;
-    let module = module(Arc::clone(&core), show_certificate, seal, stop.clone()).map_err(io::Error::other)?;
+    let module = module(Arc::clone(&core), answers, seal, stop.clone()).map_err(io::Error::other)?;
     let methods = Methods::from(module.clone());
     let config = ServerConfig::builder()
         .max_request_body_size(limits.request_bytes_max)
@@ -142,7 +142,7 @@ fn health_layer() -> io::Result<ProxyGetRequestLayer> {
 
 fn module(
     core: Arc<Core>,
-    show_certificate: Option<ShowCertificate>,
+    answers: Answers,
     seal: Option<SealSender>,
     stop: CancellationToken,
 ) -> Result<RpcModule<()>, jsonrpsee::core::RegisterMethodError> {
@@ -150,7 +150,7 @@ fn module(
         filters: filters::Filters::new(&core.config.limits),
         simulations: Arc::new(Semaphore::new(core.config.limits.simulations_max)),
         core: Arc::clone(&core),
-        show_certificate,
+        answers,
     });
     let mut module = RpcModule::new(());
     module.merge(eth::methods(Arc::clone(&api)))?;

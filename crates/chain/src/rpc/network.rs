@@ -2,8 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use alloy::primitives::{B256, Bytes, U64, keccak256};
-use jsonrpsee::{Methods, core::RpcResult, proc_macros::rpc};
+use alloy::primitives::{Address, B256, Bytes, U64, keccak256};
+use jsonrpsee::{
+    Methods,
+    core::{RpcResult, async_trait},
+    proc_macros::rpc,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Api, error::RpcError};
@@ -26,6 +30,10 @@ pub(super) trait Network {
     /// The peers that can be reached, and the last block that each one told of.
     #[method(name = "cortensor_peers")]
     fn peers(&self) -> RpcResult<Vec<PeerHead>>;
+    /// This validator's part of one signature for all, that the block was decided; for a contract on another chain. Null where it
+    /// has no key, and for a block that a single validator made.
+    #[method(name = "cortensor_getCheckpointShare")]
+    async fn share(&self, number: U64, chain_id: U64, contract: Address) -> RpcResult<Option<serde_json::Value>>;
     #[method(name = "rpc_modules")]
     fn modules(&self) -> RpcResult<BTreeMap<String, String>>;
 }
@@ -46,6 +54,7 @@ pub(super) fn methods(api: Arc<Api>) -> Methods {
 
 struct NetworkApi(Arc<Api>);
 
+#[async_trait]
 impl NetworkServer for NetworkApi {
     fn version(&self) -> RpcResult<String> {
         Ok(self.0.core.config.chain_id.to_string())
@@ -77,8 +86,21 @@ impl NetworkServer for NetworkApi {
         let snapshot = self.0.core.snapshot();
         let certificate = snapshot.certificate(number).map_err(RpcError::from)?;
         let header = snapshot.header(number).map_err(RpcError::from)?;
-        let shown = self.0.show_certificate.zip(header).zip(certificate);
+        let shown = self.0.answers.show_certificate.zip(header).zip(certificate);
         Ok(shown.and_then(|((show, header), certificate)| show(&header.header, &certificate)))
+    }
+
+    async fn share(&self, number: U64, chain_id: U64, contract: Address) -> RpcResult<Option<serde_json::Value>> {
+        let share = self.0.costly(move |api| {
+            let Some(share) = &api.answers.share_checkpoint else { return Ok(None) };
+            let snapshot = api.core.snapshot();
+            let certificate = snapshot.certificate(number.to())?;
+            let header = snapshot.header(number.to())?;
+            Ok(header
+                .zip(certificate)
+                .and_then(|(header, bytes)| share(&header.header, &bytes, (chain_id.to(), contract))))
+        });
+        Ok(share.await?)
     }
 
     fn modules(&self) -> RpcResult<BTreeMap<String, String>> {

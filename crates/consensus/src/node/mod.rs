@@ -10,6 +10,7 @@ mod evidence;
 mod following;
 mod gossip;
 mod metrics;
+mod share;
 mod wal;
 mod worker;
 
@@ -25,7 +26,7 @@ use alloy::{
     primitives::{Bytes, hex},
 };
 use async_trait::async_trait;
-use cortensor_chain::{Access, BlockProducer, Consensus, ConsensusError, Exports, ShowCertificate};
+use cortensor_chain::{Access, BlockProducer, Consensus, ConsensusError, Exports, ShareCheckpoint, ShowCertificate};
 use cortensor_net::{Lane, PeerEvent, Peers, PeersConfig, PeersEvents};
 use cortensor_protocol::{
     TransportKey,
@@ -183,6 +184,10 @@ impl Consensus for Bft {
 
     fn show_certificate(&self) -> Option<ShowCertificate> {
         Some(show_certificate)
+    }
+
+    fn share_checkpoint(&self) -> Option<ShareCheckpoint> {
+        share::sharer(self.config.chain_id, self.config.signer.as_ref()?)
     }
 }
 

@@ -114,6 +114,12 @@ impl Signer {
         self.sign(self.domain.beacon(height))
     }
 
+    /// The key for checkpoints that follows from this one.
+    #[must_use]
+    pub fn checkpoint_key(&self) -> cortensor_bls::SecretKey {
+        cortensor_bls::SecretKey::derive(&B256::new(self.key.secret_bytes()))
+    }
+
     fn domain(&self) -> &Domain {
         &self.domain
     }
