@@ -436,6 +436,9 @@ pub(crate) enum ValidatorCommand {
     },
     /// Come back from jail
     Unjail(OperatorArgs),
+    /// Register the validator's BLS key on the chain that its own settles on, once: checkpoints may then carry one signature for
+    /// all. The key follows from the validator's key; there is nothing more to keep
+    Key(ValidatorKeyArgs),
     /// Show the running epoch's set and everybody who staked for the next ones
     List {
         /// The folder of any node of the network
@@ -445,6 +448,22 @@ pub(crate) enum ValidatorCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ValidatorKeyArgs {
+    /// The folder with the validator's key
+    #[arg(long, value_name = "DIR")]
+    pub(crate) home: PathBuf,
+    /// File with the contracts of both ends, as `cortensor relay deploy` writes it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) settlement: PathBuf,
+    /// JSON-RPC of the chain that is settled on
+    #[arg(long, value_name = "URL")]
+    pub(crate) rpc: String,
+    /// Keystore of the account that pays for gas there; any account may
+    #[arg(long, value_name = "FILE")]
+    pub(crate) payer: PathBuf,
 }
 
 #[derive(Debug, Args)]

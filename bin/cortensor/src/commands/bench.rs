@@ -143,5 +143,15 @@ async fn gas() -> eyre::Result<Vec<Row>> {
         let total = costs.open + costs.close + costs.redeem;
         rows.push(Row::new(&format!("gas/request_at_{requests}"), total as f64 / f64::from(requests), "gas"));
     }
+    output::progress("gas: checkpoints with certificates and with one signature for all");
+    let (register, costs) = cortensor_node::gas::measure_checkpoints().await.map_err(|why| eyre::eyre!(why))?;
+    rows.push(Row::new("gas/checkpoint_key_once", register as f64, "gas"));
+    for cost in costs {
+        let row = |what: &str, gas: u64| Row::new(&format!("gas/{what}_{}", cost.validators), gas as f64, "gas");
+        rows.push(row("checkpoint_certificate", cost.certificate));
+        rows.push(row("checkpoint_aggregated", cost.all_sign));
+        rows.push(row("checkpoint_aggregated_third_absent", cost.third_absent));
+        rows.push(row("checkpoint_sum_once", cost.sum));
+    }
     Ok(rows)
 }

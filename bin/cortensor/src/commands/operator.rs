@@ -1,11 +1,11 @@
-//! `cortensor chain validator add|leave|unjail|list`: stake and candidacy, and who validates.
+//! `cortensor chain validator add|leave|unjail|key|list`: stake and candidacy, keys for checkpoints, and who validates.
 
 use super::{
     validator::{DEPLOYMENT_FILE, validator_key},
     wallet::{load_deployment, open_keystore},
 };
 use crate::{
-    cli::{OperatorArgs, ValidatorCommand},
+    cli::{OperatorArgs, ValidatorCommand, ValidatorKeyArgs},
     output,
 };
 use alloy::{
@@ -17,6 +17,7 @@ use cortensor_chain::WEI_PER_COIN;
 use cortensor_consensus::home::{self, Node};
 use cortensor_contracts::{
     Candidate, ChainTime as _, Contracts, Deployment, NodeRegistration, TransportBinding, Wallet, connect_as,
+    lanes::{Checkpoints, Settlement},
 };
 use cortensor_net::TransportSecret;
 use cortensor_protocol::{Operator, RoleSet, Wei};
@@ -31,6 +32,7 @@ pub(crate) async fn run(command: ValidatorCommand) -> eyre::Result<ExitCode> {
         ValidatorCommand::Add { operator, stake, gas } => add(&Desk::open(&operator).await?, stake, gas).await?,
         ValidatorCommand::Leave { operator, unstake } => leave(&Desk::open(&operator).await?, unstake).await?,
         ValidatorCommand::Unjail(operator) => unjail(&Desk::open(&operator).await?).await?,
+        ValidatorCommand::Key(arguments) => register_key(&arguments).await?,
         ValidatorCommand::List { home, json } => list(&home, json).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -151,6 +153,32 @@ async fn leave(desk: &Desk<'_>, unstake: bool) -> eyre::Result<()> {
 async fn unjail(desk: &Desk<'_>) -> eyre::Result<()> {
     desk.contracts.validators.unjail(&desk.wallet, desk.operator).await?;
     output::say(format!("{} is out of jail; its power begins with the next set", desk.operator));
+    Ok(())
+}
+
+async fn register_key(arguments: &ValidatorKeyArgs) -> eyre::Result<()> {
+    let home = &arguments.home;
+    let key = validator_key(home)?.ok_or_else(|| eyre!("there is no validator's key in {}", home.display()))?;
+    let missing = || eyre!("there is no {}: it names the contracts of both ends", arguments.settlement.display());
+    let upper = Settlement::load(&arguments.settlement)?.ok_or_else(missing)?.upper;
+    let payer = open_keystore(&arguments.payer).await?;
+    let wallet = Wallet::new(connect_as(&arguments.rpc, &payer).await?, payer).await?;
+    let found = wallet.chain_id();
+    if found != upper.chain_id {
+        bail!("{} serves chain {found}; checkpoints go to chain {}", arguments.rpc, upper.chain_id);
+    }
+    let checkpoints = Checkpoints::new(wallet.provider().clone(), upper.blocks);
+    let keys = checkpoints.keys().await?.ok_or_else(|| eyre!("these checkpoints take certificates only"))?;
+    let who = key.address();
+    if keys.key_hashes(&[who]).await?.iter().any(Option::is_some) {
+        output::say(format!("{who} has its key there already"));
+        return Ok(());
+    }
+    let done = keys.register(&wallet, &key).await?;
+    output::say(format!("{who} has its key on chain {found}, for {} gas", done.gas_used));
+    output::say(
+        "its node gives its part of each checkpoint's signature to whoever asks; name its JSON-RPC to relayers",
+    );
     Ok(())
 }
 

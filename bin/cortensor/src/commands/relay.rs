@@ -12,15 +12,18 @@ use alloy::{
     eips::BlockId,
     primitives::{Address, U256},
     providers::Provider as _,
+    signers::local::PrivateKeySigner,
     sol_types::SolConstructor as _,
 };
 use cortensor_contracts::{
-    Deployment, Wallet, artifact,
+    Deployment, Endpoint, Wallet, artifact,
     bindings::token::CortensorToken,
     connect_as,
     lanes::{Ends, Settlement, SettlementParameters, SettlementTokens, deploy_settlement},
 };
-use cortensor_node::relay::{EndSection, RELAY_TEMPLATE, Relay, RelayFile, RpcCertificates};
+use cortensor_node::relay::{
+    AggregateSection, Aggregator, EndSection, RELAY_TEMPLATE, Relay, RelayFile, RpcCertificates, RpcShares, ShareSource,
+};
 use cortensor_protocol::Wei;
 use eyre::{Context, bail, ensure, eyre};
 use std::{path::Path, process::ExitCode, sync::Arc};
@@ -103,8 +106,15 @@ async fn relay(path: &Path) -> eyre::Result<ExitCode> {
         None => None,
     };
     let certificates = Arc::new(RpcCertificates(lower.provider().clone()));
-    let relay =
+    let aggregator = match &file.aggregate {
+        Some(section) => Some(aggregator(section, lower.signer()).await?),
+        None => None,
+    };
+    let mut relay =
         Relay::new(&settlement, deployment.validators, (upper, lower), certificates, attester, file.relay.clone());
+    if let Some(aggregator) = aggregator {
+        relay = relay.with_aggregator(aggregator);
+    }
     output::say(format!(
         "relaying between chain {} and chain {}",
         settlement.upper.chain_id, settlement.lower.chain_id
@@ -115,6 +125,22 @@ async fn relay(path: &Path) -> eyre::Result<ExitCode> {
     stop.cancel();
     running.await.wrap_err("the relayer ended abnormally")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the validators that the configuration names. One that cannot be reached now is asked again for each checkpoint.
+async fn aggregator(section: &AggregateSection, reader: &PrivateKeySigner) -> eyre::Result<Aggregator> {
+    let mut sources: Vec<Arc<dyn ShareSource>> = Vec::new();
+    for url in &section.shares {
+        let provider = match connect_as(url, reader).await {
+            Ok(provider) => provider,
+            Err(error) => {
+                tracing::warn!(%error, url, "a validator does not answer yet");
+                Endpoint::new(url.as_str()).provider()?
+            }
+        };
+        sources.push(Arc::new(RpcShares(provider)));
+    }
+    Ok(Aggregator::new(sources, section.clone()))
 }
 
 /// The account that pays for gas on one of the chains; the chain is the one that the contracts stand on, where there are any.

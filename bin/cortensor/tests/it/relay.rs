@@ -2,16 +2,20 @@
 
 use crate::{
     anvil::Anvil,
-    network::{CHAIN_ID, Daemon, Network, cortensor, provider, start, until},
+    network::{CHAIN_ID, Daemon, Network, Node, cortensor, provider, start, until},
 };
 use alloy::{
+    consensus::Transaction as _,
     primitives::{Address, B256},
     providers::Provider as _,
+    rpc::types::Filter,
     signers::local::PrivateKeySigner,
+    sol_types::{SolCall as _, SolEvent as _},
 };
 use cortensor_chain::{DEVELOPMENT_ADDRESSES, DEVELOPMENT_KEYS};
 use cortensor_contracts::{
     BlockRange, Deployment, Provider, Token, Wallet,
+    bindings::checkpoints::Checkpoints as sol,
     keystore::{self, Password, Strength},
     lanes::{Checkpoints, Messages, Settlement},
 };
@@ -54,20 +58,20 @@ impl Relayer {
         }
         let (lower_key, lower_password) = lower.unwrap_or((&own, &password));
         let home = &network.nodes[index % 4].home;
-        let node: serde_json::Value =
-            serde_json::from_str(&std::fs::read_to_string(home.join("node.json")).unwrap()).unwrap();
         let text = format!(
             "settlement = {:?}\ndeployment = {:?}\n\
              [upper]\nrpc = {upper:?}\nkeystore = {own:?}\npassword_file = {password:?}\n\
-             [lower]\nrpc = \"http://{}\"\nkeystore = {lower_key:?}\npassword_file = {lower_password:?}\n\
+             [lower]\nrpc = {:?}\nkeystore = {lower_key:?}\npassword_file = {lower_password:?}\n\
              [relay]\ninterval_seconds = 1\nclaim = {claim}\nadvance = false\n\
              finality = {{ confirmations = 0 }}\nstride_blocks = {STRIDE}\n\
-             [attest]\nkeystore = {:?}\npassword_file = {:?}\n",
+             [attest]\nkeystore = {:?}\npassword_file = {:?}\n\
+             [aggregate]\nshares = {:?}\nprefer = \"always\"\nrepaid_within = 0\n",
             folder.join("settlement.json"),
             home.join("deployment.json"),
-            node["rpc"].as_str().unwrap(),
+            rpc_of(&network.nodes[index % 4]),
             home.join("validator.key.json"),
             home.join("validator.password"),
+            network.nodes.iter().map(rpc_of).collect::<Vec<_>>(),
         );
         let config = folder.join(format!("relay-{index}-{claim}.toml"));
         std::fs::write(&config, text).unwrap();
@@ -77,6 +81,36 @@ impl Relayer {
     fn run(&self) -> Daemon {
         start(&["relay", "run", "--config", self.config.to_str().unwrap()], &self.log)
     }
+}
+
+fn rpc_of(node: &Node) -> String {
+    let text = std::fs::read_to_string(node.home.join("node.json")).unwrap();
+    let node: serde_json::Value = serde_json::from_str(&text).unwrap();
+    format!("http://{}", node["rpc"].as_str().unwrap())
+}
+
+/// Every validator registers its BLS key above.
+fn register_keys(network: &Network, anvil: &Anvil) {
+    let folder = network.folder.path();
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (settlement, payer) = (path("settlement.json"), path("payer-1.json"));
+    for node in &network.nodes {
+        let arguments = ["chain", "validator", "key", "--home", node.home.to_str().unwrap(), "--rpc", anvil.url()];
+        let arguments = [&arguments[..], &["--settlement", &settlement, "--payer", &payer]].concat();
+        let said = cortensor(&arguments, Some(&folder.join("payers.password")));
+        assert!(said.contains(&node.key().to_string()), "{said}");
+    }
+}
+
+/// How many checkpoints came with one signature for all.
+async fn aggregated(upper: &Provider, checkpoints: Address) -> usize {
+    let filter = Filter::new().address(checkpoints).event_signature(sol::CheckpointAccepted::SIGNATURE_HASH);
+    let mut count = 0;
+    for log in upper.get_logs(&filter.from_block(0)).await.unwrap() {
+        let sent = upper.get_transaction_by_hash(log.transaction_hash.unwrap()).await.unwrap().unwrap();
+        count += usize::from(sent.input().starts_with(&sol::submitAggregatedCall::SELECTOR));
+    }
+    count
 }
 
 /// Ends the stride of the upper chain's blocks, so that there is a block to attest.
@@ -130,6 +164,7 @@ async fn tokens_cross_and_get_out_when_all_validators_are_dead() {
     let lower = network.nodes[0].provider.clone();
     let lower_token = network.nodes[0].contracts.token.clone();
     let relays: Vec<_> = (1..4).map(|index| Relayer::write(&network, anvil.url(), index, None, true)).collect();
+    register_keys(&network, &anvil);
     let running: Vec<_> = relays.iter().map(Relayer::run).collect();
     let (upper_bridge, lower_bridge) = (settlement.upper.bridge(&upper), settlement.lower.bridge(&lower));
     let (holder, staker) = (wallet(&upper, 0).await, wallet(&lower, 5).await);
@@ -144,6 +179,10 @@ async fn tokens_cross_and_get_out_when_all_validators_are_dead() {
 
     // It is staked: the set changes, and checkpoints go on into epochs of the new one.
     let checkpoints = Checkpoints::new(upper.clone(), settlement.upper.blocks);
+    until("a checkpoint has one signature for all", PATIENCE, || async {
+        (aggregated(&upper, settlement.upper.blocks).await > 0).then_some(())
+    })
+    .await;
     let old = checkpoints.latest().await.unwrap() / u64::from(EPOCH_BLOCKS);
     let password = network.folder.path().join("payers.password");
     let key = add_validator(&mut network, &staker, &password).await;

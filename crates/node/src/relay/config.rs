@@ -1,6 +1,7 @@
 //! The configuration of a relayer.
 
 use crate::config::{ConfigError, read_toml};
+use cortensor_protocol::consensus::VALIDATORS_MAX;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,28 @@ pub enum FinalBlock {
     Confirmations(u64),
 }
 
+/// When one signature stands for all validators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preference {
+    /// Where it is estimated to be cheaper than the certificate.
+    Cheaper,
+    /// Wherever enough validators give their share.
+    Always,
+}
+
+/// Checkpoints with one signature for all validators.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AggregateSection {
+    /// JSON-RPC of the validators that are asked for their shares.
+    pub shares: Vec<String>,
+    /// When to take it.
+    pub prefer: Preference,
+    /// Pay for adding up a set's keys when the gas that checkpoints save pays it back within so many of them.
+    pub repaid_within: u64,
+}
+
 /// How often, and what.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +94,8 @@ pub struct RelayFile {
     pub relay: RelaySection,
     /// Only for validators.
     pub attest: Option<AttestSection>,
+    /// Without it every checkpoint comes with its certificate.
+    pub aggregate: Option<AggregateSection>,
 }
 
 impl RelayFile {
@@ -83,6 +108,10 @@ impl RelayFile {
         if file.relay.stride_blocks == 0 {
             let problem = "must be at least 1".to_owned();
             return Err(ConfigError::Value { path: path.to_owned(), field: "relay.stride_blocks", problem });
+        }
+        if file.aggregate.as_ref().is_some_and(|section| section.shares.len() > VALIDATORS_MAX) {
+            let problem = format!("names more validators than a set may have, {VALIDATORS_MAX}");
+            return Err(ConfigError::Value { path: path.to_owned(), field: "aggregate.shares", problem });
         }
         Ok(file)
     }
@@ -99,8 +128,18 @@ mod tests {
         std::fs::write(&path, RELAY_TEMPLATE).unwrap();
         let file = RelayFile::read(&path).unwrap();
         assert_eq!(file.relay.finality, FinalBlock::Finalized);
-        assert!(file.attest.is_none());
+        assert!(file.attest.is_none() && file.aggregate.is_none());
         std::fs::write(&path, RELAY_TEMPLATE.replace("stride_blocks = 32", "stride_blocks = 0")).unwrap();
         assert!(matches!(RelayFile::read(&path), Err(ConfigError::Value { field: "relay.stride_blocks", .. })));
+        let (head, commented) = RELAY_TEMPLATE.split_once("# [aggregate]").unwrap();
+        let section = format!("[aggregate]{}", commented.replace("\n# ", "\n"));
+        std::fs::write(&path, format!("{head}{section}")).unwrap();
+        let aggregate = RelayFile::read(&path).unwrap().aggregate.unwrap();
+        assert_eq!((aggregate.prefer, aggregate.shares.len()), (Preference::Cheaper, 2));
+        let many: Vec<String> = (0..=VALIDATORS_MAX).map(|index| format!("{index:?}")).collect();
+        let many = format!("shares = [{}]", many.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "));
+        let line = section.lines().find(|line| line.starts_with("shares")).unwrap();
+        std::fs::write(&path, format!("{head}{}", section.replace(line, &many))).unwrap();
+        assert!(matches!(RelayFile::read(&path), Err(ConfigError::Value { field: "aggregate.shares", .. })));
     }
 }

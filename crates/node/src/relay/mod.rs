@@ -8,10 +8,14 @@
 
 mod config;
 mod down;
+mod shares;
 mod source;
 mod up;
 
-pub use config::{AttestSection, EndSection, FinalBlock, RELAY_TEMPLATE, RelayFile, RelaySection};
+pub use config::{
+    AggregateSection, AttestSection, EndSection, FinalBlock, Preference, RELAY_TEMPLATE, RelayFile, RelaySection,
+};
+pub use shares::{Aggregator, RpcShares, ShareSource};
 pub use source::{CertificateSource, RpcCertificates, SourceError};
 
 use alloy::{
@@ -98,6 +102,8 @@ pub struct Progress {
     pub claims: u32,
     /// Sets of validators fixed for the next epoch.
     pub sets: u32,
+    /// Of the checkpoints: those with one signature for all validators.
+    pub aggregated: u32,
 }
 
 /// One direction: messages from an outbox to the inbox at the other end.
@@ -132,6 +138,9 @@ pub struct Relay {
     validators: Validators,
     certificates: Arc<dyn CertificateSource>,
     attester: Option<PrivateKeySigner>,
+    aggregator: Option<Aggregator>,
+    /// The upper chain's block from which on validators registered keys.
+    keys_since: u64,
     up: Lane,
     down: Lane,
     settings: RelaySection,
@@ -174,8 +183,17 @@ impl Relay {
             lower: End { provider: bottom, wallet: lower },
             certificates,
             attester,
+            aggregator: None,
+            keys_since: high.block,
             settings,
         }
+    }
+
+    /// The same, which submits checkpoints with one signature for all validators where that is cheaper.
+    #[must_use]
+    pub fn with_aggregator(mut self, aggregator: Aggregator) -> Self {
+        self.aggregator = Some(aggregator);
+        self
     }
 
     /// Goes on until stopped; what fails is reported and tried again.

@@ -1,6 +1,7 @@
 //! From the chain of validators to the one that it settles on: checkpoints, the outbox's accumulator, claims.
 
-use super::{Progress, Relay, RelayError, done_before, head};
+use super::{Progress, Relay, RelayError, chain_of, done_before, head};
+use cortensor_bls::Aggregate;
 use cortensor_contracts::lanes::CertifiedBlock;
 
 impl Relay {
@@ -15,7 +16,7 @@ impl Relay {
     }
 
     /// Every epoch's last block is needed: it names the set that the next epoch's blocks are decided by.
-    async fn end_epochs(&self, top: u64, done: &mut Progress) -> Result<(), RelayError> {
+    async fn end_epochs(&mut self, top: u64, done: &mut Progress) -> Result<(), RelayError> {
         let length = u64::from(self.checkpoints.epoch_length_blocks().await?);
         loop {
             let next = self.checkpoints.latest().await? + 1;
@@ -24,7 +25,7 @@ impl Relay {
                 return Ok(());
             }
             let block = self.certified(last).await?.ok_or(RelayError::CertificateMissing(last))?;
-            done.checkpoints += u32::from(done_before(self.checkpoints.submit(&self.upper.wallet, &block).await)?);
+            self.submit(last, &block, done).await?;
         }
     }
 
@@ -38,9 +39,37 @@ impl Relay {
         }
         // The newest block may not have its certificate yet: the next step finds it.
         let Some(block) = self.certified(top).await? else { return Ok(()) };
-        done.checkpoints += u32::from(done_before(self.checkpoints.submit(&self.upper.wallet, &block).await)?);
+        self.submit(top, &block, done).await?;
         let latest = self.checkpoints.latest().await?;
         self.prove_up(latest, done).await
+    }
+
+    /// With one signature for all where there is one and it is cheaper; else, whatever the reason, with the certificate.
+    async fn submit(&mut self, height: u64, block: &CertifiedBlock, done: &mut Progress) -> Result<(), RelayError> {
+        if let Some(aggregate) = self.aggregate(height, block).await {
+            match done_before(self.checkpoints.submit_aggregated(&self.upper.wallet, block, &aggregate).await) {
+                Ok(first) => {
+                    done.checkpoints += u32::from(first);
+                    done.aggregated += u32::from(first);
+                    return Ok(());
+                }
+                Err(error) => tracing::warn!(error = %chain_of(&error), "the certificate is taken instead"),
+            }
+        }
+        done.checkpoints += u32::from(done_before(self.checkpoints.submit(&self.upper.wallet, block).await)?);
+        Ok(())
+    }
+
+    async fn aggregate(&mut self, height: u64, block: &CertifiedBlock) -> Option<Aggregate> {
+        let payer = (&self.upper.wallet, self.lower.wallet.chain_id());
+        let aggregator = self.aggregator.as_mut()?;
+        match aggregator.prepare(&self.checkpoints, payer, self.keys_since, (height, block)).await {
+            Ok(aggregate) => aggregate,
+            Err(error) => {
+                tracing::warn!(error = %chain_of(&error), "no signature for all: the certificate is taken");
+                None
+            }
+        }
     }
 
     async fn prove_up(&mut self, height: u64, done: &mut Progress) -> Result<(), RelayError> {

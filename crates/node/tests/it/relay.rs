@@ -16,6 +16,7 @@ use alloy::{
     sol_types::SolConstructor as _,
 };
 use async_trait::async_trait;
+use cortensor_bls::{CheckpointStatement, Place, SecretKey, Share};
 use cortensor_chain::{
     BlockProducer, Chain, Config, Consensus, ConsensusError, DEVELOPMENT_ADDRESSES, DEVELOPMENT_KEYS,
 };
@@ -28,7 +29,10 @@ use cortensor_contracts::{
         deploy_settlement,
     },
 };
-use cortensor_node::relay::{CertificateSource, FinalBlock, Progress, Relay, RelaySection, SourceError};
+use cortensor_node::relay::{
+    AggregateSection, Aggregator, CertificateSource, FinalBlock, Preference, Progress, Relay, RelaySection,
+    ShareSource, SourceError,
+};
 use cortensor_protocol::{
     Wei,
     consensus::{Domain, ValidatorSet, VoteKind},
@@ -183,6 +187,7 @@ async fn until(relays: &mut [Relay], what: &str, mut holds: impl AsyncFnMut() ->
             all.attestations += done.attestations;
             all.claims += done.claims;
             all.sets += done.sets;
+            all.aggregated += done.aggregated;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -268,6 +273,71 @@ async fn forged_certificates_are_refused() {
     }
     checkpoints.submit(&payer, &good).await.unwrap();
     assert_eq!(checkpoints.block_hash(height).await.unwrap(), Some(good.hash()));
+    chain.shutdown().await.unwrap();
+    anvil.kill().await;
+}
+
+/// One of the validators, asked for its share; a liar gives its own signature for the one after it.
+struct Shares {
+    lower: Provider,
+    index: usize,
+    lies: bool,
+}
+
+#[async_trait]
+impl ShareSource for Shares {
+    async fn share(&self, height: u64, place: Place) -> Result<Option<Share>, SourceError> {
+        let Some(block) = self.lower.get_block(BlockId::number(height)).await? else { return Ok(None) };
+        let (block_hash, set_hash) = (block.header.hash, validator_set().hash());
+        let statement = CheckpointStatement { chain_id: LOWER_CHAIN, height, block_hash, set_hash };
+        let (own, keys) = (self.index, validator_keys());
+        let validator = keys[(own + usize::from(self.lies)) % 4].address();
+        let signature = SecretKey::derive(&keys[own].to_bytes()).sign(statement.digest(place)).encode();
+        Ok(Some(Share { validator, signature }))
+    }
+}
+
+impl Ground {
+    /// A relayer that asks the first so many validators, and one that lies.
+    async fn aggregating(&self, honest: usize, prefer: Preference) -> Relay {
+        let source = |index, lies| Arc::new(Shares { lower: self.lower.clone(), index, lies }) as Arc<dyn ShareSource>;
+        let sources = (0..honest).map(|index| source(index, false)).chain([source(3, true)]).collect();
+        let settings = AggregateSection { shares: Vec::new(), prefer, repaid_within: 0 };
+        self.relay(1, false).await.with_aggregator(Aggregator::new(sources, settings))
+    }
+
+    /// A message from below, and what a relayer did until it was proven above.
+    async fn carry(&self, relay: Relay) -> Progress {
+        let outbox = self.settlement.lower.outbox(&self.lower);
+        let call =
+            cortensor_contracts::bindings::outbox::Outbox::sendCall { target: Address::ZERO, data: Bytes::new() };
+        let sent = wallet(&self.lower, 5).await.call(outbox.address(), &call).await.unwrap();
+        let accumulator = outbox.accumulator_at(sent.block).await.unwrap();
+        let inbox = self.settlement.upper.inbox(&self.upper);
+        until(&mut [relay], "the message is proven", async || inbox.is_known(accumulator).await.unwrap()).await
+    }
+}
+
+/// Shares become one signature where there are enough right ones and it is wanted; else the certificate does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_signature_for_all_is_taken_where_it_can_be() {
+    let anvil = anvil::Anvil::start().await;
+    let chain = Chain::start_with(Config::development(LOWER_CHAIN), Box::new(Sealer)).await.unwrap();
+    let ground = Ground::prepare(anvil.url(), &chain.http_url()).await;
+    let checkpoints = Checkpoints::new(ground.upper.clone(), ground.settlement.upper.blocks);
+    let keys = checkpoints.keys().await.unwrap().unwrap();
+    let payer = wallet(&ground.upper, 4).await;
+    let done = ground.carry(ground.aggregating(3, Preference::Always).await).await;
+    assert!(done.checkpoints >= 1 && done.aggregated == 0, "nobody has a key: {done:?}");
+    for key in validator_keys() {
+        keys.register(&payer, &key).await.unwrap();
+    }
+    let done = ground.carry(ground.aggregating(2, Preference::Always).await).await;
+    assert!(done.checkpoints >= 1 && done.aggregated == 0, "two of four are too few: {done:?}");
+    let done = ground.carry(ground.aggregating(3, Preference::Cheaper).await).await;
+    assert!(done.checkpoints >= 1 && done.aggregated == 0, "four signatures are cheaper than a pairing: {done:?}");
+    let done = ground.carry(ground.aggregating(3, Preference::Always).await).await;
+    assert!(done.aggregated >= 1, "{done:?}");
     chain.shutdown().await.unwrap();
     anvil.kill().await;
 }

@@ -1,4 +1,8 @@
-//! What a session costs in gas, measured on the embedded chain: open, redeem, close.
+//! What things cost in gas, measured on the embedded chain: a session (open, redeem, close) and checkpoints.
+
+mod checkpoints;
+
+pub use checkpoints::{CheckpointCosts, measure_checkpoints};
 
 use crate::{
     contracts_view::describe,
