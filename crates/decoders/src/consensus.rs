@@ -1,5 +1,6 @@
 //! What validators take from each other and from their own log, and what a light client takes from anyone.
 
+use cortensor_bls::{KeyBytes, PublicKey, Signature, SignatureBytes};
 use cortensor_consensus::{
     message::{LogEntry, Message},
     node::decodes_as_block,
@@ -50,4 +51,14 @@ pub(crate) fn light(bytes: &[u8]) -> bool {
     let limits = Limits { trust_seconds: Some(100), age: Some((1_200, 10_000)) };
     drop(proof.verify(genesis, None, limits));
     true
+}
+
+/// A key and a signature of checkpoints, as contracts encode them.
+pub(crate) fn points(bytes: &[u8]) -> bool {
+    let key = KeyBytes::try_from(bytes).ok().and_then(|bytes| Some((bytes, PublicKey::decode(&bytes).ok()?)));
+    let signature =
+        SignatureBytes::try_from(bytes).ok().and_then(|bytes| Some((bytes, Signature::decode(&bytes).ok()?)));
+    assert!(key.is_none_or(|(bytes, key)| key.encode() == bytes));
+    assert!(signature.is_none_or(|(bytes, signature)| signature.encode() == bytes));
+    key.is_some() || signature.is_some()
 }

@@ -47,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "log", run: consensus::log, mutations: 2_000 },
     Target { name: "block", run: consensus::block, mutations: 1_000 },
     Target { name: "light", run: consensus::light, mutations: 100 },
+    Target { name: "points", run: consensus::points, mutations: 1_000 },
 ];
 
 /// The target of this name.

@@ -25,7 +25,8 @@ const CHAIN: u64 = 7;
 const SOMEBODY: Address = Address::repeat_byte(0x11);
 
 pub(crate) fn all() -> Vec<Seed> {
-    [messages(), blocks(), vec![("light", "account-and-receipt", serde_json::to_vec(&proof()).unwrap())]].concat()
+    let light = vec![("light", "account-and-receipt", serde_json::to_vec(&proof()).unwrap())];
+    [messages(), blocks(), light, points()].concat()
 }
 
 fn stated() -> Vec<StatedTransaction> {
@@ -79,6 +80,12 @@ fn blocks() -> Vec<Seed> {
     rlp::Header { list: true, payload_length: block.len() + beacon.len() }.encode(&mut bytes);
     bytes.extend([block, beacon].concat());
     vec![("block", "block", bytes), ("block", "certificate", certify(&self::header(4)).certificate.encode().to_vec())]
+}
+
+fn points() -> Vec<Seed> {
+    let secret = cortensor_bls::SecretKey::derive(&B256::repeat_byte(1));
+    let (key, signature) = (secret.public_key().encode(), secret.sign(B256::repeat_byte(2)).encode());
+    vec![("points", "key", key.to_vec()), ("points", "signature", signature.to_vec())]
 }
 
 fn transactions() -> Vec<Vec<u8>> {

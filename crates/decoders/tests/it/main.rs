@@ -114,7 +114,7 @@ macro_rules! replayed {
 
 replayed!(
     wire signed receipt store merkle profile bodies tool_calls configuration names gguf upstream template grammar judgement
-    rpc transaction consensus log block light
+    rpc transaction consensus log block light points
 );
 
 /// Seeds that are not text are made from values of the types themselves. They must be those of the types as they are now:
