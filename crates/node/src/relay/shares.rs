@@ -20,13 +20,13 @@ use tokio::time::timeout;
 const SHARE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a signature in a certificate takes, and what one signature for all takes beside the set: measured by `cortensor bench gas`.
 /// They only say where it is worth while to ask; what is sent is what the chain estimates to be cheaper.
-const SIGNATURE_GAS: u64 = 5_000;
-const AGGREGATE_GAS: u64 = 135_000;
+const SIGNATURE_GAS: u64 = 5_300;
+const AGGREGATE_GAS: u64 = 140_000;
 /// For each validator who is keyed and did not sign.
-const ABSENT_GAS: u64 = 6_500;
+const ABSENT_GAS: u64 = 9_700;
 /// What adding up the keys takes, and for each of them.
 const SUM_GAS: u64 = 50_000;
-const SUM_KEY_GAS: u64 = 7_500;
+const SUM_KEY_GAS: u64 = 9_500;
 
 /// A validator, asked for its part.
 #[async_trait]
@@ -196,4 +196,17 @@ impl Aggregator {
 fn saving(in_certificate: usize, absent: usize) -> u64 {
     let dearer = AGGREGATE_GAS + ABSENT_GAS * absent as u64;
     (SIGNATURE_GAS * in_certificate as u64).saturating_sub(dearer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_worth_while_for_large_sets_whose_members_sign() {
+        assert_eq!(saving(3, 0), 0, "four validators");
+        assert_eq!(saving(14, 0), 0, "twenty");
+        assert!(saving(34, 0) > 0, "fifty");
+        assert!(saving(67, 5) > 0 && saving(67, 33) == 0, "a hundred, five of whom or a third are absent");
+    }
 }
