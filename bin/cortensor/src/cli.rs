@@ -6,6 +6,7 @@ pub(crate) mod l3;
 
 use alloy::primitives::Address;
 use clap::{Args, Parser, Subcommand};
+use cortensor_chain::StatesKept;
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 /// Open models, answered by anyone's machine, paid per token, verifiable by you.
@@ -862,6 +863,9 @@ pub(crate) struct BenchArgs {
     /// chain: token holders up to which to measure, from a thousand on
     #[arg(long, value_name = "N", default_value = "100000")]
     pub(crate) holders: NonZeroU32,
+    /// chain: the blocks whose states are kept, or `archive`
+    #[arg(long, value_name = "N", default_value = "archive")]
+    pub(crate) states: StatesKept,
     /// consensus: an anvil to send the same transfers to
     #[arg(long, value_name = "FILE")]
     pub(crate) peer_anvil: Option<PathBuf>,

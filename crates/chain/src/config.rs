@@ -5,7 +5,7 @@
 //! [`Config::genesis`], [`Config::gas_limit`], [`Config::fees`] and [`Config::coinbase`] have the same genesis hash.
 //! This module opens no file and no socket.
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU64, path::PathBuf, str::FromStr, time::Duration};
 
 use alloy::primitives::{Address, B256, Bytes, U256, address, bytes};
 use serde::{Deserialize, Serialize};
@@ -203,6 +203,22 @@ pub enum StatesKept {
     All,
     /// The last ones, the newest included. A number in files.
     Last(NonZeroU64),
+}
+
+/// What is neither a number of blocks nor `archive`.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("neither a number of blocks, at least 1, nor \"archive\"")]
+pub struct StatesKeptError;
+
+impl FromStr for StatesKept {
+    type Err = StatesKeptError;
+
+    fn from_str(text: &str) -> Result<Self, StatesKeptError> {
+        match text {
+            "archive" => Ok(Self::All),
+            number => number.parse().map(Self::Last).map_err(|_| StatesKeptError),
+        }
+    }
 }
 
 /// [`StatesKept`] in files.
@@ -449,10 +465,12 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<StatesKept>(text).map_err(|error| error.to_string());
         for (text, kept) in [("7", StatesKept::Last(7.try_into().unwrap())), ("\"archive\"", StatesKept::All)] {
             assert_eq!(read(text), Ok(kept));
+            assert_eq!(text.trim_matches('"').parse(), Ok(kept));
             assert_eq!(serde_json::to_string(&kept).unwrap(), text);
         }
         for text in ["0", "-1", "\"all\"", "null"] {
             assert!(read(text).unwrap_err().contains("or \"archive\""), "{text}");
+            assert_eq!(text.trim_matches('"').parse::<StatesKept>(), Err(StatesKeptError));
         }
     }
 

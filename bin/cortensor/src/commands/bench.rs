@@ -75,9 +75,9 @@ async fn chain(arguments: &BenchArgs) -> eyre::Result<Vec<Row>> {
     let most = if arguments.smoke { 1_000 } else { usize::try_from(arguments.holders.get())? };
     let stages = [1_000, 10_000, 100_000, 1_000_000, 10_000_000].into_iter().filter(|holders| *holders <= most);
     let transfers = if arguments.smoke { 256 } else { 20_000 };
-    let results = cortensor_chain::bench::growth(&stages.collect::<Vec<_>>(), transfers).await?;
+    let growth = cortensor_chain::bench::growth(&stages.collect::<Vec<_>>(), transfers, arguments.states).await?;
     let mut rows = Vec::new();
-    for result in results {
+    for result in growth.stages {
         let name = |what: &str| format!("chain/{}_holders/{what}", result.holders);
         rows.push(Row::new(&name("transfers"), result.per_second(), "tx/s"));
         for (phase, micros) in ["recovery", "execution", "roots", "writing"].into_iter().zip(result.phases()) {
@@ -86,6 +86,10 @@ async fn chain(arguments: &BenchArgs) -> eyre::Result<Vec<Row>> {
         #[expect(clippy::cast_precision_loss, reason = "shown to a person")]
         rows.push(Row::new(&name("data"), result.file_bytes as f64 / 1e6, "MB"));
     }
+    #[expect(clippy::cast_precision_loss, reason = "shown to a person")]
+    let per_gigabyte = growth.opened_in.as_secs_f64() * 1e9 / growth.file_bytes as f64;
+    rows.push(Row::new("chain/open", growth.opened_in.as_secs_f64(), "s"));
+    rows.push(Row::new("chain/open_each_gigabyte", per_gigabyte, "s/GB"));
     Ok(rows)
 }
 

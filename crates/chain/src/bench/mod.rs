@@ -18,7 +18,7 @@ use self::load::SENDERS;
 pub use self::load::{Load, To};
 use crate::{
     chain::{Chain, ChainHandle, StartError, StopError},
-    config::{Config, WEI_PER_COIN},
+    config::{Config, StatesKept, WEI_PER_COIN},
     core::SubmitError,
     metrics::MetricsSnapshot,
     transaction::{DecodeError, VerifiedTransaction},
@@ -85,10 +85,24 @@ pub enum BenchError {
     Broken(String),
 }
 
-/// Measures this many transfers between holders of a token, each time when so many accounts hold some.
-pub async fn growth(holders: &[usize], transfers: usize) -> Result<Vec<BenchResult>, BenchError> {
+/// Transfers at several numbers of holders, and what is left of the chain in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Growth {
+    /// One for each number of holders.
+    pub stages: Vec<BenchResult>,
+    /// How long it took to open the data again, which checks all of it.
+    pub opened_in: Duration,
+    /// Bytes that were checked.
+    pub file_bytes: u64,
+}
+
+/// Measures this many transfers between holders of a token, each time when so many accounts hold some, with these
+/// states kept.
+pub async fn growth(holders: &[usize], transfers: usize, states: StatesKept) -> Result<Growth, BenchError> {
     let directory = TemporaryDirectory::new();
     let mut config = Config::development(CHAIN_ID).with_directory(&directory.0);
+    config.states = states;
     config.limits.pool_transactions_max = WAVE + SENDERS + 1;
     config.limits.pool_bytes_max = (WAVE + SENDERS + 1) * 512;
     config.limits.pool_per_sender_max = WAVE + 1;
@@ -98,23 +112,27 @@ pub async fn growth(holders: &[usize], transfers: usize) -> Result<Vec<BenchResu
     for sender in load.senders() {
         config = config.with_balance(sender, WEI_PER_COIN * U256::from(1_000_000_000_u64));
     }
-    let chain = Chain::start(config).await?;
+    let chain = Chain::start(config.clone()).await?;
     let prepared = setup.len() as u64;
     for encoded in setup {
         chain.submit(VerifiedTransaction::decode(encoded)?)?;
     }
     wait_for(&chain, prepared).await?;
-    let (mut known, mut results) = (0, Vec::with_capacity(holders.len()));
+    let (mut known, mut stages) = (0, Vec::with_capacity(holders.len()));
     for holders in holders {
         while known < *holders {
             let new = sign_more(&mut load, WAVE.min(holders - known), To::NewHolders).await?;
             known += new.len();
             send(&chain, new).await?;
         }
-        results.push(measure(&chain, &mut load, known, transfers, &directory).await?);
+        stages.push(measure(&chain, &mut load, known, transfers, &directory).await?);
     }
     chain.shutdown().await?;
-    Ok(results)
+    let (start, file_bytes) = (Instant::now(), directory.size());
+    let chain = Chain::start(config).await?;
+    let opened_in = start.elapsed();
+    chain.shutdown().await?;
+    Ok(Growth { stages, opened_in, file_bytes })
 }
 
 /// Signs on a thread of its own: it is nothing but computing.
