@@ -132,7 +132,9 @@ mod tests {
         std::fs::write(&path, RELAY_TEMPLATE.replace("stride_blocks = 32", "stride_blocks = 0")).unwrap();
         assert!(matches!(RelayFile::read(&path), Err(ConfigError::Value { field: "relay.stride_blocks", .. })));
         let (head, commented) = RELAY_TEMPLATE.split_once("# [aggregate]").unwrap();
-        let section = format!("[aggregate]{}", commented.replace("\n# ", "\n"));
+        let settings = ["shares", "prefer", "repaid_within"];
+        let uncomment = |text: String, name: &str| text.replace(&format!("\n# {name} ="), &format!("\n{name} ="));
+        let section = settings.into_iter().fold(format!("[aggregate]{commented}"), uncomment);
         std::fs::write(&path, format!("{head}{section}")).unwrap();
         let aggregate = RelayFile::read(&path).unwrap().aggregate.unwrap();
         assert_eq!((aggregate.prefer, aggregate.shares.len()), (Preference::Cheaper, 2));
