@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 
 from processes import REPOSITORY, Daemon, cast, foundry, free_port, run, send, succeed
 
@@ -75,7 +74,7 @@ class Town:
         said += succeed(kind, "--config", path, "--init", env=PASSWORD, cwd=place)
         account = re.search(r"0x[0-9a-fA-F]{40}", said)[0]
         text = path.read_text()
-        port = f"127.0.0.1:{0 if kind == 'miner' else free_port(socket.SOCK_DGRAM)}"
+        port = f"127.0.0.1:{0 if kind == 'miner' else free_port()}"
         changes = {
             'rpc = "http://127.0.0.1:8545"': f'rpc = "{self.rpc}"',
             'deployment = "deployment.json"': f'deployment = "{self.folder / "deployment.json"}"',

@@ -249,8 +249,8 @@ mod tests {
 
     /// Transactions of a few senders, with the keys that signed them.
     fn stated(count: u64) -> Vec<StatedTransaction> {
-        let one = |nonce| {
-            let signer = PrivateKeySigner::from_bytes(&keccak256([nonce as u8 % 5])).unwrap();
+        let one = |nonce: u64| {
+            let signer = PrivateKeySigner::from_bytes(&keccak256((nonce % 5).to_be_bytes())).unwrap();
             let tx = signed(TxEip1559 { nonce, ..TxEip1559::default() }, &signer);
             VerifiedTransaction::try_from(tx).unwrap().stated()
         };

@@ -89,7 +89,7 @@ impl CheckpointKeys {
         validators: &[Address],
         range: BlockRange,
     ) -> Result<Vec<(Address, PublicKey)>, AuditsError> {
-        let topics: Vec<B256> = validators.iter().map(|validator| validator.into_word()).collect();
+        let topics: Vec<B256> = validators.iter().map(Address::into_word).collect();
         let filter = Filter::new().address(self.0.address).event_signature(sol::KeyRegistered::SIGNATURE_HASH);
         let found = logs(&self.0.provider, &filter.topic1(topics), range, REGISTRATIONS_MAX).await;
         let found = found.map_err(|source| self.0.failed("keys", source))?.ok_or(AuditsError::TooManyEvents)?;
