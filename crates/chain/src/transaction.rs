@@ -87,14 +87,13 @@ impl VerifiedTransaction {
     #[must_use]
     pub fn decode_stated(transactions: &[StatedTransaction]) -> Vec<Result<Self, DecodeError>> {
         let envelopes: Vec<_> = transactions.iter().map(|one| decode_envelope(&one.encoded)).collect();
-        let claims: Vec<_> =
-            envelopes.iter().zip(transactions).filter_map(|(envelope, one)| claim(envelope, one)).collect();
-        let together = claims.len() >= TOGETHER_MIN && all_hold(&claims, &mut rand::rng());
-        let verified = |(envelope, one): (Result<TxEnvelope, DecodeError>, &StatedTransaction)| {
-            let stated = claim(&envelope, one).map(|claim| claim.key);
+        let claims: Vec<_> = envelopes.iter().zip(transactions).map(|(envelope, one)| claim(envelope, one)).collect();
+        let stated: Vec<_> = claims.iter().flatten().copied().collect();
+        let together = stated.len() >= TOGETHER_MIN && all_hold(&stated, &mut rand::rng());
+        let verified = |((envelope, claim), one): ((Result<TxEnvelope, _>, Option<Claim>), &StatedTransaction)| {
             let envelope = envelope?;
-            let key = match stated.filter(|_| together) {
-                Some(key) => key,
+            let key = match claim.filter(|_| together) {
+                Some(claim) => claim.key,
                 None => recover_key(envelope.signature(), envelope.signature_hash()).ok_or(DecodeError::Signature)?,
             };
             if one.key.is_some_and(|stated| stated != key) {
@@ -102,7 +101,7 @@ impl VerifiedTransaction {
             }
             Ok(Self::signed(envelope, one.encoded.clone(), key))
         };
-        envelopes.into_iter().zip(transactions).map(verified).collect()
+        envelopes.into_iter().zip(claims).zip(transactions).map(verified).collect()
     }
 
     fn signed(envelope: TxEnvelope, encoded: Bytes, key: StatedKey) -> Self {

@@ -265,8 +265,8 @@ impl Adder {
         for (into, point) in copies {
             places[into] = point;
         }
-        // No denominator is zero.
-        let mut inverse = Option::<FieldElement>::from(product.invert()).unwrap_or(FieldElement::ZERO);
+        let inverse = Option::<FieldElement>::from(product.invert());
+        let mut inverse = inverse.expect("no run is zero, so neither is the product of all");
         for slope in self.slopes.iter().rev() {
             let ratio = slope.rise * (inverse * slope.product);
             inverse *= slope.run;

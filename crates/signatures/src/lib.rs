@@ -24,7 +24,7 @@ use rand::{CryptoRng, Rng};
 
 use self::{
     curve::{Point, Term},
-    scalars::{halves, scalar, small},
+    scalars::{limbs, scalar},
 };
 
 /// Bytes of a public key: both coordinates, big-endian, without the leading 4 of SEC 1.
@@ -70,12 +70,12 @@ fn combined(claims: &[Claim], random: &mut impl Rng) -> Option<ProjectivePoint> 
         let nonce = Point::with_abscissa(&r.to_be_bytes(), claim.signature.v())?;
         let weight = random.random::<u128>() | 1 << 127;
         terms.push(Term::short(nonce, weight));
-        let share = small(weight) * inverse;
+        let share = Scalar::from(weight) * inverse;
         generator -= share * scalars::reduced(&claim.digest.0);
         *keys.entry(claim.key).or_insert(Scalar::ZERO) -= share * scalar(&r.to_be_bytes())?;
     }
     for (key, factor) in keys {
-        terms.push(Term::long(Point::stated(&key.0)?, halves(&factor)));
+        terms.push(Term::long(Point::stated(&key.0)?, limbs(&factor)));
     }
     Some(curve::sum(&terms)? + ProjectivePoint::mul_by_generator(&generator))
 }

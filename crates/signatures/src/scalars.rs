@@ -17,11 +17,7 @@ pub(crate) fn reduced(bytes: &[u8; 32]) -> Scalar {
     <Scalar as Reduce<Uint>>::reduce_bytes(&FieldBytes::from(*bytes))
 }
 
-pub(crate) fn small(number: u128) -> Scalar {
-    Scalar::from(number)
-}
-
-/// The number with its least significant limb first.
-pub(crate) fn halves(value: &Scalar) -> [u64; 4] {
+/// The number's limbs, the least significant first.
+pub(crate) fn limbs(value: &Scalar) -> [u64; 4] {
     *U256::from_be_bytes::<32>(value.to_repr().into()).as_limbs()
 }

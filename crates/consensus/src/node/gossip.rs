@@ -76,8 +76,11 @@ pub(crate) async fn take_in(
     // Whatever came while the last ones were checked is checked together.
     while incoming.recv_many(&mut messages, MESSAGES_MAX).await > 0 {
         let (pool, heard) = (access.clone(), std::mem::take(&mut messages));
-        let taken = tokio::task::spawn_blocking(move || take_all(&pool, &heard)).await;
-        for Taken { from, listed, fresh, malformed } in taken.into_iter().flatten() {
+        let taken = tokio::task::spawn_blocking(move || take_all(&pool, &heard)).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "transactions of peers were lost: this is a fault of this program, please report it");
+            Vec::new()
+        });
+        for Taken { from, listed, fresh, malformed } in taken {
             Metrics::add(&metrics.transactions_received, fresh.len() as u64);
             if malformed {
                 // Whoever counts may be gone already.
@@ -113,13 +116,13 @@ fn take_all(access: &Access, messages: &[Incoming]) -> Vec<Taken> {
         }
     }
     let chunk = CHUNK.max(unknown.len().div_ceil(THREADS));
-    let verified: Option<Vec<_>> = std::thread::scope(|scope| {
+    let verified: Vec<_> = std::thread::scope(|scope| {
         let workers: Vec<_> = unknown.chunks(chunk).map(|chunk| scope.spawn(move || access.verify(chunk))).collect();
-        workers.into_iter().map(|worker| worker.join().ok()).collect()
+        workers.into_iter().flat_map(|worker| worker.join().expect("decoding and checking do not panic")).collect()
     });
     let taken = |one: &Incoming| Taken { from: one.from, listed: one.listed, fresh: Vec::new(), malformed: false };
     let mut taken: Vec<_> = messages.iter().map(taken).collect();
-    for (result, source) in verified.unwrap_or_default().into_iter().flatten().zip(sources) {
+    for (result, source) in verified.into_iter().zip(sources) {
         let Ok(transaction) = result else {
             taken[source].malformed = true;
             continue;

@@ -77,7 +77,7 @@ impl Aggregator {
         let (validators, powers) = set.parts();
         self.learn(&keys, wallet, &validators, since).await?;
         let in_certificate = block.certificate.packed_signatures().0.count_ones();
-        if !self.is_worth_asking(&validators, in_certificate) {
+        if !self.is_worth_asking(in_certificate) {
             return Ok(None);
         }
         let place = checkpoints.place(wallet.chain_id());
@@ -127,10 +127,10 @@ impl Aggregator {
     }
 
     /// Whether one signature could be cheaper if everybody signed who has a key.
-    fn is_worth_asking(&self, validators: &[Address], in_certificate: usize) -> bool {
+    fn is_worth_asking(&self, in_certificate: usize) -> bool {
         match self.settings.prefer {
             Preference::Always => true,
-            Preference::Cheaper => !validators.is_empty() && saving(in_certificate, 0) > 0,
+            Preference::Cheaper => saving(in_certificate, 0) > 0,
         }
     }
 
